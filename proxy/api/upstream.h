@@ -1,0 +1,84 @@
+/* Sending a request to a cluster: find the cluster, pick a host, get a connection, one exchange. Used by the router, side calls and
+ * mirrors. Worker thread. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/str.h"
+#include "proxy/api/codec.h"
+#include "proxy/api/lb_policy.h"
+
+struct worker;
+struct upstream_cluster; /* worker-local state of a cluster (pools, cursors), found by name */
+struct host;
+struct conn_info;
+struct stat_group;
+
+/* NULL: no such cluster (nobody published it). Borrowed for the call unless pinned. */
+struct upstream_cluster *upstream_find(struct worker *w, struct str name, uint64_t hash);
+void upstream_pin(struct upstream_cluster *uc);
+void upstream_unpin(struct worker *w, struct upstream_cluster **uc);
+/* Facts of the cluster as configured now (borrowed from its pin; valid while uc is pinned). */
+const struct cluster *upstream_conf(const struct upstream_cluster *uc);
+struct stat_group *upstream_stats(const struct upstream_cluster *uc); /* cluster.<name>.: enum cluster_stat of proxy/api/cluster_stats.h */
+
+enum upstream_priority { UPSTREAM_DEFAULT = 0, UPSTREAM_HIGH = 1 };
+enum upstream_failure {
+    UPSTREAM_NO_HOST,          /* none healthy or none at all */
+    UPSTREAM_OVERFLOW,         /* circuit breaker */
+    UPSTREAM_CONNECT_FAILED,   /* refused, unreachable, TLS failed (transport text) */
+    UPSTREAM_CONNECT_TIMEOUT,
+    UPSTREAM_LOCAL_FAILURE     /* draining etc. */
+};
+
+/* One attempt. Embedded by the caller; zeroed before start. Everything is tied to it: after upstream_cancel or an end event nothing fires. */
+struct upstream_attempt;
+struct upstream_events {
+    /* A connection is there; headers may be sent now. Called inside upstream_start when a pooled connection is free. */
+    void (*on_ready)(struct upstream_attempt *a);
+    /* No exchange took place (end event). detail: transport failure text or empty. */
+    void (*on_failure)(struct upstream_attempt *a, enum upstream_failure why, struct str detail);
+    void (*on_1xx)(struct upstream_attempt *a, struct headers *h);
+    void (*on_headers)(struct upstream_attempt *a, struct headers *h, bool end);
+    void (*on_data)(struct upstream_attempt *a, struct buf *data, bool end);
+    void (*on_trailers)(struct upstream_attempt *a, struct headers *t);
+    void (*on_reset)(struct upstream_attempt *a, enum stream_reset why, struct str details); /* end event */
+    void (*on_complete)(struct upstream_attempt *a);                                          /* end event: both sides done */
+    void (*on_watermark)(struct upstream_attempt *a, bool above); /* request body: stop/go */
+};
+struct upstream_attempt {
+    const struct upstream_events *events; /* set by the caller */
+    void *owner;                          /* set by the caller */
+    struct arena *arena;                  /* set by the caller: response headers live there */
+    struct upstream_cluster *uc;          /* pinned while the attempt lives */
+    struct host *host;                    /* chosen; NULL before */
+    struct codec_stream *stream;          /* NULL before on_ready and after the end */
+    struct conn *conn;                    /* of the exchange; NULL before on_ready */
+    const struct conn_info *conn_info;    /* upstream connection's facts; valid until the end event returns */
+    enum http_protocol_kind { UPSTREAM_PROTO_UNKNOWN, UPSTREAM_PROTO_H1, UPSTREAM_PROTO_H2 } protocol;
+    enum upstream_priority priority;
+    bool reused;                          /* the connection had served before */
+    uint64_t start_us, connect_begin_us, connect_end_us, ready_us;
+    void *priv[8];                        /* upstream's own */
+};
+/* Picks a host and a connection. on_ready/on_failure may be called before it returns. */
+void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask);
+void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end);
+void upstream_send_data(struct upstream_attempt *a, struct buf *data, bool end);
+void upstream_send_trailers(struct upstream_attempt *a, struct headers *t);
+void upstream_pause(struct upstream_attempt *a, bool pause); /* stop/resume reading the response; counted */
+/* Gives up: in the queue, connecting or mid-exchange (resets). No event follows. Fine on a zeroed or ended attempt. */
+void upstream_cancel(struct upstream_attempt *a);
+
+/* Circuit breakers shared by the router: retries. False: no room (counts upstream_rq_retry_overflow). */
+bool upstream_retry_take(struct upstream_cluster *uc, enum upstream_priority p);
+void upstream_retry_give(struct upstream_cluster *uc, enum upstream_priority p);
+/* Host facts for logs and predicates. */
+const struct addr *host_address(const struct host *h);
+struct str host_address_text(const struct host *h); /* "ip:port" */
+struct str host_name(const struct host *h);         /* endpoint hostname, may be empty */
+const struct metadata *host_metadata(const struct host *h);
+bool host_canary(const struct host *h);
+/* Results told to the host's and cluster's statistics (rq_success/rq_error/rq_timeout; outlier detection later). */
+void upstream_report(struct upstream_attempt *a, uint32_t status);
+void upstream_report_timeout(struct upstream_attempt *a);
