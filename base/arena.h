@@ -2,6 +2,10 @@
 #pragma once
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct arena;
 
 /* A new arena; `what` (static text) names its lifetime in reports. Never NULL. first_block 0 = default (4 KiB). */
@@ -20,6 +24,12 @@ void *arena_copy(struct arena *a, const void *from, size_t size);
 void arena_on_free(struct arena *a, void (*fn)(void *ptr), void *ptr);
 /* Bytes taken from the system so far. */
 size_t arena_size(const struct arena *a);
+/* Frees this thread's cached blocks (thread end). */
+void arena_thread_release(void);
 
 #define ARENA_NEW(a, type) ((type *)arena_alloc((a), sizeof(type)))
 #define ARENA_ARRAY(a, type, count) ((type *)arena_array((a), (count), sizeof(type)))
+
+#ifdef __cplusplus
+}
+#endif
