@@ -44,7 +44,12 @@ struct lb_policy_type {
     void (*cursor_init)(void *cursor, const void *conf, struct worker *w);
     /* NULL: none. Worker. */
     struct host *(*pick)(void *cursor, const void *conf, const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask);
+    /* Frees what the cursor holds beyond its own bytes; may be NULL. */
+    void (*cursor_release)(void *cursor);
 };
+/* Facts that policies need of a host, without knowing its struct. */
+uint32_t host_weight(const struct host *h);
+uint32_t host_active_requests(const struct host *h);
 
 /* How a cluster learns its hosts. Main thread only. */
 struct cluster;

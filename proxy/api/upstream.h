@@ -82,3 +82,27 @@ bool host_canary(const struct host *h);
 /* Results told to the host's and cluster's statistics (rq_success/rq_error/rq_timeout; outlier detection later). */
 void upstream_report(struct upstream_attempt *a, uint32_t status);
 void upstream_report_timeout(struct upstream_attempt *a);
+
+/* --- raw connections (tcp_proxy): the same host choice, breakers and statistics ------------------------------------------------- */
+struct upstream_tcp;
+struct upstream_tcp_events {
+    /* Connected: t->conn is the caller's now; it calls conn_set_owner and, in its on_close, upstream_tcp_end. */
+    void (*on_ready)(struct upstream_tcp *t);
+    void (*on_failure)(struct upstream_tcp *t, enum upstream_failure why, struct str detail); /* end event */
+};
+struct upstream_tcp {
+    const struct upstream_tcp_events *events; /* set by the caller */
+    void *owner;                              /* set by the caller */
+    struct upstream_cluster *uc;              /* pinned while it lives */
+    struct host *host;
+    struct conn *conn; /* NULL before on_ready */
+    enum upstream_priority priority;
+    uint64_t start_us, ready_us;
+    void *priv[4]; /* upstream's own */
+};
+/* on_ready/on_failure may be called before it returns (failures only). */
+void upstream_tcp_start(struct worker *w, struct upstream_cluster *uc, struct upstream_tcp *t, const struct lb_ask *ask);
+/* Before on_ready: gives up; nothing fires. */
+void upstream_tcp_cancel(struct upstream_tcp *t);
+/* After on_ready, when the connection has ended (inside its on_close): gives breakers and gauges back. */
+void upstream_tcp_end(struct upstream_tcp *t, bool local);
