@@ -41,6 +41,7 @@ struct proto_field {
     bool deprecated;
     bool oneof; /* member of a oneof of two or more (a proto3 `optional` is none) */
     bool presence; /* the proto has presence: a message, a oneof member or an `optional` */
+    bool enum_marked; /* an enum with deprecated or refused values */
     bool sensitive; /* hidden in dumps (udpa.annotations.sensitive) */
 };
 
