@@ -1,0 +1,3 @@
+/* Substitution formats: declared in proxy/api, so that filters may use them. */
+#pragma once
+#include "proxy/api/format.h"
