@@ -12,6 +12,7 @@ struct registry;
 struct runtime;
 struct stats;
 struct loop;
+struct proto_opts; /* proto/notes.h */
 
 /* A resource that a translated object waits for or follows (EDS, RDS, SDS, ECDS, VHDS): told to xds/ by translation. */
 enum need_kind { NEED_ENDPOINTS, NEED_ROUTES, NEED_SECRET, NEED_EXTENSION, NEED_VIRTUAL_HOSTS, NEED_SCOPED_ROUTES };
@@ -33,6 +34,7 @@ struct conf_cx {
     bool validate_only;         /* --mode validate: open no sockets, read files only as Envoy does */
     bool added_via_api;
     uint64_t version_hash;
+    const struct proto_opts *opts; /* how strict nested messages (Any) are read; NULL: strict and silent */
     /* known to check references: does a static cluster of this name exist? NULL: not checked */
     bool (*cluster_known)(void *arg, struct str name);
     void *cluster_known_arg;

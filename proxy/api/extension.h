@@ -37,8 +37,16 @@ struct extension {
     const struct ProtobufCMessageDescriptor *const *more_configs; /* other accepted config messages, NULL-ended; may be NULL */
 };
 
-/* Immutable after start. filters/registry.c holds the one table. */
-struct registry;
+/* One row of the table of all extensions. */
+struct registry_entry {
+    enum extension_kind kind;
+    const struct extension *extension;
+};
+/* Constant. filters/registry.c holds the one table; server/ hands it down. */
+struct registry {
+    const struct registry_entry *entries;
+    size_t count;
+};
 /* By the config's type URL (with or without prefix) or, when the URL is empty, by name. NULL: unknown. */
 const struct extension *registry_find(const struct registry *r, enum extension_kind kind, struct str type_url, struct str name);
 /* Calls fn for each extension of all kinds (server_info, config_dump, did-you-mean). */

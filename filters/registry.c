@@ -1,0 +1,22 @@
+/* Builds the constant table of extensions from extensions.def. */
+#include "filters/registry.h"
+
+#include "proxy/api/access_logger.h"
+#include "proxy/api/http_filter.h"
+#include "proxy/api/lb_policy.h"
+#include "proxy/api/network_filter.h"
+#include "proxy/api/transport_socket.h"
+
+#define E(kind, type, symbol) extern const struct type symbol;
+#include "filters/extensions.def"
+#undef E
+
+/* A leading row that no search finds keeps the table non-empty. */
+static const struct registry_entry entries[] = {
+    {EXTENSION_KINDS, NULL},
+#define E(kind, type, symbol) {kind, &symbol.ext},
+#include "filters/extensions.def"
+#undef E
+};
+
+const struct registry filters_registry = {entries + 1, sizeof entries / sizeof entries[0] - 1};

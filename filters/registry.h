@@ -1,0 +1,5 @@
+/* The table of all extensions that this build has; handed down by server/ as a pointer. */
+#pragma once
+#include "proxy/api/extension.h"
+
+extern const struct registry filters_registry;

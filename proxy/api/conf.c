@@ -1,0 +1,67 @@
+/* Places in the configuration and the errors told there. */
+#include "proxy/api/conf.h"
+
+#include "base/arena.h"
+
+struct conf_at conf_root(struct conf_cx *cx)
+{
+    return (struct conf_at){.cx = cx, .index = -1};
+}
+
+struct conf_at conf_field(const struct conf_at *at, const char *field)
+{
+    return (struct conf_at){.cx = at->cx, .parent = at, .field = field, .index = -1};
+}
+
+struct conf_at conf_index(const struct conf_at *at, const char *field, size_t index)
+{
+    return (struct conf_at){.cx = at->cx, .parent = at, .field = field, .index = (int64_t)index};
+}
+
+struct conf_at conf_key(const struct conf_at *at, const char *field, struct str key)
+{
+    return (struct conf_at){.cx = at->cx, .parent = at, .field = field, .index = -1, .key = key};
+}
+
+struct arena *conf_arena(const struct conf_at *at)
+{
+    return at->cx->arena;
+}
+
+static void conf_path_add(const struct conf_at *at, struct sb *out)
+{
+    if (at->parent) conf_path_add(at->parent, out);
+    if (!at->field) return;
+    if (out->len) sb_char(out, '.');
+    sb_add(out, str_of(at->field));
+    if (at->index >= 0) sb_fmt(out, "[%lld]", (long long)at->index);
+    if (at->key.ptr) sb_fmt(out, "[\"%.*s\"]", STR_ARG(at->key));
+}
+
+struct str conf_path(const struct conf_at *at)
+{
+    struct sb out = {0};
+    conf_path_add(at, &out);
+    struct str path = str_dup(at->cx->errors->arena, sb_str(&out));
+    sb_release(&out);
+    return path;
+}
+
+bool conf_fail(const struct conf_at *at, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    errors_vadd(at->cx->errors, conf_path(at), fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+void conf_need(const struct conf_at *at, enum need_kind kind, struct str name, const void *config_source)
+{
+    struct need *n = ARENA_NEW(conf_arena(at), struct need);
+    n->kind = kind;
+    n->name = str_dup(conf_arena(at), name);
+    n->config_source = config_source;
+    n->next = at->cx->needs;
+    at->cx->needs = n;
+}
