@@ -9,6 +9,7 @@ struct loop;
 
 /* One loop per thread. */
 struct loop *loop_new(void);
+/* Timers and later work still queued are unlinked, messages still in the mailbox are not delivered: turn until done first. */
 void loop_free(struct loop **l);
 /* Runs until loop_stop. */
 void loop_run(struct loop *l);
@@ -19,6 +20,8 @@ void loop_stop(struct loop *l);
 uint64_t loop_now_us(const struct loop *l);
 /* CLOCK_REALTIME of this turn in microseconds since 1970 (cached). */
 uint64_t loop_wall_us(const struct loop *l);
+/* Reads the clocks anew: after long work on main, before timers are started that must not count it. */
+void loop_update_now(struct loop *l);
 /* Fresh clocks for any thread. */
 uint64_t clock_now_us(void);
 uint64_t clock_wall_us(void);

@@ -4,6 +4,10 @@
 #include <stddef.h>
 #include "base/str.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct regex;
 struct arena;
 
@@ -19,3 +23,7 @@ size_t regex_group_count(const struct regex *r); /* without group 0 */
 struct str regex_replace_all(const struct regex *r, struct arena *a, struct str s, struct str rewrite);
 /* True when `rewrite` refers only to groups that exist; else *why. */
 bool regex_check_rewrite(const struct regex *r, struct arena *a, struct str rewrite, struct str *why);
+
+#ifdef __cplusplus
+}
+#endif

@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct arena;
 
 /* Borrowed bytes. ptr may be NULL when len is 0. */
@@ -100,3 +104,7 @@ void sb_clear(struct sb *b);
 void sb_release(struct sb *b);
 /* Text with JSON string escapes, without the quotes around it. Invalid UTF-8 becomes U+FFFD. */
 void sb_json_escaped(struct sb *b, struct str s);
+
+#ifdef __cplusplus
+}
+#endif
