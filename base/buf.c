@@ -68,7 +68,7 @@ static struct buf_block *block_new(size_t cap)
 static void block_unref(struct buf_block *k)
 {
     if (--k->refs) return;
-    if (k->cap == BUF_BLOCK_ROOM && buf_cache.block_count < BUF_KEEP_BLOCKS) {
+    if (k->cap == BUF_BLOCK_ROOM && buf_cache.block_count + 1 <= BUF_KEEP_BLOCKS) {
         k->next = buf_cache.blocks;
         buf_cache.blocks = k;
         buf_cache.block_count++;
@@ -95,7 +95,7 @@ static struct buf_slice *slice_new(struct buf_block *k, char *at, size_t len)
 static void slice_free(struct buf_slice *s)
 {
     block_unref(s->block);
-    if (buf_cache.slice_count < BUF_KEEP_SLICES) {
+    if (buf_cache.slice_count + 1 <= BUF_KEEP_SLICES) {
         s->next = buf_cache.slices;
         buf_cache.slices = s;
         buf_cache.slice_count++;
