@@ -76,6 +76,8 @@ struct mail {
 };
 /* Any thread. FIFO per sender; wakes the loop once per batch. After loop_free messages must not be posted. */
 void loop_post(struct loop *l, struct mail *m);
+/* The loop's thread (or, after that was joined, another): delivers what has arrived, without a turn. False: nothing had. */
+bool loop_deliver(struct loop *l);
 
 /* --- signals (main thread's loop) ------------------------------------------------------------------ */
 void loop_on_signal(struct loop *l, int signo, void (*fire)(void *arg, int signo), void *arg);

@@ -47,6 +47,6 @@ uint64_t wheel_next_us(struct wheel *w);
 void wheel_release(struct wheel *w);
 
 void mailbox_init(struct mailbox *b);
-/* Delivers all messages that have arrived; call when fd is readable. */
-void mailbox_receive(struct mailbox *b);
+/* Delivers all messages that have arrived; call when fd is readable. False: there were none. */
+bool mailbox_receive(struct mailbox *b);
 void mailbox_release(struct mailbox *b);

@@ -14,13 +14,14 @@ void mailbox_init(struct mailbox *b)
     must(b->fd >= 0);
 }
 
-void mailbox_receive(struct mailbox *b)
+bool mailbox_receive(struct mailbox *b)
 {
     uint64_t wakes;
     /* Before the exchange: a message that comes between the two writes again and is only found early. */
     while (read(b->fd, &wakes, sizeof(wakes)) < 0 && errno == EINTR) continue;
     struct mail *stack = atomic_exchange_explicit(&b->head, NULL, memory_order_acquire);
     struct mail *queue = NULL;
+    bool any = stack;
     while (stack) {
         struct mail *next = stack->next;
         stack->next = queue;
@@ -32,6 +33,12 @@ void mailbox_receive(struct mailbox *b)
         queue->deliver(queue);
         queue = next;
     }
+    return any;
+}
+
+bool loop_deliver(struct loop *l)
+{
+    return mailbox_receive(&l->mailbox);
 }
 
 void mailbox_release(struct mailbox *b)
