@@ -96,6 +96,8 @@ static inline const void *proto_field_at(const ProtobufCMessage *m, const Protob
 }
 /* Number of elements of a repeated field. */
 size_t proto_field_count(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f);
+/* Bytes of one element in the array of a repeated field. */
+size_t proto_element_size(ProtobufCType type);
 /* The sub-message of a singular field, or element `at` of a repeated one; NULL when unset. */
 const ProtobufCMessage *proto_field_message(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, size_t at);
 /* An allocator for protobuf-c that takes from the arena and never frees. */

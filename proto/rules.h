@@ -1,5 +1,6 @@
 /* The constraint rules of a field as the generator writes them (from validate.rules). Only validate.c reads them. */
 #pragma once
+#include <protobuf-c/protobuf-c.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -57,3 +58,5 @@ extern const struct proto_type *const proto_type_table[];
 extern const size_t proto_type_table_count;
 extern const struct proto_enum_mark proto_enum_marks[];
 extern const size_t proto_enum_mark_count;
+/* The mark of an enum value, or NULL. */
+const struct proto_enum_mark *proto_enum_mark_of(const ProtobufCEnumDescriptor *desc, int value);
