@@ -70,7 +70,7 @@ static bool typed_struct_unpack(struct arena *a, const struct proto_type *type, 
     return true;
 }
 
-struct str proto_any_name(struct arena *a, const struct _Google__Protobuf__Any *any)
+struct str proto_any_name(struct arena *a, const struct Google__Protobuf__Any *any)
 {
     struct str name = proto_url_name(str_of(any->type_url));
     const struct proto_type *type = proto_type_find(name);
@@ -109,7 +109,7 @@ static ProtobufCMessage *typed_struct_convert(struct arena *a, const struct type
     return m && proto_check(m, opts, path, errors) ? m : NULL;
 }
 
-ProtobufCMessage *proto_any_unpack(struct arena *a, const struct _Google__Protobuf__Any *any,
+ProtobufCMessage *proto_any_unpack(struct arena *a, const struct Google__Protobuf__Any *any,
                                    const ProtobufCMessageDescriptor *expect, const struct proto_opts *opts,
                                    const struct proto_path *path, struct errors *errors)
 {
@@ -125,7 +125,7 @@ ProtobufCMessage *proto_any_unpack(struct arena *a, const struct _Google__Protob
     return proto_decode(a, type->desc, str_make((const char *)any->value.data, any->value.len), opts, path, errors);
 }
 
-struct _Google__Protobuf__Any *proto_any_pack(struct arena *a, const ProtobufCMessage *m)
+struct Google__Protobuf__Any *proto_any_pack(struct arena *a, const ProtobufCMessage *m)
 {
     Google__Protobuf__Any *any = ARENA_NEW(a, Google__Protobuf__Any);
     google__protobuf__any__init(any);
