@@ -17,6 +17,7 @@ struct runtime;
 struct value;
 struct access_log_list;
 struct header_matcher;
+struct cluster_manager;
 
 enum cluster_discovery {
     CLUSTER_STATIC, CLUSTER_STRICT_DNS, CLUSTER_LOGICAL_DNS, CLUSTER_EDS, CLUSTER_ORIGINAL_DST, CLUSTER_CUSTOM
@@ -110,10 +111,7 @@ struct dns_settings {
     const struct addr *resolvers;
     size_t resolver_count;
 };
-struct upstream_keepalive {
-    bool on;
-    int probes, time_s, interval_s; /* 0: the system's */
-};
+struct socket_options; /* proxy/net/socket.h */
 struct health_check; /* proxy/upstream/health.h */
 struct outlier_conf;
 
@@ -144,8 +142,7 @@ struct cluster {
     const struct transport_match *socket_matches;
     size_t socket_match_count;
     const struct addr *bind;   /* NULL: any */
-    const void *socket_options; /* const struct socket_options *; NULL: none */
-    const struct upstream_keepalive *keepalive; /* NULL: off */
+    const struct socket_options *socket_options; /* keepalive included; NULL: none */
     const struct dns_settings *dns; /* DNS types */
     const struct metadata *metadata;
     struct health_check *const *health_checks;
@@ -156,7 +153,8 @@ struct cluster {
     bool track_timeout_budgets, track_sizes, per_endpoint_stats;
     bool cleanup_interval_set;
     bool wait_for_warm;        /* wait_for_warm_on_init, default true */
-    const struct breaker_limits *limits_own; /* private */
     /* set by the cluster manager before publication */
     struct cluster_shared *shared;
+    struct cluster_manager *manager; /* main only */
+    void *feed;                      /* main only: of the discovery type while it runs */
 };

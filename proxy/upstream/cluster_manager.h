@@ -23,11 +23,14 @@ void cluster_manager_endpoints(struct cluster_manager *cm, struct str service, s
 /* initial_fetch_timeout passed, or the resource does not exist: clusters that still wait for it become active without hosts. */
 void cluster_manager_endpoints_missing(struct cluster_manager *cm, struct str service);
 /* update_attempt, update_failure, update_rejected ... of the EDS subscription, told by xds/. */
-void cluster_manager_eds_stat(struct cluster_manager *cm, struct str service, enum cluster_stat_event { CLUSTER_EDS_ATTEMPT,
-                              CLUSTER_EDS_FAILURE, CLUSTER_EDS_REJECTED, CLUSTER_EDS_TIMEOUT } what);
+enum cluster_eds_event { CLUSTER_EDS_ATTEMPT, CLUSTER_EDS_FAILURE, CLUSTER_EDS_REJECTED, CLUSTER_EDS_TIMEOUT };
+void cluster_manager_eds_stat(struct cluster_manager *cm, struct str service, enum cluster_eds_event what);
 
-/* A cluster type tells its hosts (groups are copied; hosts referenced). First call makes the cluster active. */
-void cluster_set_hosts(struct cluster *c, const struct host_group *groups, size_t count);
+/* A cluster type (DNS, custom ones) tells its endpoints, all with addresses; takes the caller's reference. The first call makes the
+ * cluster active. Hosts whose address stays keep their identity. */
+void cluster_set_hosts(struct cluster *c, struct load_assignment *la);
+/* It has failed for now: a cluster that still warms becomes active without hosts (Envoy: a failed first resolution does not block). */
+void cluster_set_failed(struct cluster *c);
 
 /* Called whenever a cluster (version) becomes active. */
 void cluster_manager_on_active(struct cluster_manager *cm, void (*fn)(void *arg, struct str name), void *arg);

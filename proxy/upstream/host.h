@@ -44,7 +44,6 @@ struct host {
     _Atomic uint32_t health;  /* enum host_health; written by main */
     _Atomic uint32_t eds_status; /* envoy.config.core.v3.HealthStatus as configured */
     /* fixed */
-    uint64_t id;              /* unique in the process */
     uint64_t meaning;         /* hash of what makes it another host: locality, metadata, hostname */
     uint32_t priority;
     bool canary;
@@ -55,7 +54,7 @@ struct host {
     struct str health_name;   /* hostname of health checks, may be empty */
     struct host_locality locality;
     const struct metadata *metadata; /* NULL: none; in arena */
-    struct arena *arena;      /* owns all of the above */
+    struct arena *arena;      /* of the metadata; NULL: none */
     /* main only */
     uint32_t mark;            /* generation in which an update saw it */
 };
@@ -66,6 +65,9 @@ struct host *host_new(const struct endpoint *e, const struct addr *addr, const s
 /* Any thread. */
 struct host *host_ref(struct host *h);
 void host_unref(struct host **h);
+
+/* Flags that an EDS health status means. */
+uint32_t host_health_of_status(int status);
 
 static inline uint32_t host_health_get(const struct host *h)
 {

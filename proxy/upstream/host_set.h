@@ -31,7 +31,7 @@ struct host_set {
     struct priority_set *priorities;
     uint32_t priority_count;
     uint32_t source_count;  /* ordinals */
-    struct host **hosts;    /* every host once; the set holds a reference on each */
+    struct host **hosts;    /* all, by priority; the set holds a reference on each */
     uint32_t host_count, healthy_count, degraded_count, excluded_count;
     uint32_t max_weight;
     struct drop_overload *drops;
@@ -48,8 +48,12 @@ struct host_group {
     uint32_t count;
 };
 /* Main. Builds a set for the cluster's balancing settings; takes one reference on each host. */
-struct host_set *host_set_new(const struct cluster *c, const struct host_group *groups, size_t count, uint32_t overprovisioning,
-                              bool weighted_priority_health);
-/* Same hosts, new health or weights: a fresh set from an old one. */
-struct host_set *host_set_rebuild(const struct cluster *c, const struct host_set *old, uint32_t overprovisioning,
-                                  bool weighted_priority_health);
+struct host_set_input {
+    const struct host_group *groups;
+    size_t count;
+    uint32_t overprovisioning;
+    bool weighted_priority_health;
+    const struct drop_overload *drops;
+    size_t drop_count;
+};
+struct host_set *host_set_new(const struct cluster *c, const struct host_set_input *in);

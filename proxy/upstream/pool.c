@@ -1,0 +1,567 @@
+/* Pools: per worker, cluster, host, priority and protocol. Waiting attempts queue in order; a connection that becomes free takes the
+ * first. HTTP/1 and HTTP/2 differ only in how many exchanges a connection carries at once (the codec says).
+ *
+ * A pool exists while it has connections or waiting attempts. Connections and pools that ended are freed at the end of the loop's turn,
+ * so that no callback on the stack sees freed memory. */
+#include "base/must.h"
+#include "proxy/api/transport_socket.h"
+#include "proxy/http/h1.h"
+#include "proxy/net/conn.h"
+#include "proxy/stats/stats.h"
+#include "proxy/upstream/pool_codec.h"
+#include "proxy/upstream/upstream_internal.h"
+
+enum pool_conn_state { POOL_CONN_CONNECTING, POOL_CONN_READY, POOL_CONN_BUSY, POOL_CONN_CLOSED };
+
+struct pool_conn {
+    struct list link; /* one of the pool's lists by state */
+    struct list attempts;
+    struct pool *pool;
+    struct conn *conn;
+    struct codec *codec; /* NULL until connected */
+    enum pool_conn_state state;
+    bool draining; /* takes no more */
+    bool broken;   /* the peer broke the protocol */
+    uint32_t streams, served;
+    uint32_t cut; /* HTTP/1: the exchange whose breaking off ends the connection */
+    uint64_t begin_us;
+    struct loop_timer idle, lifetime;
+    struct loop_later bury;
+};
+struct pool {
+    struct list link; /* uc->pools */
+    struct pool_key key;
+    struct upstream_cluster *uc; /* a user of it */
+    struct host *host;           /* a reference */
+    enum upstream_priority priority;
+    struct list connecting, ready, busy, pending;
+    uint32_t connecting_count, ready_count, busy_count, pending_count;
+    bool draining;
+    struct loop_later check; /* serve, grow or end */
+};
+
+static struct stat_group *pool_stats(const struct pool *p)
+{
+    return p->uc->conf->shared->stats;
+}
+
+static uint64_t now_us(const struct pool *p)
+{
+    return loop_now_us(p->uc->worker->loop);
+}
+
+static void pool_check_fire(struct loop_later *later);
+
+static void pool_check(struct pool *p)
+{
+    loop_later(p->uc->worker->loop, &p->check, pool_check_fire);
+}
+
+/* --- attempts -------------------------------------------------------------------------------------------------------------------------- */
+/* Out of the queue, if it is there. */
+static void attempt_unqueue(struct pool *p, struct upstream_attempt *a)
+{
+    struct attempt_priv *v = attempt_priv(a);
+    if (!v->pending) return;
+    list_remove(&v->link);
+    v->pending = false;
+    p->pending_count--;
+    breaker_give(p->uc->conf, p->priority, BREAKER_PENDING);
+    stat_dec(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PENDING_ACTIVE);
+}
+
+static void attempt_fail(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
+{
+    attempt_priv(a)->pool = NULL;
+    upstream_fail(a, why, detail);
+}
+
+/* Its exchange is over: counts, and frees its place on the connection. */
+static void attempt_detach(struct upstream_attempt *a)
+{
+    struct attempt_priv *v = attempt_priv(a);
+    struct pool_conn *pc = v->pc;
+    struct pool *p = pc->pool;
+    list_remove(&v->link);
+    pc->streams--;
+    v->pc = NULL;
+    v->pool = NULL;
+    v->live = false;
+    a->stream = NULL;
+    breaker_give(p->uc->conf, p->priority, BREAKER_RQ);
+    atomic_fetch_sub_explicit(&p->host->cells.rq_active, 1, memory_order_relaxed);
+    stat_dec(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_ACTIVE);
+}
+
+/* --- connections ----------------------------------------------------------------------------------------------------------------------- */
+static void pc_state(struct pool_conn *pc, enum pool_conn_state to)
+{
+    struct pool *p = pc->pool;
+    uint32_t *const counts[] = {&p->connecting_count, &p->ready_count, &p->busy_count, NULL};
+    struct list *const lists[] = {&p->connecting, &p->ready, &p->busy, NULL};
+    if (list_linked(&pc->link)) (*counts[pc->state])--;
+    list_remove(&pc->link);
+    pc->state = to;
+    if (!lists[to]) return;
+    list_push_front(lists[to], &pc->link); /* Envoy: the connection used last is used first */
+    (*counts[to])++;
+}
+
+static void pc_bury(struct loop_later *later)
+{
+    struct pool_conn *pc = CONTAINER_OF(later, struct pool_conn, bury);
+    if (pc->codec) pc->codec->ops->free(pc->codec);
+    mem_free(pc);
+}
+
+static void pc_idle_fire(struct loop_timer *t)
+{
+    struct pool_conn *pc = CONTAINER_OF(t, struct pool_conn, idle);
+    stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_IDLE_TIMEOUT);
+    conn_close(pc->conn, CONN_CLOSE_NOW);
+}
+
+/* After each change: where does the connection belong now? */
+static void pc_settle(struct pool_conn *pc)
+{
+    struct pool *p = pc->pool;
+    if (pc->state == POOL_CONN_CLOSED || pc->state == POOL_CONN_CONNECTING) return;
+    bool spent = pc->draining || p->draining || pc->broken;
+    if (pc->streams == 0) {
+        if (spent || !pc->codec->ops->keep_alive(pc->codec)) {
+            conn_close(pc->conn, CONN_CLOSE_NOW);
+            return;
+        }
+        uint64_t idle = p->uc->conf->http->idle_timeout_us;
+        if (idle > 0) loop_timer_start(p->uc->worker->loop, &pc->idle, idle, pc_idle_fire);
+    } else {
+        loop_timer_stop(&pc->idle);
+    }
+    bool room = !spent && pc->streams < pc->codec->ops->stream_limit(pc->codec);
+    enum pool_conn_state to = room ? POOL_CONN_READY : POOL_CONN_BUSY;
+    if (pc->state != to) pc_state(pc, to);
+    if (room && p->pending_count > 0) pool_check(p);
+}
+
+static void pc_drain(struct pool_conn *pc)
+{
+    if (pc->draining || pc->state == POOL_CONN_CLOSED) return;
+    pc->draining = true;
+    pc_settle(pc);
+}
+
+static void pc_lifetime_fire(struct loop_timer *t)
+{
+    struct pool_conn *pc = CONTAINER_OF(t, struct pool_conn, lifetime);
+    stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_MAX_DURATION_REACHED);
+    pc_drain(pc);
+}
+
+/* An HTTP/1 exchange broke off: its connection cannot go on. */
+static void pc_cut(struct pool_conn *pc)
+{
+    pc->draining = true;
+    if (pc->state != POOL_CONN_CLOSED) pc->cut = 1;
+}
+
+/* --- what the codec says about an exchange ----------------------------------------------------------------------------------------------- */
+static void stream_on_headers(struct codec_stream *s, void *owner, struct headers *h, bool end)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    a->events->on_headers(a, h, end);
+}
+static void stream_on_1xx(struct codec_stream *s, void *owner, struct headers *h)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    if (a->events->on_1xx) a->events->on_1xx(a, h);
+}
+static void stream_on_data(struct codec_stream *s, void *owner, struct buf *data, bool end)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    a->events->on_data(a, data, end);
+}
+static void stream_on_trailers(struct codec_stream *s, void *owner, struct headers *t)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    a->events->on_trailers(a, t);
+}
+static void stream_on_watermark(struct codec_stream *s, void *owner, bool above)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    struct pool *p = attempt_priv(a)->pool;
+    stat_inc(pool_stats(p), above ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_BACKED_UP_TOTAL : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_DRAINED_TOTAL);
+    if (a->events->on_watermark) a->events->on_watermark(a, above);
+}
+static void stream_on_reset(struct codec_stream *s, void *owner, enum stream_reset why, struct str details)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    struct upstream_cluster *uc = a->uc;
+    struct pool_conn *pc = attempt_priv(a)->pc;
+    if (why == RESET_REMOTE || why == RESET_REMOTE_REFUSED) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_RQ_RX_RESET);
+    if (why == RESET_PROTOCOL_ERROR) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
+    attempt_detach(a);
+    if (pc->codec->ops->kind == CODEC_H1) pc_cut(pc);
+    pc_settle(pc);
+    a->events->on_reset(a, why, details);
+    upstream_unpin(uc->worker, &uc);
+}
+static void stream_on_complete(struct codec_stream *s, void *owner)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    struct upstream_cluster *uc = a->uc;
+    struct pool_conn *pc = attempt_priv(a)->pc;
+    attempt_detach(a);
+    pc_settle(pc);
+    a->events->on_complete(a);
+    upstream_unpin(uc->worker, &uc);
+}
+static const struct codec_stream_events stream_events = {
+    .on_headers = stream_on_headers,
+    .on_1xx = stream_on_1xx,
+    .on_data = stream_on_data,
+    .on_trailers = stream_on_trailers,
+    .on_reset = stream_on_reset,
+    .on_watermark = stream_on_watermark,
+    .on_complete = stream_on_complete,
+};
+
+static void codec_on_goaway(struct codec *c, void *owner)
+{
+    (void)c;
+    struct pool_conn *pc = owner;
+    if (c->ops->kind == CODEC_H2) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_CLOSE_NOTIFY);
+    pc_drain(pc);
+}
+static void codec_on_error(struct codec *c, void *owner, struct str details)
+{
+    (void)c;
+    (void)details;
+    struct pool_conn *pc = owner;
+    if (pc->streams == 0) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
+    pc->broken = true;
+    pc->draining = true;
+}
+static const struct codec_events codec_events = {.on_goaway = codec_on_goaway, .on_error = codec_on_error};
+
+/* Puts an attempt on a connection that has room. */
+static void attempt_attach(struct pool *p, struct pool_conn *pc, struct upstream_attempt *a)
+{
+    struct stat_group *g = pool_stats(p);
+    struct attempt_priv *v = attempt_priv(a);
+    attempt_unqueue(p, a);
+    if (!breaker_room(p->uc->conf, p->priority, BREAKER_RQ)) {
+        stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_PENDING_OVERFLOW);
+        stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_ACTIVE_OVERFLOW);
+        attempt_fail(a, UPSTREAM_OVERFLOW, STR_NONE);
+        return;
+    }
+    struct codec_stream *s = pc->codec->ops->request(pc->codec, a->arena, &stream_events, a);
+    if (!s) {
+        pc_drain(pc);
+        attempt_fail(a, UPSTREAM_LOCAL_FAILURE, STR_NONE);
+        return;
+    }
+    breaker_take(p->uc->conf, p->priority, BREAKER_RQ);
+    atomic_fetch_add_explicit(&p->host->cells.rq_active, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->host->cells.rq_total, 1, memory_order_relaxed);
+    stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_TOTAL);
+    stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_ACTIVE);
+    list_push_back(&pc->attempts, &v->link);
+    v->pc = pc;
+    v->live = true;
+    pc->streams++;
+    a->reused = pc->served++ > 0;
+    a->stream = s;
+    a->conn = pc->conn;
+    a->conn_info = conn_info_of(pc->conn);
+    a->protocol = pc->codec->ops->kind == CODEC_H2 ? UPSTREAM_PROTO_H2 : UPSTREAM_PROTO_H1;
+    a->connect_begin_us = pc->begin_us;
+    a->ready_us = now_us(p);
+    uint32_t most = p->uc->conf->http->max_requests_per_connection;
+    if (most > 0 && pc->served >= most) {
+        stat_inc(g, CLUSTER_STAT_UPSTREAM_CX_MAX_REQUESTS);
+        pc->draining = true;
+    }
+    pc_settle(pc);
+    a->events->on_ready(a);
+}
+
+/* --- what the connection says -------------------------------------------------------------------------------------------------------------- */
+static void pc_on_connected(struct conn *c, void *owner)
+{
+    struct pool_conn *pc = owner;
+    struct pool *p = pc->pool;
+    stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_MS, (now_us(p) - pc->begin_us) / 1000);
+    pc->codec = pool_codec_new(p->uc, (enum http_protocol_kind)p->key.protocol, c, &codec_events, pc);
+    bool h2 = pc->codec->ops->kind == CODEC_H2;
+    stat_inc(pool_stats(p), h2 ? CLUSTER_STAT_UPSTREAM_CX_HTTP2_TOTAL : CLUSTER_STAT_UPSTREAM_CX_HTTP1_TOTAL);
+    uint64_t life = p->uc->conf->http->max_connection_us;
+    if (life > 0) loop_timer_start(p->uc->worker->loop, &pc->lifetime, life, pc_lifetime_fire);
+    pc_state(pc, POOL_CONN_READY);
+    struct list *first = list_first(&p->pending);
+    if (first) attempt_attach(p, pc, CONTAINER_OF(CONTAINER_OF(first, struct attempt_priv, link), struct upstream_attempt, priv));
+    else pc_settle(pc);
+    pool_check(p);
+}
+
+static void pc_on_read(struct conn *c, void *owner, struct buf *in, bool end)
+{
+    struct pool_conn *pc = owner;
+    bool h1 = pc->codec->ops->kind == CODEC_H1;
+    if (h1 && pc->streams == 0) { /* nothing was asked: early bytes or the peer's goodbye */
+        if (buf_len(in) > 0) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
+        buf_drain(in, buf_len(in));
+        conn_close(c, CONN_CLOSE_NOW);
+        return;
+    }
+    if (!pc->codec->ops->on_bytes(pc->codec, in, end)) {
+        if (conn_is_open(c)) conn_close(c, h1 ? CONN_CLOSE_NOW : CONN_CLOSE_FLUSH);
+        return;
+    }
+    if (end && conn_is_open(c) && pc->streams == 0) conn_close(c, CONN_CLOSE_NOW);
+}
+
+static void pc_on_watermark(struct conn *c, void *owner, bool above)
+{
+    (void)c;
+    struct pool_conn *pc = owner;
+    if (pc->codec) pc->codec->ops->on_conn_watermark(pc->codec, above);
+}
+
+/* Envoy: a failed connect fails everything that waits at this host, so that the router can decide anew. */
+static void pool_purge(struct pool *p, enum upstream_failure why, struct str detail)
+{
+    struct list gone;
+    list_init(&gone);
+    for (struct list *it; (it = list_first(&p->pending));) {
+        struct upstream_attempt *a = CONTAINER_OF(CONTAINER_OF(it, struct attempt_priv, link), struct upstream_attempt, priv);
+        attempt_unqueue(p, a);
+        list_push_back(&gone, &attempt_priv(a)->link);
+    }
+    for (struct list *it; (it = list_first(&gone));) {
+        struct upstream_attempt *a = CONTAINER_OF(CONTAINER_OF(it, struct attempt_priv, link), struct upstream_attempt, priv);
+        list_remove(it);
+        stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PENDING_FAILURE_EJECT);
+        attempt_fail(a, why, detail);
+    }
+}
+
+static void pc_on_close(struct conn *c, void *owner, enum conn_end why)
+{
+    struct pool_conn *pc = owner;
+    struct pool *p = pc->pool;
+    bool connected = pc->codec != NULL;
+    struct upstream_conn_end end = {p->priority, pc->begin_us, connected, why == CONN_END_LOCAL || why == CONN_END_CONNECT_TIMEOUT, pc->streams + pc->cut};
+    loop_timer_stop(&pc->idle);
+    loop_timer_stop(&pc->lifetime);
+    pc_state(pc, POOL_CONN_CLOSED);
+    upstream_connect_end(p->uc, p->host, &end);
+    if (why == CONN_END_CONNECT_TIMEOUT) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_TIMEOUT);
+    if (pc->served > 0) stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PER_CX, pc->served);
+    if (connected) pc->codec->ops->on_conn_closed(pc->codec, RESET_CONN_TERMINATION, conn_failure(c));
+    else if (why != CONN_END_LOCAL || p->pending_count > 0) pool_purge(p, upstream_connect_failure(why), conn_failure(c));
+    pool_check(p);
+    loop_later(p->uc->worker->loop, &pc->bury, pc_bury);
+}
+static const struct conn_events pc_events = {
+    .on_connected = pc_on_connected,
+    .on_read = pc_on_read,
+    .on_watermark = pc_on_watermark,
+    .on_close = pc_on_close,
+};
+
+/* --- the pool ---------------------------------------------------------------------------------------------------------------------------- */
+static void pc_new(struct pool *p)
+{
+    struct pool_conn *pc = mem_alloc(sizeof(*pc));
+    list_init(&pc->attempts);
+    pc->pool = p;
+    pc->begin_us = now_us(p);
+    pc_state(pc, POOL_CONN_CONNECTING);
+    struct transport_ask ask = {.host = p->host};
+    pool_codec_ask(p->uc, (enum http_protocol_kind)p->key.protocol, &ask);
+    pc->conn = upstream_connect(p->uc, p->host, p->priority, &ask, &pc_events, pc);
+}
+
+/* Envoy: per_upstream_preconnect_ratio; with 1 just enough connections for what waits. */
+static bool pool_wants_more(const struct pool *p)
+{
+    uint64_t each = p->key.protocol == UPSTREAM_PROTO_H2 ? 100 : 1;
+    double ratio = p->uc->conf->preconnect_ratio;
+    if (p->pending_count == 0) return false;
+    if (ratio <= 1) return p->pending_count > each * p->connecting_count;
+    double busy = (double)p->busy_count;
+    return ((double)p->pending_count + busy) * ratio > (double)(each * p->connecting_count + p->ready_count) + busy;
+}
+
+static void pool_grow(struct pool *p)
+{
+    enum { AT_ONCE = 3 }; /* Envoy: at most three new connections a time */
+    for (int i = 0; i < AT_ONCE && pool_wants_more(p); i++) {
+        uint32_t host_most = p->uc->conf->limits[p->priority].host_max_connections;
+        bool room = breaker_room(p->uc->conf, p->priority, BREAKER_CX) &&
+                    atomic_load_explicit(&p->host->cells.cx_active, memory_order_relaxed) < host_most;
+        if (!room) {
+            stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_OVERFLOW);
+            /* Envoy: a host without any connection gets one, or what waits could never be served. */
+            if (p->connecting_count + p->ready_count + p->busy_count > 0) return;
+        }
+        pc_new(p);
+    }
+}
+
+static void pool_free(struct pool *p)
+{
+    struct upstream_cluster *uc = p->uc;
+    loop_later_cancel(&p->check);
+    breaker_give(uc->conf, p->priority, BREAKER_POOL);
+    list_remove(&p->link);
+    struct str key = str_make((const char *)&p->key, sizeof(p->key));
+    if (map_get(&uc->pool_by_key, key) == p) map_remove(&uc->pool_by_key, key);
+    host_unref(&p->host);
+    mem_free(p);
+    upstream_unpin(uc->worker, &uc);
+}
+
+static void pool_check_fire(struct loop_later *later)
+{
+    struct pool *p = CONTAINER_OF(later, struct pool, check);
+    while (p->pending_count > 0 && p->ready_count > 0) {
+        struct pool_conn *pc = CONTAINER_OF(list_first(&p->ready), struct pool_conn, link);
+        struct attempt_priv *v = CONTAINER_OF(list_first(&p->pending), struct attempt_priv, link);
+        attempt_attach(p, pc, CONTAINER_OF(v, struct upstream_attempt, priv));
+    }
+    pool_grow(p);
+    if (p->pending_count + p->connecting_count + p->ready_count + p->busy_count == 0) pool_free(p);
+}
+
+static struct pool *pool_of(struct upstream_cluster *uc, struct host *host, enum upstream_priority priority, enum http_protocol_kind protocol)
+{
+    struct pool_key key = {host, (uint32_t)priority, (uint32_t)protocol};
+    struct pool *p = map_get(&uc->pool_by_key, str_make((const char *)&key, sizeof(key)));
+    if (p) return p;
+    if (!breaker_room(uc->conf, priority, BREAKER_POOL)) {
+        stat_inc(uc->conf->shared->stats, CLUSTER_STAT_UPSTREAM_CX_POOL_OVERFLOW);
+        return NULL;
+    }
+    p = mem_alloc(sizeof(*p));
+    p->key = key;
+    p->uc = uc;
+    p->host = host_ref(host);
+    p->priority = priority;
+    list_init(&p->connecting);
+    list_init(&p->ready);
+    list_init(&p->busy);
+    list_init(&p->pending);
+    breaker_take(uc->conf, priority, BREAKER_POOL);
+    upstream_pin(uc);
+    list_push_back(&uc->pools, &p->link);
+    map_put(&uc->pool_by_key, str_make((const char *)&p->key, sizeof(p->key)), p);
+    return p;
+}
+
+void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, struct host *host, enum http_protocol_kind protocol)
+{
+    struct pool *p = pool_of(uc, host, a->priority, protocol);
+    if (!p) {
+        upstream_fail(a, UPSTREAM_OVERFLOW, STR_NONE);
+        return;
+    }
+    struct attempt_priv *v = attempt_priv(a);
+    v->pool = p;
+    struct list *ready = list_first(&p->ready);
+    if (ready) {
+        attempt_attach(p, CONTAINER_OF(ready, struct pool_conn, link), a);
+        return;
+    }
+    if (!breaker_room(uc->conf, p->priority, BREAKER_PENDING)) {
+        stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PENDING_OVERFLOW);
+        pool_check(p);
+        attempt_fail(a, UPSTREAM_OVERFLOW, STR_NONE);
+        return;
+    }
+    breaker_take(uc->conf, p->priority, BREAKER_PENDING);
+    stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PENDING_TOTAL);
+    stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PENDING_ACTIVE);
+    v->pending = true;
+    list_push_back(&p->pending, &v->link);
+    p->pending_count++;
+    pool_grow(p);
+}
+
+void pool_cancel(struct upstream_attempt *a)
+{
+    struct attempt_priv *v = attempt_priv(a);
+    struct pool *p = v->pool;
+    if (!p) return;
+    if (v->pending) {
+        attempt_unqueue(p, a);
+        v->pool = NULL;
+        stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_CANCELLED);
+        pool_check(p);
+        return;
+    }
+    struct pool_conn *pc = v->pc;
+    struct codec_stream *s = a->stream;
+    attempt_detach(a);
+    if (pc->codec->ops->kind == CODEC_H2) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_TX_RESET);
+    else pc_cut(pc);
+    pc->codec->ops->reset(s, RESET_LOCAL);
+    pc_settle(pc);
+}
+
+void pool_drain(struct pool *p)
+{
+    p->draining = true;
+    LIST_FOREACH_SAFE(&p->ready, it, next) pc_settle(CONTAINER_OF(it, struct pool_conn, link));
+    if (p->pending_count == 0) {
+        LIST_FOREACH_SAFE(&p->connecting, it, next) conn_close(CONTAINER_OF(it, struct pool_conn, link)->conn, CONN_CLOSE_NOW);
+    }
+    pool_check(p);
+}
+
+static bool host_in(const struct host_set *set, const struct host *h)
+{
+    for (uint32_t i = 0; set && i < set->host_count; i++) {
+        if (set->hosts[i] == h) return true;
+    }
+    return false;
+}
+
+void pools_follow_hosts(struct upstream_cluster *uc)
+{
+    LIST_FOREACH_SAFE(&uc->pools, it, next) {
+        struct pool *p = CONTAINER_OF(it, struct pool, link);
+        bool there = host_in(uc->hosts, p->host);
+        if (there) p->draining = false;
+        else if (!p->draining) pool_drain(p);
+    }
+}
+
+void pools_drain_all(struct upstream_cluster *uc)
+{
+    LIST_FOREACH_SAFE(&uc->pools, it, next) pool_drain(CONTAINER_OF(it, struct pool, link));
+}
+
+static void list_close(struct list *l)
+{
+    LIST_FOREACH_SAFE(l, it, next) conn_close(CONTAINER_OF(it, struct pool_conn, link)->conn, CONN_CLOSE_NOW);
+}
+
+void pools_close_all(struct upstream_cluster *uc)
+{
+    LIST_FOREACH_SAFE(&uc->pools, it, next) {
+        struct pool *p = CONTAINER_OF(it, struct pool, link);
+        pool_purge(p, UPSTREAM_LOCAL_FAILURE, STR_NONE);
+        list_close(&p->connecting);
+        list_close(&p->ready);
+        list_close(&p->busy);
+    }
+}

@@ -1,0 +1,212 @@
+/* The worker's face of the clusters (proxy/api/upstream.h): finding one by name, starting and steering attempts. */
+#include "proxy/upstream/upstream_internal.h"
+
+#include "base/arena.h"
+#include "base/must.h"
+#include "proxy/net/conn.h"
+#include "proxy/stats/stats.h"
+#include "proxy/upstream/pool_codec.h"
+
+/* WORKER_UPSTREAM: the clusters that this worker has used. */
+struct upstream_worker {
+    struct map by_name; /* struct upstream_cluster *, the current versions */
+    struct list all;    /* also replaced ones that still have users */
+};
+struct upstream_node {
+    struct list link;
+    struct upstream_cluster uc;
+};
+
+/* --- life of a worker's cluster --------------------------------------------------------------------------------------------------------- */
+static void uc_hosts_set(struct upstream_cluster *uc, struct pin *hosts)
+{
+    balance_reset(uc);
+    if (hosts) pin_hold(hosts);
+    if (uc->hosts_pin) pin_drop(uc->worker, &uc->hosts_pin);
+    uc->hosts_pin = hosts;
+    uc->hosts = hosts ? CONTAINER_OF(hosts->obj, struct host_set, obj) : NULL;
+}
+
+static struct upstream_cluster *uc_new(struct worker *w, struct pin *pin, struct pin *hosts)
+{
+    struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
+    struct upstream_node *n = mem_alloc(sizeof(*n));
+    struct upstream_cluster *uc = &n->uc;
+    uc->worker = w;
+    uc->pin = pin_hold(pin);
+    uc->conf = CONTAINER_OF(pin->obj, struct cluster, obj);
+    uc->name = uc->conf->obj.name;
+    list_init(&uc->pools);
+    uc_hosts_set(uc, hosts);
+    list_push_back(&uw->all, &n->link);
+    map_put(&uw->by_name, uc->name, uc);
+    return uc;
+}
+
+static void uc_free(struct upstream_cluster *uc)
+{
+    struct upstream_node *n = CONTAINER_OF(uc, struct upstream_node, uc);
+    uc_hosts_set(uc, NULL);
+    pin_drop(uc->worker, &uc->pin);
+    map_release(&uc->pool_by_key);
+    for (size_t i = 0; i < ARRAY_LEN(uc->codec_stats); i++) stat_group_unref(&uc->codec_stats[i]);
+    list_remove(&n->link);
+    mem_free(n);
+}
+
+/* No longer the one found by name: ends its pools; lives on for its users. */
+static void uc_detach(struct upstream_worker *uw, struct upstream_cluster *uc)
+{
+    map_remove(&uw->by_name, uc->name);
+    uc->detached = true;
+    uc->users++;
+    pools_drain_all(uc);
+    if (--uc->users == 0) uc_free(uc);
+}
+
+void upstream_pin(struct upstream_cluster *uc)
+{
+    uc->users++;
+}
+
+void upstream_unpin(struct worker *w, struct upstream_cluster **ucp)
+{
+    (void)w;
+    struct upstream_cluster *uc = *ucp;
+    *ucp = NULL;
+    if (!uc) return;
+    must(uc->users > 0);
+    if (--uc->users == 0 && uc->detached) uc_free(uc);
+}
+
+struct upstream_cluster *upstream_find(struct worker *w, struct str name, uint64_t hash)
+{
+    struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
+    struct upstream_cluster *uc = map_get_hashed(&uw->by_name, name, hash);
+    if (uc) return uc;
+    struct pin *pin = worker_find(w, TABLE_CLUSTERS, name, hash);
+    return pin ? uc_new(w, pin, worker_find(w, TABLE_HOSTS, name, hash)) : NULL;
+}
+
+const struct cluster *upstream_conf(const struct upstream_cluster *uc)
+{
+    return uc->conf;
+}
+
+struct stat_group *upstream_stats(const struct upstream_cluster *uc)
+{
+    return uc->conf->shared->stats;
+}
+
+/* --- worker hooks --------------------------------------------------------------------------------------------------------------------------- */
+static void upstream_worker_start(struct worker *w)
+{
+    struct upstream_worker *uw = mem_alloc(sizeof(*uw));
+    list_init(&uw->all);
+    w->slot[WORKER_UPSTREAM] = uw;
+}
+
+static void upstream_worker_stop(struct worker *w)
+{
+    struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
+    if (!uw) return;
+    LIST_FOREACH_SAFE(&uw->all, it, next) pools_close_all(&CONTAINER_OF(it, struct upstream_node, link)->uc);
+    loop_turn(w->loop, false); /* what the pools put off to the end of a turn */
+    LIST_FOREACH_SAFE(&uw->all, it, next) uc_free(&CONTAINER_OF(it, struct upstream_node, link)->uc);
+    map_release(&uw->by_name);
+    mem_free(uw);
+    w->slot[WORKER_UPSTREAM] = NULL;
+}
+
+static void upstream_worker_changed(struct worker *w, enum table t, struct str name, struct pin *old, struct pin *now)
+{
+    (void)old;
+    struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
+    if (t != TABLE_CLUSTERS && t != TABLE_HOSTS) return;
+    struct upstream_cluster *uc = map_get(&uw->by_name, name);
+    if (!uc) return;
+    if (t == TABLE_CLUSTERS) {
+        if (!now || now->obj != uc->pin->obj) uc_detach(uw, uc);
+        return;
+    }
+    if (!now) return; /* the cluster goes, too, or has gone */
+    uc_hosts_set(uc, now);
+    pools_follow_hosts(uc);
+}
+
+const struct worker_hooks upstream_worker_hooks = {
+    .start = upstream_worker_start,
+    .stop = upstream_worker_stop,
+    .changed = upstream_worker_changed,
+};
+
+/* --- attempts ---------------------------------------------------------------------------------------------------------------------------------- */
+void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
+{
+    struct upstream_cluster *uc = a->uc;
+    a->events->on_failure(a, why, detail);
+    upstream_unpin(uc->worker, &uc);
+}
+
+void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask)
+{
+    a->uc = uc;
+    upstream_pin(uc);
+    a->start_us = loop_now_us(w->loop);
+    enum http_protocol_kind protocol = pool_protocol(uc, ask);
+    if (!pool_protocol_spoken(protocol)) {
+        upstream_fail(a, UPSTREAM_LOCAL_FAILURE, STR("HTTP/2 to upstreams is not supported yet"));
+        return;
+    }
+    a->host = balance_pick(uc, ask);
+    if (!a->host) {
+        stat_inc(upstream_stats(uc), CLUSTER_STAT_UPSTREAM_CX_NONE_HEALTHY);
+        upstream_fail(a, UPSTREAM_NO_HOST, STR_NONE);
+        return;
+    }
+    pool_start(uc, a, a->host, protocol);
+}
+
+void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end)
+{
+    if (a->stream) a->stream->codec->ops->send_headers(a->stream, h, end);
+}
+
+void upstream_send_data(struct upstream_attempt *a, struct buf *data, bool end)
+{
+    if (a->stream) a->stream->codec->ops->send_data(a->stream, data, end);
+    else buf_drain(data, buf_len(data));
+}
+
+void upstream_send_trailers(struct upstream_attempt *a, struct headers *t)
+{
+    if (a->stream) a->stream->codec->ops->send_trailers(a->stream, t);
+}
+
+void upstream_pause(struct upstream_attempt *a, bool pause)
+{
+    if (!a->stream) return;
+    stat_inc(upstream_stats(a->uc), pause ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
+                                          : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+    a->stream->codec->ops->pause(a->stream, pause);
+}
+
+void upstream_cancel(struct upstream_attempt *a)
+{
+    if (!attempt_priv(a)->pool) return;
+    struct upstream_cluster *uc = a->uc;
+    pool_cancel(a);
+    upstream_unpin(uc->worker, &uc);
+}
+
+void upstream_report(struct upstream_attempt *a, uint32_t status)
+{
+    if (!a->host) return;
+    struct host_cells *c = &a->host->cells;
+    atomic_fetch_add_explicit(status >= 500 ? &c->rq_error : &c->rq_success, 1, memory_order_relaxed);
+}
+
+void upstream_report_timeout(struct upstream_attempt *a)
+{
+    if (a->host) atomic_fetch_add_explicit(&a->host->cells.rq_timeout, 1, memory_order_relaxed);
+}

@@ -1,0 +1,91 @@
+/* What the files of proxy/upstream share: a worker's view of a cluster, its balancer, its pools, and the circuit breakers. */
+#pragma once
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/map.h"
+#include "proxy/api/cluster_stats.h"
+#include "proxy/api/upstream.h"
+#include "proxy/runtime/runtime.h"
+#include "proxy/upstream/cluster.h"
+#include "proxy/upstream/host_set.h"
+
+/* Keeps WORKER_UPSTREAM in step with the published tables. */
+extern const struct worker_hooks upstream_worker_hooks;
+
+/* --- circuit breakers: any thread -------------------------------------------------------------------------------------------------- */
+enum breaker { BREAKER_CX, BREAKER_PENDING, BREAKER_RQ, BREAKER_RETRY, BREAKER_POOL, BREAKER_KINDS };
+/* Is there room for one more? */
+bool breaker_room(const struct cluster *c, enum upstream_priority p, enum breaker b);
+void breaker_take(const struct cluster *c, enum upstream_priority p, enum breaker b);
+void breaker_give(const struct cluster *c, enum upstream_priority p, enum breaker b);
+/* Main: the gauges follow new limits. old may be NULL. */
+void breaker_limits_changed(struct cluster_shared *s, const struct breaker_limits *old, const struct breaker_limits *now);
+
+/* --- a worker's cluster: one per published version, so that what a stream has pinned never changes under it ------------------------ */
+struct upstream_cluster {
+    struct worker *worker;
+    struct str name;          /* of conf */
+    struct pin *pin;          /* of conf */
+    const struct cluster *conf;
+    struct pin *hosts_pin;    /* NULL: none published */
+    const struct host_set *hosts;
+    uint32_t users;           /* streams, attempts, pools */
+    bool detached;            /* replaced or removed: freed with its last user */
+    struct list pools;
+    struct map pool_by_key;
+    void **cursors;           /* by lb_source.ordinal; NULL until used */
+    double *deadlines;        /* of localities, by the ordinal of their list */
+    struct stat_group *codec_stats[2]; /* http1., http2. */
+    struct codec_options codec_options[2];
+};
+/* Picks a host; NULL: none. Counts panic. */
+struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
+/* Forgets the cursors (the host set changed). */
+void balance_reset(struct upstream_cluster *uc);
+
+/* --- pools -------------------------------------------------------------------------------------------------------------------------- */
+struct pool;
+struct pool_key {
+    const struct host *host;
+    uint32_t priority, protocol; /* enum upstream_priority, enum http_protocol_kind */
+};
+/* Private part of struct upstream_attempt. */
+struct attempt_priv {
+    struct list link; /* pool->pending or pool_conn->attempts */
+    struct pool *pool;
+    struct pool_conn *pc;
+    bool pending, live, raw;
+};
+_Static_assert(sizeof(struct attempt_priv) <= sizeof(((struct upstream_attempt *)NULL)->priv), "priv is too small");
+static inline struct attempt_priv *attempt_priv(struct upstream_attempt *a)
+{
+    return (struct attempt_priv *)(void *)a->priv;
+}
+/* Queues the attempt at the host's pool, or starts it on a free connection. */
+void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, struct host *host, enum http_protocol_kind protocol);
+void pool_cancel(struct upstream_attempt *a);
+/* The pool's host left or its cluster was replaced: idle connections end now, busy ones after their exchange. */
+void pool_drain(struct pool *p);
+/* Drains the pools whose host is not in uc->hosts any more. */
+void pools_follow_hosts(struct upstream_cluster *uc);
+void pools_drain_all(struct upstream_cluster *uc);
+/* At the worker's end: everything goes at once. */
+void pools_close_all(struct upstream_cluster *uc);
+void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct str detail);
+
+/* --- connections, for pools and raw users ------------------------------------------------------------------------------------------- */
+struct conn_events;
+struct transport_ask;
+/* Connects to the host with the cluster's options and counts it (breaker, cluster and host statistics). */
+struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p, const struct transport_ask *ask,
+                              const struct conn_events *events, void *owner);
+/* Its end: gives back what upstream_connect counted. */
+struct upstream_conn_end {
+    enum upstream_priority priority;
+    uint64_t begin_us;
+    bool connected, local;
+    uint32_t active; /* exchanges cut off */
+};
+void upstream_connect_end(struct upstream_cluster *uc, struct host *h, const struct upstream_conn_end *end);
+/* enum conn_end -> why no connection came about, and its text. */
+enum upstream_failure upstream_connect_failure(int conn_end);
