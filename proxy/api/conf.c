@@ -56,7 +56,7 @@ bool conf_fail(const struct conf_at *at, const char *fmt, ...)
     return false;
 }
 
-void conf_need(const struct conf_at *at, enum need_kind kind, struct str name, const void *config_source)
+struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name, const void *config_source)
 {
     struct need *n = ARENA_NEW(conf_arena(at), struct need);
     n->kind = kind;
@@ -64,4 +64,5 @@ void conf_need(const struct conf_at *at, enum need_kind kind, struct str name, c
     n->config_source = config_source;
     n->next = at->cx->needs;
     at->cx->needs = n;
+    return n;
 }

@@ -20,6 +20,7 @@ struct need {
     enum need_kind kind;
     struct str name;          /* resource name */
     const void *config_source; /* Envoy__Config__Core__V3__ConfigSource *, valid as long as the arena of the object */
+    struct str stat_prefix;   /* of the subscription's statistics: "http.ingress.rds.web."; empty: none */
     struct need *next;
 };
 
@@ -57,5 +58,5 @@ struct arena *conf_arena(const struct conf_at *at);
 struct str conf_path(const struct conf_at *at);
 /* Records "path: text". Always false, so that `return conf_fail(...)` reads well. */
 bool conf_fail(const struct conf_at *at, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Adds a need to the context; texts are copied to the arena. */
-void conf_need(const struct conf_at *at, enum need_kind kind, struct str name, const void *config_source);
+/* Adds a need to the context and gives it back (for stat_prefix); texts are copied to the arena. */
+struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name, const void *config_source);

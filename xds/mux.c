@@ -1,0 +1,218 @@
+/* The subscription machine: wanted names, what is due, and the life of a response. */
+#include "xds/mux.h"
+
+#include "base/arena.h"
+#include "base/must.h"
+#include "xds/mux_internal.h"
+
+void mux_keep(struct str *to, struct str s)
+{
+    char *copy = NULL;
+    if (s.len) {
+        copy = mem_alloc(s.len);
+        memcpy(copy, s.ptr, s.len);
+    }
+    mem_free((char *)(uintptr_t)to->ptr);
+    *to = (struct str){copy, s.len};
+}
+
+struct mux *mux_new(enum mux_variant v, const struct _Envoy__Config__Core__V3__Node *node, bool first_only,
+                    const struct mux_events *events, void *arg)
+{
+    struct mux *m = mem_alloc(sizeof *m);
+    m->variant = v;
+    m->node = node;
+    m->node_first_only = first_only;
+    m->events = events;
+    m->arg = arg;
+    list_init(&m->types);
+    return m;
+}
+
+static void mux_name_free(struct mux_name *n)
+{
+    mux_keep(&n->version, STR_NONE);
+    mux_keep(&n->name, STR_NONE);
+    mem_free(n);
+}
+
+static void mux_type_free(struct mux_type *t)
+{
+    size_t it = 0;
+    struct str key;
+    void *value;
+    while (map_next(&t->names, &it, &key, &value)) mux_name_free(value);
+    map_release(&t->names);
+    mux_keep(&t->version, STR_NONE);
+    mux_keep(&t->nonce, STR_NONE);
+    mux_keep(&t->error, STR_NONE);
+    list_remove(&t->link);
+    mem_free(t);
+}
+
+void mux_free(struct mux **mux)
+{
+    struct mux *m = *mux;
+    *mux = NULL;
+    if (!m) return;
+    LIST_FOREACH_SAFE(&m->types, it, next) mux_type_free(CONTAINER_OF(it, struct mux_type, link));
+    mem_free(m);
+}
+
+static struct mux_type *mux_type_find(const struct mux *m, struct str type_url)
+{
+    LIST_FOREACH(&m->types, it) {
+        struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
+        if (str_eq(str_of(t->type_url), type_url)) return t;
+    }
+    return NULL;
+}
+
+struct mux_name *mux_name_get(struct mux_type *t, struct str name)
+{
+    struct mux_name *n = map_get(&t->names, name);
+    if (n) return n;
+    n = mem_alloc(sizeof *n);
+    mux_keep(&n->name, name);
+    (void)map_put(&t->names, n->name, n); /* was absent */
+    return n;
+}
+
+static void mux_changed(struct mux *m, struct mux_type *t)
+{
+    t->changed = true;
+    if (m->connected) m->events->on_wanted(m->arg);
+}
+
+void mux_watch(struct mux *m, const char *type_url, struct str name)
+{
+    struct mux_type *t = mux_type_find(m, str_of(type_url));
+    if (!t) {
+        t = mem_alloc(sizeof *t);
+        t->type_url = type_url;
+        list_push_back(&m->types, &t->link);
+    }
+    if (!name.len) {
+        if (t->wildcard++ == 0) mux_changed(m, t);
+    } else if (mux_name_get(t, name)->users++ == 0) {
+        mux_changed(m, t);
+    }
+}
+
+void mux_unwatch(struct mux *m, const char *type_url, struct str name)
+{
+    struct mux_type *t = mux_type_find(m, str_of(type_url));
+    if (!t) return;
+    if (!name.len) {
+        if (t->wildcard && --t->wildcard == 0) mux_changed(m, t);
+        return;
+    }
+    struct mux_name *n = map_get(&t->names, name);
+    if (!n || !n->users || --n->users > 0) return;
+    /* Delta still has to say that it is not wanted; the request frees the name then. */
+    if (m->variant == MUX_SOTW || !n->sent) {
+        map_remove(&t->names, name);
+        mux_name_free(n);
+    }
+    mux_changed(m, t);
+}
+
+void mux_connected(struct mux *m)
+{
+    m->connected = true;
+    m->node_sent = false;
+    LIST_FOREACH(&m->types, it) {
+        struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
+        t->begun = t->answer = false;
+        t->changed = true;
+        mux_keep(&t->nonce, STR_NONE);
+        mux_keep(&t->error, STR_NONE);
+    }
+    if (!list_empty(&m->types)) m->events->on_wanted(m->arg);
+}
+
+/* Names that only waited to be unsubscribed go with the stream. */
+static void mux_forget_unwanted(struct mux_type *t)
+{
+    size_t it = 0;
+    struct str key;
+    void *value;
+    while (map_next(&t->names, &it, &key, &value)) {
+        struct mux_name *n = value;
+        n->sent = false;
+        if (n->users || t->wildcard) continue;
+        map_remove(&t->names, key);
+        mux_name_free(n);
+    }
+}
+
+void mux_disconnected(struct mux *m)
+{
+    m->connected = false;
+    LIST_FOREACH(&m->types, it) mux_forget_unwanted(CONTAINER_OF(it, struct mux_type, link));
+}
+
+static bool mux_type_due(const struct mux_type *t)
+{
+    return t->answer || (t->changed && (t->begun || t->wildcard || t->names.count));
+}
+
+bool mux_next(struct mux *m, struct arena *a, struct str *bytes)
+{
+    if (!m->connected) return false;
+    struct mux_type *due = NULL;
+    LIST_FOREACH(&m->types, it) {
+        struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
+        /* Answers go before new wishes: an update's ACK is seen before what the update made us want. */
+        if (mux_type_due(t) && (!due || (t->answer && !due->answer))) due = t;
+    }
+    if (!due) return false;
+    *bytes = m->variant == MUX_SOTW ? mux_sotw_request(m, due, a) : mux_delta_request(m, due, a);
+    due->begun = true;
+    due->answer = due->changed = false;
+    mux_keep(&due->error, STR_NONE);
+    m->node_sent = true;
+    return true;
+}
+
+size_t mux_pending(const struct mux *m)
+{
+    size_t n = 0;
+    LIST_FOREACH(&m->types, it) n += mux_type_due(CONTAINER_OF(it, struct mux_type, link));
+    return n;
+}
+
+/* Delta: remembers what we have now, for initial_resource_versions after a reconnect. */
+static void mux_note_versions(struct mux_type *t, const struct mux_update *u)
+{
+    for (size_t i = 0; i < u->count; i++)
+        if (u->resources[i].name.len)
+            mux_keep(&mux_name_get(t, u->resources[i].name)->version, u->resources[i].version);
+    for (size_t i = 0; i < u->removed_count; i++) {
+        struct mux_name *n = map_get(&t->names, u->removed[i]);
+        if (!n) continue;
+        mux_keep(&n->version, STR_NONE);
+        if (n->users || n->sent) continue;
+        map_remove(&t->names, u->removed[i]);
+        mux_name_free(n);
+    }
+}
+
+bool mux_message(struct mux *m, struct str bytes, struct arena *a, struct str *why)
+{
+    struct mux_update u = {0};
+    bool ok = m->variant == MUX_SOTW ? mux_sotw_decode(bytes, a, &u, why) : mux_delta_decode(bytes, a, &u, why);
+    if (!ok) return false;
+    struct mux_type *t = mux_type_find(m, u.type_url);
+    if (!t) return true; /* a type that nobody asked for: as Envoy, passed over without an answer */
+    mux_keep(&t->nonce, u.nonce);
+    struct str error = m->events->on_update(m->arg, &u, a);
+    mux_keep(&t->error, error);
+    t->answer = true;
+    if (!error.len) {
+        mux_keep(&t->version, u.version);
+        if (m->variant == MUX_DELTA) mux_note_versions(t, &u);
+    }
+    m->events->on_wanted(m->arg);
+    return true;
+}

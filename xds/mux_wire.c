@@ -1,0 +1,45 @@
+/* What both encodings build alike. */
+#include "xds/mux_wire.h"
+
+#include "base/arena.h"
+
+Envoy__Config__Core__V3__Node *mux_node_due(const struct mux *m)
+{
+    if (m->node_first_only && m->node_sent) return NULL;
+    return (Envoy__Config__Core__V3__Node *)(uintptr_t)m->node;
+}
+
+Google__Rpc__Status *mux_error_detail(struct arena *a, struct str text)
+{
+    enum { CODE_INTERNAL = 13 };
+    if (!text.len) return NULL;
+    Google__Rpc__Status *s = ARENA_NEW(a, Google__Rpc__Status);
+    google__rpc__status__init(s);
+    s->code = CODE_INTERNAL;
+    s->message = str_z(a, text);
+    return s;
+}
+
+char **mux_names(const struct mux_type *t, struct arena *a, bool star, size_t *count)
+{
+    char **names = ARENA_ARRAY(a, char *, t->names.count + 1);
+    size_t n = 0, it = 0;
+    struct str key;
+    void *value;
+    if (star) names[n++] = str_z(a, STR("*"));
+    while (map_next(&t->names, &it, &key, &value)) {
+        const struct mux_name *name = value;
+        if (name->users) names[n++] = str_z(a, name->name);
+    }
+    *count = n;
+    return names;
+}
+
+void mux_resource_of(const Envoy__Service__Discovery__V3__Resource *w, struct mux_resource *r)
+{
+    r->name = str_of(w->resource_name ? w->resource_name->name : w->name);
+    if (w->version && w->version[0]) r->version = str_of(w->version);
+    r->type_url = w->resource ? str_of(w->resource->type_url) : STR_NONE;
+    r->bytes = w->resource ? str_make((const char *)w->resource->value.data, w->resource->value.len) : STR_NONE;
+    if (w->ttl) r->ttl_us = (uint64_t)w->ttl->seconds * 1000000 + (uint64_t)w->ttl->nanos / 1000;
+}

@@ -1,0 +1,108 @@
+/* Which source a ConfigSource means; sources with the same meaning are shared. */
+#include "xds/source.h"
+
+#include "base/arena.h"
+#include "proto/equal.h"
+
+void source_watch(struct source *s, enum xds_kind kind, struct str name)
+{
+    s->ops->watch(s, kind, name);
+}
+
+void source_unwatch(struct source *s, enum xds_kind kind, struct str name)
+{
+    s->ops->unwatch(s, kind, name);
+}
+
+void source_start(struct source *s)
+{
+    if (s->started) return;
+    s->started = true;
+    s->ops->start(s);
+}
+
+static struct source *source_add(struct xds *x, struct source *s, uint64_t key)
+{
+    s->key = key;
+    list_push_back(&x->sources, &s->link);
+    if (x->phase != XDS_IDLE) source_start(s);
+    return s;
+}
+
+struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, const struct conf_at *at)
+{
+    struct source *s = source_grpc_new(x, api, XDS_KINDS, at);
+    if (!s) return NULL;
+    s->is_ads = true;
+    return source_add(x, s, 0);
+}
+
+static struct source *source_file(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs)
+{
+    if (cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH)
+        return source_file_new(x, str_of(cs->path), STR_NONE, kind);
+    const Envoy__Config__Core__V3__PathConfigSource *p = cs->path_config_source;
+    return source_file_new(x, str_of(p->path), p->watched_directory ? str_of(p->watched_directory->path) : STR_NONE, kind);
+}
+
+static struct source *source_make(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
+                                  const struct conf_at *at)
+{
+    switch (cs->config_source_specifier_case) {
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH:
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH_CONFIG_SOURCE:
+        return source_file(x, kind, cs);
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE: {
+        struct conf_at api_at = conf_field(at, "api_config_source");
+        return source_grpc_new(x, cs->api_config_source, kind, &api_at);
+    }
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS:
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF:
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER__NOT_SET:
+    default:
+        conf_fail(at, "needs one of path_config_source, api_config_source, ads");
+        return NULL;
+    }
+}
+
+struct source *source_get(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
+                          const struct conf_at *at)
+{
+    if (!cs) {
+        conf_fail(at, "is required");
+        return NULL;
+    }
+    /* `self` inside a resource means where that came from; all that we have of the kind is ADS. */
+    if (cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS ||
+        cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF) {
+        if (x->ads) return x->ads;
+        conf_fail(at, "ads: the bootstrap has no dynamic_resources.ads_config");
+        return NULL;
+    }
+    uint64_t key = proto_hash(&cs->base) ^ ((uint64_t)kind + 1) * 0x9e3779b97f4a7c15ull;
+    LIST_FOREACH(&x->sources, it) {
+        struct source *s = CONTAINER_OF(it, struct source, link);
+        if (!s->is_ads && s->key == key) return s;
+    }
+    struct source *s = source_make(x, kind, cs, at);
+    return s ? source_add(x, s, key) : NULL;
+}
+
+void sources_stop(struct xds *x)
+{
+    LIST_FOREACH(&x->sources, it)
+    {
+        struct source *s = CONTAINER_OF(it, struct source, link);
+        s->ops->stop(s);
+    }
+}
+
+void sources_free(struct xds *x)
+{
+    LIST_FOREACH_SAFE(&x->sources, it, next)
+    {
+        struct source *s = CONTAINER_OF(it, struct source, link);
+        list_remove(it);
+        s->ops->free(s);
+    }
+}

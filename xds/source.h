@@ -1,0 +1,26 @@
+/* A place where resources come from: an ADS stream, a stream for one type, or a file. */
+#pragma once
+#include "xds/xds_internal.h"
+
+struct source;
+/* How one kind of source works. */
+struct source_ops {
+    void (*start)(struct source *s);
+    void (*watch)(struct source *s, enum xds_kind kind, struct str name);
+    void (*unwatch)(struct source *s, enum xds_kind kind, struct str name);
+    void (*stop)(struct source *s);
+    void (*free)(struct source *s);
+};
+struct source {
+    struct list link;
+    struct xds *x;
+    const struct source_ops *ops;
+    uint64_t key;   /* meaning of its configuration and kind; 0: ADS */
+    bool is_ads, started;
+};
+
+/* source_grpc.c: api is borrowed for the life of the process or copied; kind XDS_KINDS: ADS. NULL: told. */
+struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, enum xds_kind kind,
+                               const struct conf_at *at);
+/* source_file.c */
+struct source *source_file_new(struct xds *x, struct str path, struct str directory, enum xds_kind kind);

@@ -1,0 +1,305 @@
+/* A control plane on a gRPC stream: connecting to the endpoints of a bootstrap cluster, jittered back-off, and the pump between the
+ * stream and the subscription machine. */
+#include "base/arena.h"
+#include "base/log.h"
+#include "proto/proto.h"
+#include "proxy/upstream/cluster_manager.h"
+#include "xds/grpc_stream.h"
+#include "xds/source.h"
+
+enum { BACKOFF_BASE_US = 500000, BACKOFF_MAX_US = 30000000 };
+
+struct source_grpc {
+    struct source source;
+    struct arena *arena; /* of the configuration */
+    enum xds_kind kind;  /* XDS_KINDS: all (ADS) */
+    enum mux_variant variant;
+    const char *cluster; /* envoy_grpc; NULL: google_grpc */
+    const char *target_uri;
+    const char *authority, *method, *name; /* name: "StreamAggregatedResources", for the log */
+    struct grpc_header *headers;
+    size_t header_count;
+    uint64_t backoff_base_us, backoff_max_us;
+    struct mux *mux;
+    struct grpc_stream *stream;
+    bool open, sending, stopped;
+    unsigned failures;
+    struct loop_timer retry;
+    struct loop_later pump;
+};
+
+static struct source_grpc *source_grpc_of(struct source *s)
+{
+    return CONTAINER_OF(s, struct source_grpc, source);
+}
+
+/* Sends one request if the stream can take one; the next follows when it was taken. */
+static void source_grpc_pump(struct loop_later *later)
+{
+    struct source_grpc *g = CONTAINER_OF(later, struct source_grpc, pump);
+    if (!g->open || g->sending) return;
+    struct arena *a = arena_new("xds request", 0);
+    struct str bytes;
+    if (mux_next(g->mux, a, &bytes)) {
+        g->sending = true;
+        grpc_stream_send(g->stream, bytes);
+    }
+    arena_free(&a);
+    if (g->source.is_ads) stat_set(g->source.x->control_plane, CONTROL_PLANE_PENDING, mux_pending(g->mux));
+}
+
+static void source_grpc_wanted(void *arg)
+{
+    struct source_grpc *g = arg;
+    loop_later(xds_loop(g->source.x), &g->pump, source_grpc_pump);
+}
+
+static struct str source_grpc_update(void *arg, const struct mux_update *u, struct arena *a)
+{
+    struct source_grpc *g = arg;
+    if (u->control_plane.len) stat_set_text(g->source.x->control_plane, CONTROL_PLANE_ID, u->control_plane);
+    return store_update(g->source.x, &g->source, u, a);
+}
+static const struct mux_events mux_events = {.on_update = source_grpc_update, .on_wanted = source_grpc_wanted};
+
+static void source_grpc_on_open(void *arg)
+{
+    struct source_grpc *g = arg;
+    g->open = true;
+    g->sending = false;
+    stat_set(g->source.x->control_plane, CONTROL_PLANE_CONNECTED, 1);
+    mux_connected(g->mux);
+}
+
+static void source_grpc_on_sent(void *arg)
+{
+    struct source_grpc *g = arg;
+    g->sending = false;
+    source_grpc_wanted(g);
+}
+
+static void source_grpc_connect(struct source_grpc *g);
+static void source_grpc_retry(struct loop_timer *t)
+{
+    source_grpc_connect(CONTAINER_OF(t, struct source_grpc, retry));
+}
+
+/* Envoy's jittered exponential back-off: uniform below base * 2^n, at most the maximum. */
+static void source_grpc_back_off(struct source_grpc *g)
+{
+    struct rng rng;
+    rng_init(&rng, 0);
+    uint64_t most = g->backoff_base_us << (g->failures < 16 ? g->failures : 16);
+    if (most > g->backoff_max_us) most = g->backoff_max_us;
+    g->failures++;
+    loop_timer_start(xds_loop(g->source.x), &g->retry, rng_below(&rng, most) + 1000, source_grpc_retry);
+}
+
+static void source_grpc_down(struct source_grpc *g, int status, struct str text)
+{
+    log_warn(LOG_C_CONFIG, "%s gRPC config stream to %s closed: %d, %.*s", g->name, g->cluster ? g->cluster : g->target_uri,
+             status, STR_ARG(text));
+    grpc_stream_close(&g->stream);
+    if (g->open) mux_disconnected(g->mux);
+    g->open = false;
+    stat_set(g->source.x->control_plane, CONTROL_PLANE_CONNECTED, 0);
+    store_source_failed(g->source.x, &g->source);
+    source_grpc_back_off(g);
+}
+
+static void source_grpc_on_closed(void *arg, int status, struct str text)
+{
+    source_grpc_down(arg, status, text);
+}
+
+static void source_grpc_on_message(void *arg, struct str bytes)
+{
+    enum { STATUS_INTERNAL = 13 };
+    struct source_grpc *g = arg;
+    struct arena *a = arena_new("decode", 0);
+    struct str why;
+    g->failures = 0; /* the control plane answers: the next failure begins anew */
+    if (!mux_message(g->mux, bytes, a, &why)) source_grpc_down(g, STATUS_INTERNAL, why);
+    arena_free(&a);
+}
+static const struct grpc_stream_events stream_events = {.on_open = source_grpc_on_open, .on_sent = source_grpc_on_sent,
+                                                        .on_message = source_grpc_on_message,
+                                                        .on_closed = source_grpc_on_closed};
+
+/* "ipv4:1.2.3.4:5,1.2.3.5:5", "ipv6:...", "unix:...", or "dns:///name:port" when an endpoint is a name. */
+static bool source_target(struct arena *a, const struct cluster *c, struct str *out)
+{
+    const char *scheme = NULL;
+    struct str list = STR_NONE;
+    for (size_t i = 0; c->endpoints && i < c->endpoints->count; i++) {
+        for (size_t k = 0; k < c->endpoints->v[i].count; k++) {
+            const struct endpoint *e = &c->endpoints->v[i].v[k];
+            if (!e->addr.len) {
+                *out = str_fmt(a, "dns:///%.*s:%u", STR_ARG(e->dns), e->port);
+                return true;
+            }
+            const char *kind = !addr_is_ip(&e->addr) ? "unix:" : addr_is_v4(&e->addr) ? "ipv4:" : "ipv6:";
+            if (scheme && strcmp(scheme, kind) != 0) continue; /* gRPC takes one family; the first decides */
+            struct str one = addr_text(&e->addr, a);
+            if (one.len && one.ptr[0] == '@') kind = "unix-abstract:", one = str_sub(one, 1, one.len);
+            list = scheme ? str_fmt(a, "%.*s,%.*s", STR_ARG(list), STR_ARG(one)) : str_fmt(a, "%s%.*s", kind, STR_ARG(one));
+            scheme = kind;
+        }
+    }
+    *out = list;
+    return list.len > 0;
+}
+
+static void source_grpc_connect(struct source_grpc *g)
+{
+    struct xds *x = g->source.x;
+    struct arena *a = arena_new("xds target", 0);
+    struct grpc_target t = {.authority = g->authority, .headers = g->headers, .header_count = g->header_count};
+    if (g->cluster) {
+        const struct cluster *c = cluster_manager_find(x->env.clusters, str_of(g->cluster));
+        struct str target;
+        if (!c || !source_target(a, c, &target)) {
+            log_warn(LOG_C_CONFIG, "the cluster '%s' of an xDS stream has no endpoint", g->cluster);
+            store_source_failed(x, &g->source);
+            source_grpc_back_off(g);
+            arena_free(&a);
+            return;
+        }
+        t.address = str_z(a, target);
+        if (!t.authority) t.authority = g->cluster; /* Envoy: the :authority of envoy_grpc is the cluster's name */
+    } else {
+        t.address = g->target_uri;
+    }
+    if (!x->grpc) x->grpc = grpc_client_new(xds_loop(x));
+    g->stream = grpc_stream_open(x->grpc, &t, g->method, &stream_events, g);
+    arena_free(&a);
+}
+
+static void source_grpc_start(struct source *s)
+{
+    source_grpc_connect(source_grpc_of(s));
+}
+
+static void source_grpc_watch(struct source *s, enum xds_kind kind, struct str name)
+{
+    mux_watch(source_grpc_of(s)->mux, kind_of(kind)->type_url, name);
+}
+
+static void source_grpc_unwatch(struct source *s, enum xds_kind kind, struct str name)
+{
+    mux_unwatch(source_grpc_of(s)->mux, kind_of(kind)->type_url, name);
+}
+
+static void source_grpc_stop(struct source *s)
+{
+    struct source_grpc *g = source_grpc_of(s);
+    loop_timer_stop(&g->retry);
+    loop_later_cancel(&g->pump);
+    grpc_stream_close(&g->stream);
+    g->open = false;
+}
+
+static void source_grpc_free(struct source *s)
+{
+    struct source_grpc *g = source_grpc_of(s);
+    source_grpc_stop(s);
+    mux_free(&g->mux);
+    struct arena *a = g->arena;
+    arena_free(&a);
+}
+static const struct source_ops source_grpc_ops = {.start = source_grpc_start, .watch = source_grpc_watch,
+                                                  .unwatch = source_grpc_unwatch, .stop = source_grpc_stop,
+                                                  .free = source_grpc_free};
+
+struct method {
+    const char *service, *sotw, *delta;
+};
+static const struct method methods[XDS_KINDS + 1] = {
+    [XDS_LISTENER] = {"envoy.service.listener.v3.ListenerDiscoveryService", "StreamListeners", "DeltaListeners"},
+    [XDS_CLUSTER] = {"envoy.service.cluster.v3.ClusterDiscoveryService", "StreamClusters", "DeltaClusters"},
+    [XDS_ROUTE] = {"envoy.service.route.v3.RouteDiscoveryService", "StreamRoutes", "DeltaRoutes"},
+    [XDS_ENDPOINT] = {"envoy.service.endpoint.v3.EndpointDiscoveryService", "StreamEndpoints", "DeltaEndpoints"},
+    [XDS_SECRET] = {"envoy.service.secret.v3.SecretDiscoveryService", "StreamSecrets", "DeltaSecrets"},
+    [XDS_RUNTIME] = {"envoy.service.runtime.v3.RuntimeDiscoveryService", "StreamRuntime", "DeltaRuntime"},
+    [XDS_KINDS] = {"envoy.service.discovery.v3.AggregatedDiscoveryService", "StreamAggregatedResources", "DeltaAggregatedResources"},
+};
+
+static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api, const struct conf_at *at, enum mux_variant *v)
+{
+    struct conf_at type_at = conf_field(at, "api_type");
+    switch (api->api_type) {
+    case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__GRPC:
+    case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__AGGREGATED_GRPC:
+        *v = MUX_SOTW;
+        return true;
+    case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DELTA_GRPC:
+    case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__AGGREGATED_DELTA_GRPC:
+        *v = MUX_DELTA;
+        return true;
+    case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__REST:
+    case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE:
+    case _ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE_IS_INT_SIZE:
+    default:
+        return conf_fail(&type_at, "only GRPC and DELTA_GRPC are supported (REST polling is not)");
+    }
+}
+
+/* The GrpcService: a cluster of the bootstrap or a target of gRPC's own. */
+static bool source_service(struct source_grpc *g, const Envoy__Config__Core__V3__GrpcService *service, const struct conf_at *at)
+{
+    for (size_t i = 0; i < service->n_initial_metadata; i++) {
+        const Envoy__Config__Core__V3__HeaderValue *h = service->initial_metadata[i];
+        if (!g->headers) g->headers = ARENA_ARRAY(g->arena, struct grpc_header, service->n_initial_metadata);
+        struct str value = h->raw_value.len ? str_make((const char *)h->raw_value.data, h->raw_value.len) : str_of(h->value);
+        g->headers[g->header_count++] =
+            (struct grpc_header){str_dup_lower(g->arena, str_of(h->key)).ptr, str_z(g->arena, value)};
+    }
+    if (service->target_specifier_case == ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
+        const Envoy__Config__Core__V3__GrpcService__EnvoyGrpc *e = service->envoy_grpc;
+        struct conf_at name_at = conf_field(at, "envoy_grpc.cluster_name");
+        if (at->cx->cluster_known && !at->cx->cluster_known(at->cx->cluster_known_arg, str_of(e->cluster_name)))
+            return conf_fail(&name_at, "no static cluster is named '%s'", e->cluster_name);
+        g->cluster = str_z(g->arena, str_of(e->cluster_name));
+        if (e->authority && e->authority[0]) g->authority = str_z(g->arena, str_of(e->authority));
+        return true;
+    }
+    if (service->target_specifier_case != ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_GOOGLE_GRPC)
+        return conf_fail(at, "needs envoy_grpc or google_grpc");
+    const Envoy__Config__Core__V3__GrpcService__GoogleGrpc *google = service->google_grpc;
+    struct conf_at google_at = conf_field(at, "google_grpc");
+    if (google->channel_credentials || google->n_call_credentials || google->n_channel_credentials_plugin)
+        return conf_fail(&google_at, "credentials are not supported; use envoy_grpc with a cluster that has a transport_socket");
+    g->target_uri = str_z(g->arena, str_of(google->target_uri));
+    return true;
+}
+
+struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, enum xds_kind kind,
+                               const struct conf_at *at)
+{
+    enum mux_variant variant;
+    if (!source_variant(api, at, &variant)) return NULL;
+    if (api->n_grpc_services != 1) {
+        struct conf_at services_at = conf_field(at, "grpc_services");
+        conf_fail(&services_at, "needs exactly one service, has %zu", api->n_grpc_services);
+        return NULL;
+    }
+    struct arena *a = arena_new("xds source", 1024);
+    struct source_grpc *g = ARENA_NEW(a, struct source_grpc);
+    struct conf_at service_at = conf_index(at, "grpc_services", 0);
+    g->arena = a;
+    if (!source_service(g, api->grpc_services[0], &service_at)) {
+        arena_free(&a);
+        return NULL;
+    }
+    const struct method *m = &methods[kind];
+    g->source.x = x;
+    g->source.ops = &source_grpc_ops;
+    g->kind = kind;
+    g->variant = variant;
+    g->name = variant == MUX_SOTW ? m->sotw : m->delta;
+    g->method = str_fmt(a, "/%s/%s", m->service, g->name).ptr;
+    g->backoff_base_us = BACKOFF_BASE_US;
+    g->backoff_max_us = BACKOFF_MAX_US;
+    g->mux = mux_new(variant, x->node, api->set_node_on_first_message_only, &mux_events, g);
+    return &g->source;
+}

@@ -1,0 +1,237 @@
+/* The store of resources: what is wanted, what was accepted, what was refused, and who waits for what. */
+#include "base/arena.h"
+#include "base/must.h"
+#include "xds/source.h"
+#include "xds/xds_internal.h"
+
+const struct kind_ops *kind_of(enum xds_kind kind)
+{
+    static const struct kind_ops *const kinds[XDS_KINDS] = {
+        [XDS_LISTENER] = &kind_listener, [XDS_CLUSTER] = &kind_cluster, [XDS_ROUTE] = &kind_route,
+        [XDS_ENDPOINT] = &kind_endpoint, [XDS_SECRET] = &kind_secret,   [XDS_RUNTIME] = &kind_runtime,
+    };
+    must(kind < XDS_KINDS);
+    return kinds[kind];
+}
+
+bool kind_of_url(struct str type_url, enum xds_kind *kind)
+{
+    for (int k = 0; k < XDS_KINDS; k++) {
+        if (!str_eq(str_of(kind_of((enum xds_kind)k)->type_url), type_url)) continue;
+        *kind = (enum xds_kind)k;
+        return true;
+    }
+    return false;
+}
+
+struct resource *resource_find(const struct xds *x, enum xds_kind kind, struct str name)
+{
+    return map_get(&x->store[kind], name);
+}
+
+struct resource *resource_get(struct xds *x, enum xds_kind kind, struct str name)
+{
+    struct resource *r = resource_find(x, kind, name);
+    if (r) return r;
+    r = mem_alloc(sizeof *r);
+    r->x = x;
+    r->kind = kind;
+    /* The empty name is a resource's like any other ("" of a default route table). */
+    if (name.len) resource_keep(&r->name, name);
+    else r->name = STR("");
+    list_init(&r->waiting);
+    (void)map_put(&x->store[kind], r->name, r); /* was absent */
+    return r;
+}
+
+static void resource_free(struct resource *r)
+{
+    loop_timer_stop(&r->fetch);
+    loop_timer_stop(&r->hold);
+    loop_timer_stop(&r->ttl);
+    list_remove(&r->waiting);
+    obj_unref(&r->pending);
+    obj_unref(&r->object);
+    stat_group_unref(&r->stats);
+    resource_keep(&r->version, STR_NONE);
+    resource_keep(&r->type_url, STR_NONE);
+    resource_keep(&r->bytes, STR_NONE);
+    resource_keep(&r->error, STR_NONE);
+    resource_keep(&r->error_version, STR_NONE);
+    resource_keep(&r->failed_bytes, STR_NONE);
+    if (r->name.len) resource_keep(&r->name, STR_NONE);
+    mem_free(r);
+}
+
+void resource_forget(struct resource *r)
+{
+    if (r->watchers || r->present || r->is_static || r->error.len) return;
+    if (r->warming) {
+        r->warming = false;
+        r->x->warming_clusters--;
+    }
+    map_remove(&r->x->store[r->kind], r->name);
+    resource_free(r);
+}
+
+/* --- needs --------------------------------------------------------------------------------------------------- */
+
+static enum xds_kind kind_of_need(enum need_kind kind)
+{
+    switch (kind) {
+    case NEED_ENDPOINTS:
+        return XDS_ENDPOINT;
+    case NEED_ROUTES:
+        return XDS_ROUTE;
+    case NEED_SECRET:
+        return XDS_SECRET;
+    case NEED_EXTENSION:
+    case NEED_VIRTUAL_HOSTS:
+    case NEED_SCOPED_ROUTES:
+        break;
+    }
+    return XDS_KINDS;
+}
+
+static void resource_timed_out(struct loop_timer *t)
+{
+    struct resource *r = CONTAINER_OF(t, struct resource, fetch);
+    if (r->stats) stat_inc(r->stats, SUB_INIT_FETCH_TIMEOUT);
+    kind_of(r->kind)->missing(r);
+    store_done(r);
+}
+
+/* First watcher of a name: subscribe and start the clock. */
+static bool resource_watch(struct resource *r, const struct need *n, const struct conf_at *at)
+{
+    if (r->is_static || r->watchers++ > 0) return true;
+    r->source = source_get(r->x, r->kind, n->config_source, at);
+    if (!r->source) {
+        r->watchers--;
+        return false;
+    }
+    if (n->stat_prefix.len && !r->stats)
+        r->stats = stat_group_get(r->x->env.rt->stats, n->stat_prefix, sub_stat_defs, SUB_COUNT);
+    if (r->stats) stat_inc(r->stats, SUB_UPDATE_ATTEMPT);
+    uint64_t timeout = xds_fetch_timeout(n->config_source);
+    if (!r->done && timeout) loop_timer_start(xds_loop(r->x), &r->fetch, timeout, resource_timed_out);
+    source_watch(r->source, r->kind, r->name);
+    return true;
+}
+
+static void resource_unwatch(struct resource *r)
+{
+    if (r->is_static || --r->watchers > 0) return;
+    loop_timer_stop(&r->fetch);
+    source_unwatch(r->source, r->kind, r->name);
+    if (r->present) {
+        kind_of(r->kind)->remove(r);
+        r->present = false;
+    }
+    resource_keep(&r->error, STR_NONE);
+    r->done = false;
+    resource_forget(r);
+}
+
+bool store_link_needs(struct resource *r, struct need *needs, struct need_link **to, const struct conf_at *at)
+{
+    struct need_link *links = NULL;
+    bool ok = true;
+    for (struct need *n = needs; n; n = n->next) {
+        enum xds_kind kind = kind_of_need(n->kind);
+        if (kind == XDS_KINDS) {
+            ok = conf_fail(at, "\"%.*s\" would have to be discovered (ECDS, VHDS, SRDS), which is not supported", STR_ARG(n->name));
+            break;
+        }
+        struct resource *wanted = resource_get(r->x, kind, n->name);
+        if (!resource_watch(wanted, n, at)) {
+            resource_forget(wanted);
+            ok = false;
+            break;
+        }
+        struct need_link *link = mem_alloc(sizeof *link);
+        *link = (struct need_link){wanted, links};
+        links = link;
+    }
+    if (!ok) {
+        store_drop_needs(&links);
+        return false;
+    }
+    store_drop_needs(to);
+    *to = links;
+    return true;
+}
+
+void store_drop_needs(struct need_link **from)
+{
+    struct need_link *l = *from;
+    *from = NULL;
+    while (l) {
+        struct need_link *next = l->next;
+        resource_unwatch(l->resource);
+        mem_free(l);
+        l = next;
+    }
+}
+
+/* --- waiting --------------------------------------------------------------------------------------------------- */
+
+static void store_wake_now(struct loop_later *later)
+{
+    struct xds *x = CONTAINER_OF(later, struct xds, wake);
+    LIST_FOREACH_SAFE(&x->waiting, it, next)
+    {
+        struct resource *r = CONTAINER_OF(it, struct resource, waiting);
+        if (kind_of(r->kind)->ready(r)) list_remove(&r->waiting);
+    }
+    xds_advance(x);
+}
+
+void store_wake(struct xds *x)
+{
+    loop_later(xds_loop(x), &x->wake, store_wake_now);
+}
+
+void store_wait(struct resource *r)
+{
+    if (!list_linked(&r->waiting)) list_push_back(&r->x->waiting, &r->waiting);
+    store_wake(r->x);
+}
+
+void store_done(struct resource *r)
+{
+    loop_timer_stop(&r->fetch);
+    r->done = true;
+    store_wake(r->x);
+}
+
+void store_free(struct xds *x)
+{
+    /* Needs first: they refer to resources of other kinds. */
+    for (int k = 0; k < XDS_KINDS; k++) {
+        size_t it = 0;
+        struct str key;
+        void *value;
+        while (map_next(&x->store[k], &it, &key, &value)) {
+            struct resource *r = value;
+            struct need_link **lists[] = {&r->needs, &r->pending_needs};
+            for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+                while (*lists[i]) {
+                    struct need_link *next = (*lists[i])->next;
+                    mem_free(*lists[i]);
+                    *lists[i] = next;
+                }
+            }
+        }
+    }
+    for (int k = 0; k < XDS_KINDS; k++) {
+        size_t it = 0;
+        struct str key;
+        void *value;
+        while (map_next(&x->store[k], &it, &key, &value)) {
+            map_remove(&x->store[k], key);
+            resource_free(value);
+        }
+        map_release(&x->store[k]);
+    }
+}

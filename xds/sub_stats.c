@@ -1,0 +1,41 @@
+/* Statistics of subscriptions and of the control plane connection. */
+#include "base/must.h"
+#include "xds/xds_internal.h"
+
+const struct stat_def sub_stat_defs[SUB_COUNT] = {
+    [SUB_CONFIG_RELOAD] = {"config_reload", STAT_COUNTER, 0},
+    [SUB_INIT_FETCH_TIMEOUT] = {"init_fetch_timeout", STAT_COUNTER, 0},
+    [SUB_UPDATE_ATTEMPT] = {"update_attempt", STAT_COUNTER, 0},
+    [SUB_UPDATE_FAILURE] = {"update_failure", STAT_COUNTER, 0},
+    [SUB_UPDATE_REJECTED] = {"update_rejected", STAT_COUNTER, 0},
+    [SUB_UPDATE_SUCCESS] = {"update_success", STAT_COUNTER, 0},
+    [SUB_CONFIG_RELOAD_TIME] = {"config_reload_time_ms", STAT_GAUGE, 0},
+    [SUB_UPDATE_TIME] = {"update_time", STAT_GAUGE, 0},
+    [SUB_VERSION] = {"version", STAT_GAUGE, 0},
+    [SUB_UPDATE_DURATION] = {"update_duration", STAT_HISTOGRAM, 0},
+    [SUB_VERSION_TEXT] = {"version_text", STAT_TEXT, 0},
+};
+const struct stat_def control_plane_stat_defs[CONTROL_PLANE_COUNT] = {
+    [CONTROL_PLANE_CONNECTED] = {"connected_state", STAT_GAUGE, 0},
+    [CONTROL_PLANE_PENDING] = {"pending_requests", STAT_GAUGE, 0},
+    [CONTROL_PLANE_RATE_LIMITED] = {"rate_limit_enforced", STAT_COUNTER, 0},
+    [CONTROL_PLANE_ID] = {"identifier", STAT_TEXT, 0},
+};
+
+void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us)
+{
+    if (!g) return;
+    stat_inc(g, SUB_UPDATE_ATTEMPT);
+    stat_inc(g, SUB_UPDATE_SUCCESS);
+    stat_set(g, SUB_UPDATE_TIME, wall_us / 1000);
+    stat_set(g, SUB_VERSION, hash_xxh64(version, 0));
+    stat_set_text(g, SUB_VERSION_TEXT, version);
+    stat_record(g, SUB_UPDATE_DURATION, took_us / 1000);
+}
+
+void sub_rejected(struct stat_group *g)
+{
+    if (!g) return;
+    stat_inc(g, SUB_UPDATE_ATTEMPT);
+    stat_inc(g, SUB_UPDATE_REJECTED);
+}

@@ -1,0 +1,241 @@
+/* A response from a source: each resource is recognised by its bytes, or decoded, translated and taken over; a bad one is refused by name and
+ * the others are applied. */
+#include "base/arena.h"
+#include "base/log.h"
+#include "base/must.h"
+#include "proto/decode.h"
+#include "proto/proto.h"
+#include "xds/source.h"
+#include "xds/xds_internal.h"
+
+enum { NACK_MOST = 8192 }; /* bytes of error text; a longer one is cut */
+
+/* The name is field 1 of every resource type of xDS: found without decoding. False: no such field. */
+static bool resource_peek_name(struct str bytes, struct str *name)
+{
+    enum { TAG_NAME = 0x0a }; /* field 1, length-delimited */
+    size_t at = 1, len = 0;
+    unsigned shift = 0;
+    *name = STR("");
+    if (!bytes.len || (unsigned char)bytes.ptr[0] != TAG_NAME) return false;
+    for (;;) {
+        if (at >= bytes.len || shift > 28) return false;
+        unsigned char b = (unsigned char)bytes.ptr[at++];
+        len |= (size_t)(b & 0x7f) << shift;
+        shift += 7;
+        if (!(b & 0x80)) break;
+    }
+    if (len > bytes.len - at) return false;
+    *name = str_sub(bytes, at, len);
+    return true;
+}
+
+/* One update on its way. */
+struct applying {
+    struct xds *x;
+    struct source *source;
+    const struct mux_update *u;
+    enum xds_kind kind;
+    const struct kind_ops *ops;
+    struct arena *arena; /* of the response */
+    struct sb nack;
+    size_t refused;
+    uint64_t began_us;
+};
+
+static void applying_refuse(struct applying *ap, struct str name, struct str text)
+{
+    ap->refused++;
+    if (ap->nack.len > NACK_MOST) return;
+    if (ap->nack.len) sb_add(&ap->nack, STR("; "));
+    sb_fmt(&ap->nack, "%s \"%.*s\": %.*s", ap->ops->label, STR_ARG(name), STR_ARG(text));
+}
+
+static void resource_refused(struct applying *ap, struct resource *r, const struct mux_resource *m, struct str text)
+{
+    resource_keep(&r->error, text);
+    resource_keep(&r->error_version, m->version);
+    resource_keep(&r->failed_bytes, m->bytes);
+    r->failed_hash = hash_str(m->bytes);
+    r->error_wall_us = loop_wall_us(xds_loop(ap->x));
+    log_warn(LOG_C_CONFIG, "%s \"%.*s\" is refused%s: %.*s", ap->ops->label, STR_ARG(r->name),
+             r->present ? ", its last good version serves on" : "", STR_ARG(text));
+    applying_refuse(ap, r->name, text);
+    sub_rejected(r->stats);
+}
+
+bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors, const struct proto_opts *opts)
+{
+    struct xds *x = r->x;
+    const struct kind_ops *ops = kind_of(r->kind);
+    struct conf_cx cx = {.arena = arena_new(ops->label, ops->arena), .errors = errors, .registry = x->env.registry,
+                         .rt = x->env.rt, .validate_only = x->env.validate_only, .added_via_api = !r->is_static, .opts = opts};
+    cx.root = str_fmt(errors->arena, "%s \"%.*s\"", ops->label, STR_ARG(r->name));
+    if (ops->accept(r, msg, &cx)) return true;
+    arena_free(&cx.arena);
+    if (!errors->count) (void)errors_add(errors, STR_NONE, "is refused without a reason (a bug)");
+    return false;
+}
+
+static void resource_expired(struct loop_timer *t)
+{
+    struct resource *r = CONTAINER_OF(t, struct resource, ttl);
+    log_info(LOG_C_CONFIG, "%s \"%.*s\" expired", kind_of(r->kind)->label, STR_ARG(r->name));
+    if (!r->present) return;
+    kind_of(r->kind)->remove(r);
+    r->present = false;
+    resource_forget(r);
+}
+
+static void resource_accepted(struct applying *ap, struct resource *r, const struct mux_resource *m)
+{
+    r->source = ap->source;
+    r->present = true;
+    resource_keep(&r->type_url, m->type_url);
+    resource_keep(&r->bytes, m->bytes);
+    r->hash = hash_str(m->bytes);
+    r->updated_wall_us = loop_wall_us(xds_loop(ap->x));
+    resource_keep(&r->failed_bytes, STR_NONE);
+    if (r->stats) stat_inc(r->stats, SUB_CONFIG_RELOAD);
+    if (r->stats) stat_set(r->stats, SUB_CONFIG_RELOAD_TIME, r->updated_wall_us / 1000);
+}
+
+static void applying_told(struct applying *ap, struct resource *r, const struct mux_resource *m)
+{
+    resource_keep(&r->version, m->version);
+    resource_keep(&r->error, STR_NONE);
+    r->failed_hash = 0;
+    r->seen = ap->x->generation;
+    sub_updated(r->stats, ap->u->version, loop_wall_us(xds_loop(ap->x)), clock_now_us() - ap->began_us);
+    if (m->ttl_us) loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
+    else loop_timer_stop(&r->ttl);
+    store_done(r);
+}
+
+static void applying_new(struct applying *ap, struct resource *r, const struct mux_resource *m)
+{
+    struct errors errors = {.arena = ap->arena};
+    const struct proto_opts *opts = &ap->x->env.dynamic_opts;
+    const ProtobufCMessage *msg = proto_decode(ap->arena, ap->ops->desc, m->bytes, opts, NULL, &errors);
+    if (!msg || !store_accept(r, msg, &errors, opts)) {
+        resource_refused(ap, r, m, errors_text(&errors, ap->arena, STR_NONE));
+        return;
+    }
+    resource_accepted(ap, r, m);
+    applying_told(ap, r, m);
+}
+
+static void applying_one(struct applying *ap, const struct mux_resource *m)
+{
+    struct str name = m->name;
+    if (!m->type_url.len && !m->bytes.len) { /* a wrapper without a resource: a heartbeat for the TTL */
+        struct resource *r = resource_find(ap->x, ap->kind, name);
+        if (r && r->present && m->ttl_us) loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
+        if (r) r->seen = ap->x->generation;
+        return;
+    }
+    if (!name.len) (void)resource_peek_name(m->bytes, &name); /* without one the name is empty */
+    if (!str_eq(m->type_url, str_of(ap->ops->type_url))) {
+        applying_refuse(ap, name, str_fmt(ap->arena, "has type \"%.*s\" in a response of type \"%s\"", STR_ARG(m->type_url),
+                                          ap->ops->type_url));
+        return;
+    }
+    struct resource *r = resource_find(ap->x, ap->kind, name);
+    if (!r && !ap->ops->full) return; /* a name that nobody wants */
+    if (r && r->is_static) {
+        applying_refuse(ap, name, STR("is already defined in the bootstrap's static_resources"));
+        return;
+    }
+    if (!r) r = resource_get(ap->x, ap->kind, name);
+    if (r->seen == ap->x->generation) {
+        applying_refuse(ap, name, STR("stands twice in the response"));
+        return;
+    }
+    uint64_t hash = hash_str(m->bytes);
+    if (r->present && r->hash == hash && str_eq(r->bytes, m->bytes)) {
+        applying_told(ap, r, m);
+    } else if (r->failed_hash == hash && str_eq(r->failed_bytes, m->bytes)) {
+        r->seen = ap->x->generation; /* the same mistake again: the same answer, for next to nothing */
+        applying_refuse(ap, r->name, r->error);
+        sub_rejected(r->stats);
+    } else {
+        applying_new(ap, r, m);
+        r->seen = ap->x->generation;
+    }
+}
+
+static void applying_gone(struct applying *ap, struct resource *r)
+{
+    resource_keep(&r->error, STR_NONE);
+    r->failed_hash = 0;
+    if (r->present) {
+        r->present = false;
+        ap->ops->remove(r);
+    }
+    if (r->watchers) {
+        ap->ops->missing(r);
+        store_done(r);
+    }
+    resource_forget(r);
+}
+
+/* State of the world: listeners and clusters that the response lacks are gone. */
+static void applying_sweep(struct applying *ap)
+{
+    size_t it = 0;
+    struct str key;
+    void *value;
+    while (map_next(&ap->x->store[ap->kind], &it, &key, &value)) {
+        struct resource *r = value;
+        if (r->is_static || r->seen == ap->x->generation || (r->source && r->source != ap->source)) continue;
+        applying_gone(ap, r);
+    }
+}
+
+static void applying_removed(struct applying *ap)
+{
+    for (size_t i = 0; i < ap->u->removed_count; i++) {
+        struct resource *r = resource_find(ap->x, ap->kind, ap->u->removed[i]);
+        if (r && !r->is_static) applying_gone(ap, r);
+    }
+}
+
+struct str store_update(struct xds *x, struct source *s, const struct mux_update *u, struct arena *a)
+{
+    struct applying ap = {.x = x, .source = s, .u = u, .arena = a, .began_us = clock_now_us()};
+    if (!kind_of_url(u->type_url, &ap.kind)) return str_fmt(a, "unknown type \"%.*s\"", STR_ARG(u->type_url));
+    ap.ops = kind_of(ap.kind);
+    x->generation++;
+    for (size_t i = 0; i < u->count; i++) applying_one(&ap, &u->resources[i]);
+    if (u->full && ap.ops->full) applying_sweep(&ap);
+    applying_removed(&ap);
+    struct top *top = xds_top(x, ap.kind);
+    if (top) {
+        if (ap.refused) {
+            sub_rejected(top->stats);
+        } else {
+            sub_updated(top->stats, u->version, loop_wall_us(xds_loop(x)), clock_now_us() - ap.began_us);
+            resource_keep(&top->version, u->version);
+        }
+        xds_top_updated(x, ap.kind);
+    }
+    struct str nack = str_dup(a, sb_str(&ap.nack));
+    sb_release(&ap.nack);
+    return nack;
+}
+
+void store_source_failed(struct xds *x, struct source *s)
+{
+    if (x->cds.source == s) stat_inc(x->cds.stats, SUB_UPDATE_FAILURE);
+    if (x->lds.source == s) stat_inc(x->lds.stats, SUB_UPDATE_FAILURE);
+    for (int k = 0; k < XDS_KINDS; k++) {
+        size_t it = 0;
+        struct str key;
+        void *value;
+        if (kind_of((enum xds_kind)k)->full) continue;
+        while (map_next(&x->store[k], &it, &key, &value)) {
+            struct resource *r = value;
+            if (r->source == s && r->watchers && r->stats) stat_inc(r->stats, SUB_UPDATE_FAILURE);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+/* What the files of xds/ share: the state, resources, sources, kinds. Main thread only. */
+#pragma once
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/map.h"
+#include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
+#include "proxy/api/conf.h"
+#include "proxy/runtime/runtime.h"
+#include "proxy/stats/stats.h"
+#include "xds/mux.h"
+#include "xds/xds.h"
+
+struct grpc_client;
+struct source;
+struct layers;
+struct listener_conf;
+
+/* --- resources --------------------------------------------------------------------------------------- */
+/* One resource that is known by name: wanted, received, refused, or all of it. Heap; lives in xds.store. */
+struct resource {
+    struct xds *x;
+    enum xds_kind kind;
+    struct str name;          /* heap copy, as the ones below */
+    struct str version, type_url, bytes; /* of the accepted version */
+    uint64_t hash;            /* of the bytes */
+    uint64_t updated_wall_us;
+    bool is_static, present;  /* present: an accepted version exists */
+    bool done;                /* received, or given up waiting: nobody waits for it any more */
+    uint64_t seen;            /* generation of the last full response that had it */
+    struct source *source;    /* where it comes from; NULL: static */
+    unsigned watchers;        /* needs that refer to it */
+    struct loop_timer fetch;  /* initial_fetch_timeout */
+    struct need_link *needs;  /* what the accepted version holds on to */
+    /* the last refused version */
+    struct str error, error_version, failed_bytes;
+    uint64_t error_wall_us, failed_hash;
+    /* accepted, waits for what it needs (listeners, routes) */
+    struct list waiting;
+    struct obj *pending;
+    struct need_link *pending_needs;
+    struct obj *object;       /* in use: held for listeners and routes that other code must find again */
+    struct loop_timer hold;   /* a route table waits at most this long for clusters */
+    struct stat_group *stats; /* of the subscription; may be NULL */
+    struct loop_timer ttl;
+    bool warming;             /* cluster: not active yet */
+};
+struct need_link {
+    struct resource *resource;
+    struct need_link *next;
+};
+struct resource *resource_find(const struct xds *x, enum xds_kind kind, struct str name);
+struct resource *resource_get(struct xds *x, enum xds_kind kind, struct str name);
+/* Drops it if nobody watches it and nothing is accepted. */
+void resource_forget(struct resource *r);
+/* Replaces a heap copy. */
+#define resource_keep mux_keep
+
+/* --- kinds: one file each ------------------------------------------------------------------------------ */
+struct kind_ops {
+    const char *type_url, *label;
+    const ProtobufCMessageDescriptor *desc;
+    bool full;     /* state of the world: what a response lacks is gone */
+    size_t arena;  /* first block of an object's arena */
+    /* Translates and takes the message's meaning over; object arena in cx (taken on success). False: told in cx->errors. */
+    bool (*accept)(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx);
+    void (*remove)(struct resource *r);
+    /* A needed resource became done, or a cluster active: try what waits. True: no longer waiting. */
+    bool (*ready)(struct resource *r);
+    /* initial_fetch_timeout passed or the resource does not exist */
+    void (*missing)(struct resource *r);
+};
+extern const struct kind_ops kind_listener, kind_cluster, kind_route, kind_endpoint, kind_secret, kind_runtime;
+const struct kind_ops *kind_of(enum xds_kind kind);
+/* False: not a type of ours. */
+bool kind_of_url(struct str type_url, enum xds_kind *kind);
+
+/* --- sources -------------------------------------------------------------------------------------------- */
+/* Finds or makes the source that a ConfigSource names, for a kind; NULL: told in at. */
+struct source *source_get(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
+                          const struct conf_at *at);
+/* The ADS stream of the bootstrap. */
+struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, const struct conf_at *at);
+/* name empty: all of the kind. */
+void source_watch(struct source *s, enum xds_kind kind, struct str name);
+void source_unwatch(struct source *s, enum xds_kind kind, struct str name);
+/* Sources stay idle (no connection) until this. */
+void source_start(struct source *s);
+void sources_stop(struct xds *x);
+void sources_free(struct xds *x);
+
+/* --- updates --------------------------------------------------------------------------------------------- */
+/* Applies a response from a source. The NACK text in `a`, or empty. */
+struct str store_update(struct xds *x, struct source *s, const struct mux_update *u, struct arena *a);
+/* A connection to the source failed: counted for every subscription of it. */
+void store_source_failed(struct xds *x, struct source *s);
+/* Translates one message (static or from a response); errors are added with their path from the resource's root. */
+bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors, const struct proto_opts *opts);
+/* Replaces the needs of r by those in the list (watching the new before dropping the old). *to: where they hang. */
+bool store_link_needs(struct resource *r, struct need *needs, struct need_link **to, const struct conf_at *at);
+void store_drop_needs(struct need_link **from);
+/* Done (received, given up): whoever waits is looked at at the end of the turn. */
+void store_done(struct resource *r);
+void store_wait(struct resource *r);  /* r.pending waits for its needs */
+void store_wake(struct xds *x);
+void store_free(struct xds *x);
+
+/* --- statistics of subscriptions --------------------------------------------------------------------------- */
+enum sub_stat {
+    SUB_CONFIG_RELOAD, SUB_INIT_FETCH_TIMEOUT, SUB_UPDATE_ATTEMPT, SUB_UPDATE_FAILURE, SUB_UPDATE_REJECTED, SUB_UPDATE_SUCCESS,
+    SUB_CONFIG_RELOAD_TIME, SUB_UPDATE_TIME, SUB_VERSION, SUB_UPDATE_DURATION, SUB_VERSION_TEXT, SUB_COUNT
+};
+extern const struct stat_def sub_stat_defs[SUB_COUNT];
+void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us);
+void sub_rejected(struct stat_group *g);
+enum control_plane_stat { CONTROL_PLANE_CONNECTED, CONTROL_PLANE_PENDING, CONTROL_PLANE_RATE_LIMITED, CONTROL_PLANE_ID, CONTROL_PLANE_COUNT };
+extern const struct stat_def control_plane_stat_defs[CONTROL_PLANE_COUNT];
+
+/* --- the whole ---------------------------------------------------------------------------------------------- */
+enum xds_phase { XDS_IDLE, XDS_STATIC, XDS_RUNTIME_LAYERS, XDS_CLUSTERS, XDS_LISTENERS, XDS_READY, XDS_STOPPED };
+/* A wildcard subscription: CDS or LDS. */
+struct top {
+    struct source *source; /* NULL: none configured */
+    struct stat_group *stats;
+    struct loop_timer fetch;
+    struct xds *x;
+    uint64_t fetch_us;
+    bool done, watched;
+    struct str version; /* heap */
+};
+struct xds {
+    struct xds_env env;
+    struct arena *arena;
+    const Envoy__Config__Bootstrap__V3__Bootstrap *bootstrap;
+    Envoy__Config__Core__V3__Node *node;
+    struct grpc_client *grpc; /* made at first use */
+    struct list sources;
+    struct source *ads;
+    struct map store[XDS_KINDS];
+    struct list waiting; /* resources with a pending object */
+    struct loop_later wake;
+    uint64_t generation;
+    size_t warming_clusters;
+    enum xds_phase phase;
+    struct top cds, lds;
+    struct layers *layers;
+    size_t layers_waiting;
+    struct stat_group *control_plane;
+};
+/* Looks whether the phase is over and begins the next. */
+void xds_advance(struct xds *x);
+struct top *xds_top(struct xds *x, enum xds_kind kind); /* NULL for kinds without */
+void xds_top_updated(struct xds *x, enum xds_kind kind);
+/* initial_fetch_timeout of a ConfigSource in microseconds: default 15 s, 0 none. */
+uint64_t xds_fetch_timeout(const Envoy__Config__Core__V3__ConfigSource *cs);
+struct loop *xds_loop(const struct xds *x);
+
+/* --- runtime layers (layers.c) -------------------------------------------------------------------------------- */
+bool layers_load(struct xds *x, struct errors *errors);
+/* Begins RTDS subscriptions; gives back how many were begun. */
+size_t layers_start(struct xds *x);
+bool layers_update(struct xds *x, struct str name, const ProtobufCMessage *runtime);
+void layers_publish(struct xds *x);
+void layers_free(struct xds *x);
