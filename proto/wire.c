@@ -17,6 +17,7 @@ struct scan {
     struct errors *errors;
     size_t bytes; /* of the whole message */
     size_t memory; /* that the decoded structs will take, roughly */
+    bool stop; /* nothing more is worth reading */
 };
 
 /* One message being walked. */
@@ -167,7 +168,8 @@ static bool scan_sub(struct scan *s, struct cursor *c, const struct proto_type *
                      struct str body)
 {
     s->memory += type->desc->sizeof_message;
-    if (s->memory > MEMORY_FLOOR && s->memory / MEMORY_FACTOR > s->bytes)
+    s->stop = s->memory > MEMORY_FLOOR && s->memory / MEMORY_FACTOR > s->bytes;
+    if (s->stop)
         return scan_fail(s, path, "the message would take too much memory for its size");
     if (c->depth >= PROTO_DEPTH_MOST) return scan_fail(s, path, "nested too deeply");
     struct cursor inner = {.at = (const uint8_t *)body.ptr,
@@ -205,7 +207,7 @@ static bool scan_message(struct scan *s, struct cursor *c)
         const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(c->type->desc, p.number);
         if (f) good = scan_field(s, c, (size_t)(f - c->type->desc->fields), &p) && good;
         else good = scan_unknown(s, c, p.number) && good;
-        if (s->errors->count > ERRORS_MOST) return false; /* enough is known */
+        if (s->stop || s->errors->count > ERRORS_MOST) return false;
     }
     return good;
 }
