@@ -42,4 +42,5 @@ struct transport_socket_type {
     struct str (*alpn)(void *t);
     struct str (*failure)(void *t);
     void (*close)(void *t);
+    bool (*pending)(void *t); /* optional: decrypted bytes wait inside, read again without a readable socket */
 };

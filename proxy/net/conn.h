@@ -62,6 +62,9 @@ void conn_close(struct conn *c, enum conn_close how);
 bool conn_is_open(const struct conn *c); /* false after conn_close or on_close */
 /* Ends writing of queued bytes after this long when closing with FLUSH (HCM delayed_close_timeout); 0: none. */
 void conn_set_delayed_close(struct conn *c, uint64_t us);
+/* Half-closes matter to the owner (tunnels, upstream responses): the peer's end while reading is paused does not end the connection.
+ * Default: on for upstream, off for downstream connections. */
+void conn_set_half_close(struct conn *c, bool on);
 
 struct worker *conn_worker(const struct conn *c);
 struct conn_info *conn_info_of(struct conn *c);      /* filled for downstream; for upstream: addresses, id, tls */

@@ -1,6 +1,7 @@
 /* A connection's insides, for proxy/net only. */
 #pragma once
 #include "base/list.h"
+#include "base/map.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/net/conn.h"
@@ -15,7 +16,13 @@ enum conn_state {
     CONN_CLOSED      /* freed at the end of the turn */
 };
 /* Work for the end of the turn. */
-enum conn_later { CONN_LATER_FLUSH = 1, CONN_LATER_READ = 2, CONN_LATER_FREE = 4, CONN_LATER_FAIL = 8, CONN_LATER_STEP = 16 };
+enum conn_later {
+    CONN_LATER_FLUSH = 1,
+    CONN_LATER_READ = 2,  /* show `in` again, read what the transport holds */
+    CONN_LATER_FAIL = 4,  /* end as conn.fail_as */
+    CONN_LATER_STEP = 8,  /* begin: a connected descriptor's handshake */
+    CONN_LATER_FREE = 16  /* after some rounds, so that others' work of this turn still finds it */
+};
 
 struct conn {
     struct loop_io io;
@@ -24,37 +31,51 @@ struct conn {
     struct list link; /* net_worker.conns */
     struct worker *worker;
     const struct conn_events *events;
-    void *owner;
-    const struct transport_socket_type *ts; /* NULL: raw bytes */
-    void *transport;                        /* the transport's state */
+    void *owner; /* NULL once closed */
+    const struct transport_socket *ts; /* NULL: raw bytes; its configuration outlives the connection */
+    void *transport;                   /* the transport's state */
     struct buf in, out;
     const struct conn_byte_stats *stats;
-    struct conn_info *info;     /* upstream: made when asked */
-    struct arena *arena;        /* made when asked; owns long texts of info */
-    char *failure;              /* heap text */
+    struct conn_info *info; /* upstream: made when asked */
+    struct arena *arena;    /* made when asked */
+    char *failure;          /* heap text */
     bool (*on_write)(void *owner, struct buf *data, bool end); /* network filters' write side; NULL: none. False: data is held */
-    uint64_t id, rx, tx;
-    uint64_t delayed_us, deadline_us;
+    uint64_t rx, tx;
+    uint64_t delayed_us, timeout_us;
     size_t rx_buffered, tx_buffered; /* what the byte gauges hold */
     uint32_t limit;
     uint16_t pauses;
     uint8_t state;      /* enum conn_state */
     uint8_t later_work; /* enum conn_later bits */
+    uint8_t rounds;     /* before it is freed */
     uint8_t fail_as;    /* enum conn_end for CONN_LATER_FAIL */
     bool server;
-    bool above;        /* write queue above high, told so */
-    bool blocked;      /* a write met EAGAIN (or the transport wants to read first) */
+    bool above;            /* write queue above high, told so */
+    bool blocked;          /* a write met EAGAIN: wait for a writable socket */
     bool read_wants_write; /* TLS: reading waits for a writable socket */
-    bool end_seen, end_told;
+    bool write_wants_read; /* TLS: writing waits for a readable one */
+    bool end_seen;         /* the peer's end was read */
     bool end_queued, end_sent;
     bool write_broken; /* EPIPE: only what the peer still says matters */
-    bool in_read;      /* inside on_read */
-    bool half_close;   /* the owner wants the peer's end as an event even while paused */
+    bool flush_untold; /* on_flushed is due when the queue is empty */
+    bool half_close;   /* the peer's end while paused is no reason to close */
 };
 /* Downstream: a connected descriptor. `info` becomes the connection's (heap). ts NULL: raw. handshake_us 0: no deadline.
  * on_connected follows at the end of the turn or after the handshake. */
 struct conn *conn_accept(struct worker *w, int fd, struct conn_info *info, const struct transport_socket *ts, uint64_t handshake_us,
                          const struct conn_limits *limits, const struct conn_events *events, void *owner);
+/* Steps that conn.c and conn_io.c share. */
+void conn_later_add(struct conn *c, enum conn_later work);
+void conn_update_want(struct conn *c);
+void conn_begin(struct conn *c);          /* opens the transport, does the handshake, tells on_connected */
+void conn_read(struct conn *c);           /* reads and shows */
+void conn_show(struct conn *c);           /* on_read with what is there */
+void conn_flush(struct conn *c, bool may_end); /* writes; may_end false: a failure is told at the end of the turn */
+void conn_end_with(struct conn *c, enum conn_end why); /* tears down and tells the owner */
+void conn_set_failure(struct conn *c, struct str text);
+void conn_linger(struct conn *c);         /* FLUSHING and all is written */
+/* Queues bytes behind the network filters' write side. */
+void conn_write_filtered(struct conn *c, struct buf *data, bool end);
 /* The connection's own arena, made at first use. */
 struct arena *conn_arena(struct conn *c);
 
@@ -65,5 +86,7 @@ struct net_worker {
     struct map listeners; /* name -> struct worker_listener */
     struct list draining; /* worker_listener.link of replaced and removed ones */
     bool accepting;
+    _Atomic uint64_t open; /* downstream connections with a filter chain; written here, read by all, relaxed */
 };
 struct net_worker *net_worker(struct worker *w); /* made at first use */
+uint64_t net_next_id(struct worker *w); /* connection ids: unique in the process */

@@ -6,9 +6,7 @@
 #include "base/addr.h"
 #include "base/str.h"
 
-struct arena;
 struct listener_conf;
-struct filter_chain_conf;
 
 enum net_source_type { NET_SOURCE_ANY, NET_SOURCE_LOCAL, NET_SOURCE_EXTERNAL };
 /* Criteria of one chain; an empty list matches all. */
@@ -33,8 +31,8 @@ struct net_facts {
     const struct str *alpn;
     size_t alpn_count;
 };
-/* NULL: none (then the listener's default chain, also tried here). */
-struct filter_chain_conf *filter_chain_find(const struct listener_conf *l, const struct net_facts *f);
+/* Index in l->chains; l->chain_count: the default chain; SIZE_MAX: none. */
+size_t filter_chain_find(const struct listener_conf *l, const struct net_facts *f);
 /* How two chains collide. */
 enum net_overlap { NET_OVERLAP_NONE, NET_OVERLAP_SAME /* equal rules */, NET_OVERLAP_PART /* some connection fits both equally */ };
 enum net_overlap net_match_overlap(const struct net_match *a, const struct net_match *b);

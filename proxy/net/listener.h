@@ -3,6 +3,7 @@
  * connection of any of its chains does, the listener (which chains there are) only while it is current. An update that leaves a
  * chain or the base as they were shares the old object, so that a long-lived connection keeps alive only what it uses. */
 #pragma once
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,7 +49,7 @@ struct listener_filter_conf {
     const struct listener_predicate *disabled; /* NULL: never */
 };
 struct listener_address {
-    struct addr addr;
+    struct addr addr;    /* as configured: port 0 stays */
     uint32_t pipe_mode;
     struct socket_options options;
 };
@@ -69,6 +70,8 @@ struct listener_base {
     const struct access_log_list *access_log;
     int traffic_direction;
     const struct metadata *metadata;
+    struct str limit_key;       /* runtime: envoy.resource_limits.listener.<name>.connection_limit */
+    _Atomic uint32_t open;      /* connections of all workers, relaxed; the one thing here that changes */
 };
 /* A listener as configured. obj.name: the listener's name; obj.hash: of the whole message. */
 struct listener_conf {

@@ -1,0 +1,405 @@
+/* From a readable listening socket to a connection with a filter chain: limits, listener filters that peek at the first bytes, the
+ * choice of the chain. */
+#include <errno.h>
+#include <limits.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "base/must.h"
+#include "proxy/api/network_filter.h"
+#include "proxy/net/listener_internal.h"
+#include "proxy/runtime/values.h"
+
+enum {
+    PAUSE_US = 100 * 1000, /* out of descriptors: how long accepting rests */
+    ACCEPT_MOST = 256,     /* of one event: other sockets want their turn */
+    PEEK_MOST = 65536
+};
+
+/* A connection in its listener filters. */
+struct accept_step {
+    struct loop_io io;
+    struct loop_timer timer;
+    struct loop_later later; /* frees it */
+    struct list link;        /* worker_listener.accepting */
+    struct worker_listener *listener;
+    struct worker_base *base;
+    struct accepting a;
+    size_t at;               /* the filter that is asked */
+    size_t wanted;           /* bytes that the peek must exceed */
+    void **selves;
+    bool low_water;          /* SO_RCVLOWAT was raised */
+    char *peek;
+    size_t peek_size;
+    bool done;
+};
+
+/* --- choosing the chain ---------------------------------------------------------------------------------- */
+
+static struct worker_listener *listener_at(struct worker *w, const struct addr *to, bool any_ip)
+{
+    size_t it = 0;
+    struct str name;
+    void *value;
+    while (map_next(&net_worker(w)->listeners, &it, &name, &value)) {
+        struct worker_listener *l = value;
+        for (size_t i = 0; i < l->base->conf->address_count; i++) {
+            const struct addr *a = &l->base->conf->addresses[i].addr;
+            if (addr_eq(a, to)) return l;
+            if (any_ip && addr_is_ip(a) && addr_is_any(a) && addr_port(a) == addr_port(to) && addr_is_v4(a) == addr_is_v4(to)) return l;
+        }
+    }
+    return NULL;
+}
+
+/* use_original_dst: the listener of the original destination takes over; without one this listener serves it itself. */
+static struct worker_listener *hand_over(struct worker_listener *l, const struct conn_info *info)
+{
+    if (!l->base->conf->use_original_dst || addr_eq(&info->local, &info->direct_local) || !addr_is_ip(&info->local)) return l;
+    struct worker_listener *to = listener_at(l->worker, &info->local, false);
+    if (!to) to = listener_at(l->worker, &info->local, true);
+    return to ? to : l;
+}
+
+static void refuse(struct worker_base *b, int fd, struct conn_info *info, struct arena *arena)
+{
+    stat_inc(b->stats, LISTENER_NO_CHAIN);
+    info->termination_details = STR("filter_chain_not_found");
+    listener_log(b, info, (uint64_t)1 << RF_NR, STR("filter_chain_not_found"));
+    (void)close(fd);
+    mem_free(info);
+    arena_free(&arena);
+}
+
+static void start_chain(struct worker_listener *l, int fd, struct conn_info *info, const struct accepting *a)
+{
+    struct net_facts facts = {
+        .local = &info->local,
+        .remote = &info->remote,
+        .direct_remote = &info->direct_remote,
+        .sni = info->sni,
+        .transport_protocol = a && a->transport_protocol.len ? a->transport_protocol : STR("raw_buffer"),
+        .alpn = a ? a->alpn : NULL,
+        .alpn_count = a ? a->alpn_count : 0,
+    };
+    struct arena *arena = a ? a->arena : NULL;
+    l = hand_over(l, info);
+    info->listener_name = l->base->conf->obj.name;
+    info->traffic_direction = l->base->conf->traffic_direction;
+    size_t i = filter_chain_find(l->conf, &facts);
+    if (i == SIZE_MAX) {
+        refuse(l->base, fd, info, arena);
+        return;
+    }
+    network_chain_start(l->base, l->chains[i], fd, info, arena);
+}
+
+/* --- listener filters -------------------------------------------------------------------------------------- */
+
+static bool predicate_fits(const struct listener_predicate *p, const struct conn_info *info)
+{
+    bool any = false;
+    switch (p->kind) {
+    case PREDICATE_OR:
+        for (size_t i = 0; i < p->count && !any; i++) any = predicate_fits(&p->v[i], info);
+        return any;
+    case PREDICATE_AND:
+        for (size_t i = 0; i < p->count; i++) {
+            if (!predicate_fits(&p->v[i], info)) return false;
+        }
+        return true;
+    case PREDICATE_NOT: return !predicate_fits(p->v, info);
+    case PREDICATE_ANY: return true;
+    case PREDICATE_PORT_RANGE:
+        return addr_is_ip(&info->local) && addr_port(&info->local) >= p->from && addr_port(&info->local) < p->to;
+    }
+    return false;
+}
+
+static void step_free(struct loop_later *later)
+{
+    struct accept_step *s = CONTAINER_OF(later, struct accept_step, later);
+    worker_base_drop(&s->base);
+    mem_free(s);
+}
+
+/* Leaves the descriptor, info and arena to the caller. */
+static void step_end(struct accept_step *s)
+{
+    s->done = true;
+    loop_timer_stop(&s->timer);
+    loop_io_want(&s->io, 0);
+    list_remove(&s->link);
+    stat_dec(s->base->stats, LISTENER_PRE_CX_ACTIVE);
+    for (size_t i = 0; i < s->base->conf->filter_count; i++) {
+        const struct listener_filter_type *t = s->base->conf->filters[i].type;
+        if (s->selves[i] && t->destroy) t->destroy(s->selves[i]);
+        mem_free(s->selves[i]);
+    }
+    mem_free(s->selves);
+    mem_free(s->peek);
+    s->selves = NULL;
+    s->peek = NULL;
+    loop_later(s->base->worker->loop, &s->later, step_free);
+}
+
+static void step_close(struct accept_step *s, struct str details)
+{
+    step_end(s);
+    s->a.info->termination_details = details;
+    (void)close(s->a.fd);
+    mem_free(s->a.info);
+    arena_free(&s->a.arena);
+}
+
+static void step_low_water(struct accept_step *s, size_t bytes)
+{
+    int value = bytes > INT_MAX ? INT_MAX : (int)bytes;
+    (void)setsockopt(s->a.fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value)); /* only wakes us more often if it fails */
+    s->low_water = value > 1;
+}
+
+/* A PROXY header's bytes are not the connection's. False: gone. */
+static bool step_consume(struct accept_step *s)
+{
+    char drop[4096];
+    while (s->a.consume) {
+        size_t most = s->a.consume < sizeof(drop) ? s->a.consume : sizeof(drop);
+        ssize_t n = recv(s->a.fd, drop, most, 0);
+        if (n <= 0) return false;
+        s->a.consume -= (size_t)n;
+    }
+    return true;
+}
+
+static void step_pass(struct accept_step *s)
+{
+    struct worker_listener *l = s->listener;
+    if (s->low_water) step_low_water(s, 1);
+    step_end(s);
+    start_chain(l, s->a.fd, s->a.info, &s->a);
+}
+
+/* What is there now, without taking it. >= 0 bytes; negative: nothing yet. *end: the peer left. */
+static ssize_t step_peek(struct accept_step *s, size_t most, bool *end)
+{
+    if (most > PEEK_MOST) most = PEEK_MOST;
+    if (s->peek_size < most) {
+        s->peek = mem_realloc(s->peek, most);
+        s->peek_size = most;
+    }
+    ssize_t n = recv(s->a.fd, s->peek, most, MSG_PEEK);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return -1;
+    *end = n <= 0;
+    return n < 0 ? 0 : n;
+}
+
+/* Bytes before what an earlier filter consumes are not shown to the next one: it would see a PROXY header as data. */
+static enum accept_flow step_show(struct accept_step *s, const struct listener_filter_conf *f)
+{
+    if (s->a.consume && !step_consume(s)) return ACCEPT_CLOSE;
+    bool end = false;
+    ssize_t n = step_peek(s, f->type->max_peek, &end);
+    if (n < 0) {
+        s->wanted = 1;
+        return ACCEPT_WAIT;
+    }
+    /* A peer that sent something and left: no more will come. */
+    if (!end && s->wanted && (size_t)n < s->wanted && n > 0) end = true;
+    enum accept_flow flow = f->type->on_data(s->selves[s->at], f->conf, &s->a, str_make(s->peek, (size_t)n), end);
+    if (flow == ACCEPT_WAIT && end) {
+        stat_inc(s->base->stats, LISTENER_FILTER_REMOTE_CLOSE);
+        return ACCEPT_CLOSE;
+    }
+    s->wanted = (size_t)n + 1;
+    return flow;
+}
+
+static enum accept_flow step_filter(struct accept_step *s)
+{
+    const struct listener_filter_conf *f = &s->base->conf->filters[s->at];
+    if (f->disabled && predicate_fits(f->disabled, s->a.info)) return ACCEPT_CONTINUE;
+    if (!s->selves[s->at]) {
+        s->selves[s->at] = mem_alloc(f->type->instance_size ? f->type->instance_size : 1);
+        s->wanted = 0;
+        if (f->type->on_accept) {
+            enum accept_flow flow = f->type->on_accept(s->selves[s->at], f->conf, &s->a);
+            if (flow != ACCEPT_WAIT) return flow;
+        }
+    }
+    if (f->type->max_peek == 0 || !f->type->on_data) return ACCEPT_CONTINUE;
+    return step_show(s, f);
+}
+
+static void step_run(struct accept_step *s)
+{
+    while (s->at < s->base->conf->filter_count) {
+        switch (step_filter(s)) {
+        case ACCEPT_CONTINUE: s->at++; break;
+        case ACCEPT_WAIT:
+            step_low_water(s, s->wanted ? s->wanted : 1);
+            loop_io_want(&s->io, LOOP_READ);
+            return;
+        case ACCEPT_CLOSE:
+            stat_inc(s->base->stats, LISTENER_FILTER_ERROR);
+            step_close(s, STR("listener_filter_close"));
+            return;
+        }
+    }
+    if (s->a.consume && !step_consume(s)) step_close(s, STR_NONE);
+    else step_pass(s);
+}
+
+static void step_on_ready(struct loop_io *io, int ready)
+{
+    (void)ready;
+    struct accept_step *s = CONTAINER_OF(io, struct accept_step, io);
+    if (!s->done) step_run(s);
+}
+
+static void step_on_timeout(struct loop_timer *t)
+{
+    struct accept_step *s = CONTAINER_OF(t, struct accept_step, timer);
+    stat_inc(s->base->stats, LISTENER_PRE_CX_TIMEOUT);
+    if (s->base->conf->continue_on_timeout) step_pass(s);
+    else step_close(s, STR("listener_filter_timeout"));
+}
+
+static void step_start(struct worker_listener *l, int fd, struct conn_info *info)
+{
+    struct accept_step *s = mem_alloc(sizeof(*s));
+    s->listener = l;
+    s->base = l->base;
+    s->base->users++;
+    s->a = (struct accepting){.worker = l->worker, .fd = fd, .info = info, .arena = arena_new("connection", 1024)};
+    s->selves = mem_array(l->base->conf->filter_count, sizeof(void *));
+    list_push_back(&l->accepting, &s->link);
+    loop_io_init(&s->io, l->worker->loop, fd, step_on_ready);
+    stat_inc(l->base->stats, LISTENER_PRE_CX_ACTIVE);
+    info->listener_name = l->base->conf->obj.name;
+    if (l->base->conf->filters_timeout_us) loop_timer_start(l->worker->loop, &s->timer, l->base->conf->filters_timeout_us, step_on_timeout);
+    step_run(s);
+}
+
+void accept_steps_end(struct worker_listener *l)
+{
+    LIST_FOREACH_SAFE(&l->accepting, it, next)
+    {
+        step_close(CONTAINER_OF(it, struct accept_step, link), STR("listener_removed"));
+    }
+}
+
+/* --- accepting ------------------------------------------------------------------------------------------------ */
+
+/* Envoy: runtime keys envoy.resource_limits.listener.<name>.connection_limit and overload.global_downstream_max_connections. */
+static bool over_global_limit(struct worker *w)
+{
+    uint64_t most = runtime_u64(w, STR("overload.global_downstream_max_connections"), UINT64_MAX);
+    if (most == UINT64_MAX) return false;
+    uint64_t open = 0;
+    for (unsigned i = 0; i < w->rt->concurrency; i++) {
+        const struct net_worker *n = w->rt->workers[i]->slot[WORKER_NET];
+        if (n) open += atomic_load_explicit(&n->open, memory_order_relaxed);
+    }
+    return open >= most;
+}
+
+static bool over_limit(struct worker_base *b)
+{
+    uint64_t most = runtime_u64(b->worker, b->conf->limit_key, UINT64_MAX);
+    if (most != UINT64_MAX && atomic_load_explicit(&b->conf->open, memory_order_relaxed) >= most) {
+        stat_inc(b->stats, LISTENER_CX_OVERFLOW);
+        return true;
+    }
+    if (b->conf->ignore_global_limit || !over_global_limit(b->worker)) return false;
+    stat_inc(b->stats, LISTENER_GLOBAL_CX_OVERFLOW);
+    return true;
+}
+
+static struct conn_info *info_for(struct worker_listener *l, const struct bound *b, int fd, const struct addr *peer)
+{
+    struct loop *loop = l->worker->loop;
+    struct conn_info *i = mem_alloc(sizeof(*i));
+    i->id = net_next_id(l->worker);
+    i->start_us = loop_now_us(loop);
+    i->start_wall_us = loop_wall_us(loop);
+    i->remote = *peer;
+    /* The kernel need only be asked when the socket takes any address. */
+    if (addr_is_ip(&b->addr) && !addr_is_any(&b->addr) && !l->base->conf->use_original_dst) i->local = b->addr;
+    else if (!addr_is_ip(&b->addr) || !socket_local(fd, &i->local)) i->local = b->addr;
+    addr_unmap(&i->remote);
+    addr_unmap(&i->local);
+    i->direct_remote = i->remote;
+    i->direct_local = i->local;
+    return i;
+}
+
+static void accepted(struct accept_socket *s, int fd, struct addr *peer)
+{
+    struct worker_listener *l = s->listener;
+    if (over_limit(l->base)) {
+        (void)close(fd);
+        return;
+    }
+    struct conn_info *info = info_for(l, s->bound, fd, peer);
+    if (l->base->conf->filter_count) step_start(l, fd, info);
+    else start_chain(l, fd, info, NULL);
+}
+
+static void accept_resume(struct loop_timer *t)
+{
+    struct accept_socket *s = CONTAINER_OF(t, struct accept_socket, timer);
+    s->paused = false;
+    loop_io_want(&s->io, LOOP_READ);
+}
+
+/* Descriptors or memory ran out: resting beats spinning; the backlog keeps the clients. */
+static void accept_pause(struct accept_socket *s, int error)
+{
+    struct str name = s->listener->name;
+    log_warn(LOG_C_CONN_HANDLER, "listener '%.*s': accept failed: %s; pausing", STR_ARG(name), strerrordesc_np(error));
+    s->paused = true;
+    loop_io_want(&s->io, 0);
+    loop_timer_start(s->listener->worker->loop, &s->timer, PAUSE_US, accept_resume);
+}
+
+/* Gives back how many; *error: why it stopped early. */
+static uint32_t accept_some(struct accept_socket *s, uint32_t most, int *error)
+{
+    uint32_t count = 0;
+    *error = 0;
+    while (count < most) {
+        struct addr peer = {.len = sizeof(peer.sa)};
+        int fd = accept4(s->io.fd, &peer.sa.any, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == ECONNABORTED || errno == EINTR || errno == EPROTO) continue;
+            if (errno != EAGAIN) *error = errno;
+            break;
+        }
+        count++;
+        accepted(s, fd, &peer);
+    }
+    return count;
+}
+
+void accept_ready(struct loop_io *io, int ready)
+{
+    (void)ready;
+    struct accept_socket *s = CONTAINER_OF(io, struct accept_socket, io);
+    if (s->paused) return;
+    struct worker_base *b = s->listener->base;
+    uint32_t most = b->conf->accept_most ? b->conf->accept_most : ACCEPT_MOST;
+    int error;
+    uint32_t count = accept_some(s, most, &error);
+    if (count) stat_record(b->stats, LISTENER_ACCEPTED_PER_EVENT, count);
+    if (error) accept_pause(s, error);
+}
+
+void accept_rest(struct accept_socket *s)
+{
+    int error;
+    (void)accept_some(s, UINT32_MAX, &error); /* what cannot be accepted now is lost with the socket */
+}

@@ -1,0 +1,284 @@
+/* A downstream connection and the network filters of its chain: the connection's events walk through the filters in order. It pins
+ * the chain and the listener's base, counts the listener's statistics and writes its access log. */
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/must.h"
+#include "proxy/api/access_logger.h"
+#include "proxy/api/network_filter.h"
+#include "proxy/net/listener_internal.h"
+
+struct network_chain {
+    struct conn *conn; /* NULL once ended */
+    struct worker_base *base;
+    struct worker_chain *chain;
+    struct list link; /* chain->conns */
+    struct loop_later later; /* frees it; or goes on after a resume */
+    uint16_t count;
+    uint16_t ready;   /* filters whose on_new was called */
+    uint16_t first;   /* where the next bytes begin: after a resume, behind the filter that resumed */
+    bool held;        /* on_new of v[ready - 1] said HOLD */
+    bool in_filters;  /* inside a filter: a resume waits */
+    bool resumed, ended;
+    uint8_t rounds;   /* before it is freed */
+    struct network_filter *v[];
+};
+
+/* --- access log and statistics ------------------------------------------------------------------------- */
+
+void listener_log(struct worker_base *b, struct conn_info *info, uint64_t flags, struct str details)
+{
+    const struct access_log_list *list = b->conf->access_log;
+    if (!list || access_log_empty(list)) return;
+    struct worker *w = b->worker;
+    struct stream_info s = {
+        .arena = w->scratch,
+        .worker = w,
+        .conn = info,
+        .start_us = info->start_us,
+        .start_wall_us = info->start_wall_us,
+        .end_us = loop_now_us(w->loop),
+        .remote = info->remote,
+        .flags = flags,
+        .code_details = details,
+        .random = rng_next(&w->rng),
+    };
+    access_log_run(w, list, &s, ACCESS_LOG_TYPE_NONE);
+}
+
+static void chain_count_open(struct worker_base *b, int by)
+{
+    struct net_worker *n = net_worker(b->worker);
+    uint64_t now = atomic_load_explicit(&n->open, memory_order_relaxed) + (uint64_t)(int64_t)by;
+    atomic_store_explicit(&n->open, now, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->conf->open, (uint32_t)by, memory_order_relaxed);
+}
+
+static void chain_count_begin(struct worker_base *b)
+{
+    chain_count_open(b, 1);
+    stat_inc(b->stats, LISTENER_CX_TOTAL);
+    stat_inc(b->stats, LISTENER_CX_ACTIVE);
+    stat_inc(b->worker_stats, LISTENER_WORKER_CX_TOTAL);
+    stat_inc(b->worker_stats, LISTENER_WORKER_CX_ACTIVE);
+}
+
+static void chain_count_end(struct worker_base *b, const struct conn_info *info)
+{
+    chain_count_open(b, -1);
+    stat_inc(b->stats, LISTENER_CX_DESTROY);
+    stat_dec(b->stats, LISTENER_CX_ACTIVE);
+    stat_dec(b->worker_stats, LISTENER_WORKER_CX_ACTIVE);
+    stat_record(b->stats, LISTENER_CX_LENGTH_MS, (loop_now_us(b->worker->loop) - info->start_us) / 1000);
+}
+
+/* --- the walk -------------------------------------------------------------------------------------------- */
+
+/* Calls on_new of the filters that have not had it, until one holds. */
+static void chain_advance(struct network_chain *n)
+{
+    n->in_filters = true;
+    while (!n->ended && !n->held && n->ready < n->count) {
+        struct network_filter *f = n->v[n->ready++];
+        if (f->type->on_new && f->type->on_new(f) == NET_HOLD) n->held = true;
+    }
+    n->in_filters = false;
+}
+
+static void chain_on_connected(struct conn *c, void *owner)
+{
+    (void)c;
+    struct network_chain *n = owner;
+    chain_advance(n);
+}
+
+static void chain_walk(struct network_chain *n, struct buf *in, bool end)
+{
+    uint16_t i = n->first;
+    n->first = 0;
+    n->in_filters = true;
+    for (; !n->ended && i < n->ready; i++) {
+        struct network_filter *f = n->v[i];
+        if (f->type->on_read && f->type->on_read(f, in, end) == NET_HOLD) break;
+    }
+    n->in_filters = false;
+}
+
+static void chain_on_read(struct conn *c, void *owner, struct buf *in, bool end)
+{
+    (void)c;
+    chain_walk(owner, in, end);
+}
+
+static void chain_on_watermark(struct conn *c, void *owner, bool above)
+{
+    (void)c;
+    struct network_chain *n = owner;
+    for (uint16_t i = 0; !n->ended && i < n->ready; i++) {
+        if (n->v[i]->type->on_watermark) n->v[i]->type->on_watermark(n->v[i], above);
+    }
+}
+
+/* The write side: from the terminal filter back to the first. False: a filter holds the bytes (it writes them itself later). */
+static bool chain_on_write(void *owner, struct buf *data, bool end)
+{
+    struct network_chain *n = owner;
+    for (uint16_t i = n->ready; i-- > 0;) {
+        struct network_filter *f = n->v[i];
+        if (f->type->on_write && f->type->on_write(f, data, end) == NET_HOLD) return false;
+    }
+    return true;
+}
+
+/* --- the end ---------------------------------------------------------------------------------------------- */
+
+static void chain_free(struct network_chain *n)
+{
+    for (uint16_t i = 0; i < n->count; i++) {
+        if (n->v[i]->type->destroy) n->v[i]->type->destroy(n->v[i]);
+        mem_free(n->v[i]);
+    }
+    worker_base_drop(&n->base);
+    worker_chain_drop(&n->chain);
+    mem_free(n);
+}
+
+static void chain_continue(struct network_chain *n)
+{
+    n->resumed = false;
+    n->held = false;
+    chain_advance(n);
+    if (!n->ended) conn_read_again(n->conn);
+}
+
+/* Freed one round after the end, so that work of this turn still finds the filters. */
+static void chain_on_later(struct loop_later *later)
+{
+    struct network_chain *n = CONTAINER_OF(later, struct network_chain, later);
+    if (!n->ended) {
+        if (n->resumed) chain_continue(n);
+        return;
+    }
+    if (n->rounds++ == 0) {
+        loop_later(n->base->worker->loop, &n->later, chain_on_later);
+        return;
+    }
+    chain_free(n);
+}
+
+static void chain_on_close(struct conn *c, void *owner, enum conn_end why)
+{
+    struct network_chain *n = owner;
+    struct conn_info *info = conn_info_of(c);
+    if (why == CONN_END_CONNECT_TIMEOUT) {
+        stat_inc(n->base->stats, LISTENER_CX_TRANSPORT_TIMEOUT);
+        info->transport_failure = STR("connect timeout");
+        info->termination_details = STR("transport_socket_timeout");
+    }
+    n->ended = true;
+    for (uint16_t i = 0; i < n->ready; i++) {
+        if (n->v[i]->type->on_close) n->v[i]->type->on_close(n->v[i]);
+    }
+    n->conn = NULL;
+    list_remove(&n->link);
+    listener_log(n->base, info, 0, STR_NONE);
+    chain_count_end(n->base, info);
+    loop_later(n->base->worker->loop, &n->later, chain_on_later);
+}
+
+static const struct conn_events chain_events = {
+    .on_connected = chain_on_connected,
+    .on_read = chain_on_read,
+    .on_watermark = chain_on_watermark,
+    .on_close = chain_on_close,
+};
+
+/* --- the beginning ------------------------------------------------------------------------------------------ */
+
+static bool chain_add_filters(struct network_chain *n, const struct filter_chain_conf *conf)
+{
+    bool writes = false;
+    for (size_t i = 0; i < conf->filter_count; i++) {
+        const struct network_filter_type *t = conf->filters[i].type;
+        struct network_filter *f = mem_alloc(t->instance_size < sizeof(*f) ? sizeof(*f) : t->instance_size);
+        f->type = t;
+        f->conf = conf->filters[i].conf;
+        f->worker = n->base->worker;
+        f->chain = n;
+        n->v[n->count++] = f;
+        if (t->on_write) writes = true;
+    }
+    return writes;
+}
+
+void network_chain_start(struct worker_base *b, struct worker_chain *chain, int fd, struct conn_info *info, struct arena *arena)
+{
+    const struct filter_chain_conf *conf = chain->conf;
+    struct network_chain *n = mem_alloc(sizeof(*n) + conf->filter_count * sizeof(n->v[0]));
+    n->base = b;
+    n->chain = chain;
+    b->users++;
+    chain->users++;
+    list_push_back(&chain->conns, &n->link);
+    info->filter_chain_name = conf->obj.name;
+    chain_count_begin(b);
+    bool writes = chain_add_filters(n, conf);
+    n->conn = conn_accept(b->worker, fd, info, conf->transport, conf->transport_timeout_us, &b->conf->limits, &chain_events, n);
+    n->conn->arena = arena;
+    if (writes) n->conn->on_write = chain_on_write;
+    for (uint16_t i = 0; i < n->count; i++) n->v[i]->conn = n->conn;
+}
+
+/* --- what filters ask ---------------------------------------------------------------------------------------- */
+
+void network_filter_resume(struct network_filter *f)
+{
+    struct network_chain *n = f->chain;
+    if (n->ended) return;
+    uint16_t at = 0;
+    while (at < n->count && n->v[at] != f) at++;
+    if (bug_if(at == n->count)) return;
+    n->first = (uint16_t)(at + 1);
+    n->resumed = true;
+    if (n->in_filters) loop_later(n->base->worker->loop, &n->later, chain_on_later);
+    else chain_continue(n);
+}
+
+struct conn_info *network_filter_info(struct network_filter *f)
+{
+    return conn_info_of(f->conn);
+}
+
+/* Envoy's gradual strategy: the chance to close grows from 0 to 1 over the drain time. */
+bool network_filter_draining(const struct network_filter *f)
+{
+    const struct network_chain *n = f->chain;
+    const struct worker_chain *c = n->chain;
+    if (!c->draining) return false;
+    if (c->immediate || c->drain_us == 0) return true;
+    uint64_t gone_us = loop_now_us(c->worker->loop) - c->drain_from_us;
+    return gone_us >= c->drain_us || rng_below(&c->worker->rng, c->drain_us) < gone_us;
+}
+
+void network_chain_drain(struct worker_chain *c)
+{
+    LIST_FOREACH_SAFE(&c->conns, it, next)
+    {
+        struct network_chain *n = CONTAINER_OF(it, struct network_chain, link);
+        for (uint16_t i = 0; !n->ended && i < n->ready; i++) {
+            if (n->v[i]->type->on_drain) n->v[i]->type->on_drain(n->v[i]);
+        }
+    }
+}
+
+void network_chain_close_all(struct worker_chain *c)
+{
+    LIST_FOREACH_SAFE(&c->conns, it, next)
+    {
+        struct network_chain *n = CONTAINER_OF(it, struct network_chain, link);
+        if (n->conn) {
+            conn_info_of(n->conn)->termination_details = STR("drain_time_completed");
+            conn_close(n->conn, CONN_CLOSE_NOW);
+        }
+    }
+}
