@@ -101,21 +101,27 @@ static void resource_timed_out(struct loop_timer *t)
     store_done(r);
 }
 
+void resource_subscribe(struct resource *r, uint64_t timeout_us)
+{
+    r->watchers++;
+    if (r->stats) stat_inc(r->stats, SUB_UPDATE_ATTEMPT);
+    if (!r->done && timeout_us) loop_timer_start(xds_loop(r->x), &r->fetch, timeout_us, resource_timed_out);
+    source_watch(r->source, r->kind, r->name);
+}
+
 /* First watcher of a name: subscribe and start the clock. */
 static bool resource_watch(struct resource *r, const struct need *n, const struct conf_at *at)
 {
-    if (r->is_static || r->watchers++ > 0) return true;
-    r->source = source_get(r->x, r->kind, n->config_source, at);
-    if (!r->source) {
-        r->watchers--;
-        return false;
+    if (r->is_static) return true;
+    if (r->watchers) {
+        r->watchers++;
+        return true;
     }
+    r->source = source_get(r->x, r->kind, n->config_source, at);
+    if (!r->source) return false;
     if (n->stat_prefix.len && !r->stats)
         r->stats = stat_group_get(r->x->env.rt->stats, n->stat_prefix, sub_stat_defs, SUB_COUNT);
-    if (r->stats) stat_inc(r->stats, SUB_UPDATE_ATTEMPT);
-    uint64_t timeout = xds_fetch_timeout(n->config_source);
-    if (!r->done && timeout) loop_timer_start(xds_loop(r->x), &r->fetch, timeout, resource_timed_out);
-    source_watch(r->source, r->kind, r->name);
+    resource_subscribe(r, xds_fetch_timeout(n->config_source));
     return true;
 }
 

@@ -97,6 +97,8 @@ void store_source_failed(struct xds *x, struct source *s);
 bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors, const struct proto_opts *opts);
 /* Replaces the needs of r by those in the list (watching the new before dropping the old). *to: where they hang. */
 bool store_link_needs(struct resource *r, struct need *needs, struct need_link **to, const struct conf_at *at);
+/* First watcher of r (its source is set): subscribes and starts the clock of initial_fetch_timeout (0: none). */
+void resource_subscribe(struct resource *r, uint64_t timeout_us);
 void store_drop_needs(struct need_link **from);
 /* Done (received, given up): whoever waits is looked at at the end of the turn. */
 void store_done(struct resource *r);
