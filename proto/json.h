@@ -8,7 +8,7 @@
 
 struct arena;
 struct errors;
-struct _Google__Protobuf__Struct; /* Google__Protobuf__Struct of google/protobuf/struct.pb-c.h */
+struct Google__Protobuf__Struct; /* Google__Protobuf__Struct of google/protobuf/struct.pb-c.h */
 
 /* Envoy reads what ends in .json as JSON, .yaml and .yml (and --config-yaml, always) as YAML. */
 enum json_format { JSON_FORMAT_JSON, JSON_FORMAT_YAML };
@@ -25,7 +25,7 @@ ProtobufCMessage *json_read(struct arena *a, const ProtobufCMessageDescriptor *d
                             struct errors *errors);
 
 /* Reads a message from a Struct (the value of a TypedStruct), strictly as from JSON. NULL: told in `errors` below `path`. */
-ProtobufCMessage *json_struct_to_message(struct arena *a, const struct _Google__Protobuf__Struct *s,
+ProtobufCMessage *json_struct_to_message(struct arena *a, const struct Google__Protobuf__Struct *s,
                                          const ProtobufCMessageDescriptor *desc, const struct proto_opts *opts,
                                          const struct proto_path *path, struct errors *errors);
 

@@ -91,7 +91,7 @@ static void layer_read_level(struct arena *a, struct str prefix, const Google__P
             layer_read_value(a, str_cat(a, prefix, str_of(s->fields[i]->key)), s->fields[i]->value, to, depth);
 }
 
-void layer_read_struct(struct arena *a, const struct _Google__Protobuf__Struct *s, struct map *to)
+void layer_read_struct(struct arena *a, const struct Google__Protobuf__Struct *s, struct map *to)
 {
     layer_read_level(a, STR(""), s, to, 0);
 }

@@ -6,10 +6,10 @@
 #include "base/str.h"
 
 struct arena;
-struct _Google__Protobuf__Struct;
+struct Google__Protobuf__Struct;
 
 /* Nested fields are joined by dots; a struct with numerator (and denominator) is a fraction. */
-void layer_read_struct(struct arena *a, const struct _Google__Protobuf__Struct *s, struct map *to);
+void layer_read_struct(struct arena *a, const struct Google__Protobuf__Struct *s, struct map *to);
 /* An envoy.service.runtime.v3.Runtime; NULL: nothing. */
 void layer_read_runtime(struct arena *a, const ProtobufCMessage *runtime, struct map *to);
 /* Files below a directory, path separators as dots. False: no such directory. */

@@ -16,7 +16,7 @@ void mux_keep(struct str *to, struct str s)
     *to = (struct str){copy, s.len};
 }
 
-struct mux *mux_new(enum mux_variant v, const struct _Envoy__Config__Core__V3__Node *node, bool first_only,
+struct mux *mux_new(enum mux_variant v, const struct Envoy__Config__Core__V3__Node *node, bool first_only,
                     const struct mux_events *events, void *arg)
 {
     struct mux *m = mem_alloc(sizeof *m);

@@ -10,7 +10,7 @@
 
 struct arena;
 struct mux;
-struct _Envoy__Config__Core__V3__Node;
+struct Envoy__Config__Core__V3__Node;
 
 enum mux_variant { MUX_SOTW, MUX_DELTA };
 
@@ -37,7 +37,7 @@ struct mux_events {
 };
 
 /* node and events are borrowed; node goes with the first request of each stream only if first_only, else with every request. */
-struct mux *mux_new(enum mux_variant v, const struct _Envoy__Config__Core__V3__Node *node, bool first_only,
+struct mux *mux_new(enum mux_variant v, const struct Envoy__Config__Core__V3__Node *node, bool first_only,
                     const struct mux_events *events, void *arg);
 void mux_free(struct mux **m);
 

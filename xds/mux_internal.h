@@ -26,7 +26,7 @@ struct mux_type {
 
 struct mux {
     enum mux_variant variant;
-    const struct _Envoy__Config__Core__V3__Node *node;
+    const struct Envoy__Config__Core__V3__Node *node;
     bool node_first_only, connected, node_sent;
     const struct mux_events *events;
     void *arg;

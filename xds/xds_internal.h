@@ -4,7 +4,7 @@
 #include "base/loop.h"
 #include "base/map.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
-#include "proxy/api/conf.h"
+#include "proxy/api/extension.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
 #include "xds/mux.h"
@@ -53,6 +53,7 @@ struct resource *resource_get(struct xds *x, enum xds_kind kind, struct str name
 /* Drops it if nobody watches it and nothing is accepted. */
 void resource_forget(struct resource *r);
 /* Replaces a heap copy. */
+void mux_keep(struct str *to, struct str s); /* mux_internal.h */
 #define resource_keep mux_keep
 
 /* --- kinds: one file each ------------------------------------------------------------------------------ */

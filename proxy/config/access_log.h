@@ -4,9 +4,9 @@
 #include <stddef.h>
 #include "proxy/api/access_logger.h"
 
-struct _Envoy__Config__Accesslog__V3__AccessLog;
+struct Envoy__Config__Accesslog__V3__AccessLog;
 
 /* `field` is the repeated field of the message at `at` ("access_log"). In conf_arena(at); NULL with *ok true when there are none,
  * NULL with *ok false when a mistake was told. */
 const struct access_log_list *translate_access_logs(const struct conf_at *at, const char *field, size_t n,
-                                                    struct _Envoy__Config__Accesslog__V3__AccessLog *const *v, bool *ok);
+                                                    struct Envoy__Config__Accesslog__V3__AccessLog *const *v, bool *ok);

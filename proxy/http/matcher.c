@@ -70,12 +70,11 @@ bool header_match(const struct header_matcher *m, const struct headers *h, struc
         hit = present == (m->kind == HEADER_MATCH_PRESENT);
         return hit != m->invert;
     case HEADER_MATCH_RANGE:
+        return (present && value_in_range(m, v)) != m->invert;
     case HEADER_MATCH_STRING:
-        /* Envoy: without the header a matcher of its value never matches, and invert_match turns that into a match... only for
-         * headers that are there, unless treat_missing_header_as_empty. */
-        if (!present && !m->missing_as_empty) return m->invert;
-        if (m->kind == HEADER_MATCH_RANGE) hit = value_in_range(m, v);
-        else hit = string_match(&m->string, v);
+        /* Envoy: a header that is not there matches no string, inverted or not. A range it misses like any other text. */
+        if (!present && !m->missing_as_empty) return false;
+        hit = string_match(&m->string, v);
         return hit != m->invert;
     }
     return false;
@@ -97,8 +96,6 @@ bool header_match_any(const struct header_matcher *v, size_t count, const struct
     return false;
 }
 
-/* First value of a query parameter, percent-decoded; ptr NULL: absent. */
-struct str query_find(struct str path, struct str name, struct arena *scratch);
 struct str query_find(struct str path, struct str name, struct arena *scratch)
 {
     struct str left, query, part;

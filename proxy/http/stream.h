@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "proxy/api/codec.h"
 #include "proxy/api/http_filter.h"
+#include "proxy/api/route_ops.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/http/hcm.h"
 
@@ -44,12 +45,10 @@ struct http_stream {
     struct stream_info info;
     struct filter_slot *slots;
     uint16_t slot_count;
-    uint16_t encode_stop; /* filters with a smaller index take part in a response that comes from slot encode_from */
 
     struct pin *route_pin;
     bool route_known;
-    struct str cluster; /* chosen for this stream; valid while cluster_known */
-    bool cluster_known;
+    struct route_choice choice; /* cluster for this stream; valid while route_known */
 
     struct loop_timer idle, request_timer, header_timer, max_timer, log_timer;
     uint64_t idle_us;
@@ -60,6 +59,7 @@ struct http_stream {
     struct filter_slot *reply_by;
     uint32_t depth;      /* callbacks of filters on the C stack */
     uint32_t pauses;     /* how often the request's reading was stopped by filters */
+    uint32_t response_stops; /* how often the response's source was */
     bool header_end[2];  /* the message was headers only */
     bool end_in;         /* the last byte of the request arrived */
     bool chain_made, headers_in;
@@ -69,6 +69,7 @@ struct http_stream {
     bool local_reply;
     bool is_head, is_grpc, tunnel, upgrade_wanted;
     bool above;          /* downstream cannot take more response */
+    bool encoding;       /* response headers entered the encode path */
     bool over;           /* ended; only logging and freeing are left */
     bool reset_wanted;
 };

@@ -162,7 +162,8 @@ static void drain_begin(struct listener_manager *m, enum manager_stat gauge, uin
 /* --- orders to the workers ---------------------------------------------------------------------------------- */
 
 struct set_job {
-    struct listener_manager *manager;
+    struct stat_group *stats;
+    uint64_t workers;
     struct listener_order *orders; /* one for each worker */
 };
 
@@ -175,8 +176,8 @@ static void set_in_worker(struct worker *w, void *arg)
 static void set_done(void *arg)
 {
     struct set_job *job = arg;
-    struct listener_manager *m = job->manager;
-    stat_add(m->stats, MANAGER_CREATE_SUCCESS, m->rt->concurrency);
+    stat_add(job->stats, MANAGER_CREATE_SUCCESS, job->workers);
+    stat_group_unref(&job->stats);
     mem_free(job->orders);
     mem_free(job);
 }
@@ -207,7 +208,8 @@ static void order_fill(struct listener_order *o, const struct listener_manager *
 static void tell_workers(struct listener_manager *m, const struct managed *l)
 {
     struct set_job *job = mem_alloc(sizeof(*job));
-    job->manager = m;
+    job->stats = stat_group_ref(m->stats);
+    job->workers = m->rt->concurrency;
     job->orders = mem_array(m->rt->concurrency, sizeof(*job->orders));
     for (unsigned i = 0; i < m->rt->concurrency; i++) order_fill(&job->orders[i], m, l);
     runtime_each_worker(m->rt, set_in_worker, job, set_done);

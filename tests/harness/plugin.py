@@ -89,7 +89,7 @@ def pytest_runtest_makereport(item):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        for proxy in Proxy.living:
+        for proxy in [p for p in Proxy.living if not p.is_envoy]:
             report.sections.append((f"log of {proxy.binary}", proxy.log_tail()))
 
 

@@ -23,7 +23,7 @@ class Proxy:
 
     living = []  # for the report of a failed test
 
-    def __init__(self, binary, config=None, args=(), concurrency=1, wait=True, directory=None, env=None, level="info",
+    def __init__(self, binary, config=None, args=(), concurrency=1, wait=True, directory=None, env=None, level=None,
                  path=None):
         self.binary = binary
         self.is_envoy = os.path.basename(binary).startswith("envoy")
@@ -34,6 +34,7 @@ class Proxy:
                 out.write(config if isinstance(config, str) else json.dumps(config, indent=1))
         self.admin_path = os.path.join(self.directory, "admin")
         self.log_path = os.path.join(self.directory, "log")
+        level = level or ("warning" if self.is_envoy else "info")
         argv = [binary]
         if config is not None or path is not None:
             argv += ["-c", self.config_path]

@@ -18,7 +18,8 @@ SECOND_CHANCES = 15  # more failures than that are no accident
 def pytest(arguments, results):
     command = [sys.executable, "-m", "pytest", "-c", os.path.join(TESTS, "pytest.ini"), "--rootdir", os.path.dirname(TESTS),
                "--results", results, *arguments]
-    code = subprocess.run(command, cwd=os.path.dirname(TESTS), check=False).returncode
+    environment = {**os.environ, "PYTHONPATH": TESTS, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+    code = subprocess.run(command, cwd=os.path.dirname(TESTS), env=environment, check=False).returncode
     try:
         with open(results, encoding="utf-8") as file:
             return code, json.load(file)["outcome"]
