@@ -5,19 +5,7 @@
 #include "base/errors.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
-#if __has_include("proto/json.h")
 #include "proto/json.h"
-#else
-#include "base/must.h"
-static ProtobufCMessage *json_struct_to_message(struct arena *a, const Google__Protobuf__Struct *s,
-                                                const ProtobufCMessageDescriptor *desc, const struct proto_opts *opts,
-                                                const struct proto_path *path, struct errors *errors)
-{
-    (void)a, (void)s, (void)desc, (void)opts;
-    errors_add(errors, proto_path_text(errors->arena, path), "TypedStruct needs proto/json.h");
-    return NULL;
-}
-#endif
 #include "proto/support.h"
 #include "proto/validate.h"
 #include "proto/wire.h"
