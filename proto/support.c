@@ -64,7 +64,9 @@ static bool walk_field(const struct walk *w, const ProtobufCMessage *m, const st
     const struct proto_field *facts = &type->fields[idx];
     bool below = facts->type && facts->type->has_verdicts;
     if (facts->verdict == PROTO_IMPLEMENTED && !facts->deprecated && !facts->enum_marked && !below) return true;
-    if (!proto_field_set(m, type, idx)) return true;
+    /* Envoy: an enum that is left out stands for its zero value, which may be one that is not allowed. */
+    bool zero_counts = facts->enum_marked && !facts->presence && f->label != PROTOBUF_C_LABEL_REPEATED;
+    if (!zero_counts && !proto_field_set(m, type, idx)) return true;
     const struct proto_path path = proto_path_field(up, f->name);
     if (facts->deprecated) note(w, PROTO_NOTE_DEPRECATED, &path, STR("the field is deprecated"));
     if (facts->verdict == PROTO_REFUSED)

@@ -39,7 +39,17 @@ static void test_ignored_field_is_a_note_with_its_reason(void **state)
     arena_free(&w.arena);
 }
 
-static void test_refused_enum_value(void **state)
+static void test_left_out_enum_stands_for_a_refused_value(void **state)
+{
+    (void)state;
+    struct world w = world_new();
+    Envoy__Config__Core__V3__ApiConfigSource source = ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__INIT;
+    assert_false(check(&w, &source.base));
+    assert_error(&w, "api_type", "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE");
+    arena_free(&w.arena);
+}
+
+static void test_deprecated_enum_value_is_a_note(void **state)
 {
     (void)state;
     struct world w = world_new();
@@ -57,7 +67,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused_field_is_an_error_with_its_path),
         cmocka_unit_test(test_ignored_field_is_a_note_with_its_reason),
-        cmocka_unit_test(test_refused_enum_value),
+        cmocka_unit_test(test_left_out_enum_stands_for_a_refused_value),
+        cmocka_unit_test(test_deprecated_enum_value_is_a_note),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
