@@ -1,0 +1,13 @@
+/* The admin interface: HTTP on main's loop. */
+#pragma once
+#include <stdbool.h>
+
+struct admin;
+struct errors;
+struct server;
+
+/* Binds the address of bootstrap.admin (none configured: NULL without an error) and begins to answer. Writes --admin-address-path.
+ * False: told in errors. */
+bool admin_start(struct server *s, struct admin **out, struct errors *errors);
+/* Closes the socket and all connections; leaves NULL. NULL is fine. */
+void admin_stop(struct admin **a);
