@@ -238,7 +238,6 @@ static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api, 
         return true;
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__REST:
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE:
-    case _ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE_IS_INT_SIZE:
     default:
         return conf_fail(&type_at, "only GRPC and DELTA_GRPC are supported (REST polling is not)");
     }
