@@ -181,7 +181,7 @@ void conn_read(struct conn *c)
     }
     if (!conn_is_open(c)) return;
     if (last == TRANSPORT_ERROR) conn_end_with(c, why);
-    else if (c->write_broken && !got && last != 0) conn_end_with(c, CONN_END_RESET);
+    else if (c->write_broken && (!got || c->end_seen)) conn_end_with(c, CONN_END_RESET);
 }
 
 /* --- writing -------------------------------------------------------------------------------------- */
