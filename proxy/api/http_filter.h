@@ -11,6 +11,7 @@
 struct headers;
 struct stream_info;
 struct http_stream;
+struct route_choice;
 struct worker;
 
 /* What a filter wants next. One enum for all events:
@@ -120,6 +121,10 @@ const struct route *http_filter_route(struct http_filter *f);
 void http_filter_clear_route(struct http_filter *f);
 /* The cluster name chosen for this stream (weighted choice and cluster_header applied once); empty: none. */
 struct str http_filter_cluster(struct http_filter *f);
+/* The whole choice (proxy/api/route_ops.h), for header changes of a weighted cluster. Valid until the route is cleared. */
+const struct route_choice *http_filter_choice(struct http_filter *f);
+/* How many bytes of the request may be held for it (buffer limits of connection, virtual host, route). */
+uint64_t http_filter_buffer_limit(const struct http_filter *f);
 
 /* --- timers, tied to the filter: they cannot fire after destroy ------------------------------------------ */
 struct filter_timer {

@@ -20,6 +20,10 @@ void upstream_pin(struct upstream_cluster *uc);
 void upstream_unpin(struct worker *w, struct upstream_cluster **uc);
 /* Facts of the cluster as configured now (borrowed from its pin; valid while uc is pinned). */
 const struct cluster *upstream_conf(const struct upstream_cluster *uc);
+/* "cluster.<name>.", or with ".internal." etc. behind it: indices of code_stat_defs. Kept by uc. */
+enum upstream_code_scope { UPSTREAM_CODES_ALL, UPSTREAM_CODES_INTERNAL, UPSTREAM_CODES_EXTERNAL, UPSTREAM_CODES_CANARY, UPSTREAM_CODES_RETRY,
+                           UPSTREAM_CODES_SCOPES };
+struct stat_group *upstream_code_stats(struct upstream_cluster *uc, enum upstream_code_scope which);
 struct stat_group *upstream_stats(const struct upstream_cluster *uc); /* cluster.<name>.: enum cluster_stat of proxy/api/cluster_stats.h */
 
 enum upstream_priority { UPSTREAM_DEFAULT = 0, UPSTREAM_HIGH = 1 };
@@ -73,7 +77,9 @@ void upstream_cancel(struct upstream_attempt *a);
 /* Circuit breakers shared by the router: retries. False: no room (counts upstream_rq_retry_overflow). */
 bool upstream_retry_take(struct upstream_cluster *uc, enum upstream_priority p);
 void upstream_retry_give(struct upstream_cluster *uc, enum upstream_priority p);
-/* Host facts for logs and predicates. */
+/* Host facts for logs and predicates. An attempt borrows its host: who looks at it after the end event holds a reference. */
+struct host *host_ref(struct host *h);
+void host_unref(struct host **h);
 const struct addr *host_address(const struct host *h);
 struct str host_address_text(const struct host *h); /* "ip:port" */
 struct str host_name(const struct host *h);         /* endpoint hostname, may be empty */

@@ -169,6 +169,7 @@ static void stream_on_headers(struct codec_stream *s, void *owner, struct header
 {
     (void)s;
     struct upstream_attempt *a = owner;
+    attempt_priv(a)->ended = end;
     a->events->on_headers(a, h, end);
 }
 static void stream_on_1xx(struct codec_stream *s, void *owner, struct headers *h)
@@ -181,12 +182,14 @@ static void stream_on_data(struct codec_stream *s, void *owner, struct buf *data
 {
     (void)s;
     struct upstream_attempt *a = owner;
+    attempt_priv(a)->ended = end;
     a->events->on_data(a, data, end);
 }
 static void stream_on_trailers(struct codec_stream *s, void *owner, struct headers *t)
 {
     (void)s;
     struct upstream_attempt *a = owner;
+    attempt_priv(a)->ended = true;
     a->events->on_trailers(a, t);
 }
 static void stream_on_watermark(struct codec_stream *s, void *owner, bool above)
@@ -311,6 +314,13 @@ static void pc_on_connected(struct conn *c, void *owner)
     pool_check(p);
 }
 
+/* The peer has closed its side; may what is under way still go on? Only when its answer is complete (a tunnel's other way). */
+static bool pc_half_open(const struct pool_conn *pc)
+{
+    if (pc->streams == 0 || pc->codec->ops->kind != CODEC_H1) return false;
+    return CONTAINER_OF(pc->attempts.next, struct attempt_priv, link)->ended;
+}
+
 static void pc_on_read(struct conn *c, void *owner, struct buf *in, bool end)
 {
     struct pool_conn *pc = owner;
@@ -325,7 +335,7 @@ static void pc_on_read(struct conn *c, void *owner, struct buf *in, bool end)
         if (conn_is_open(c)) conn_close(c, h1 ? CONN_CLOSE_NOW : CONN_CLOSE_FLUSH);
         return;
     }
-    if (end && conn_is_open(c) && pc->streams == 0) conn_close(c, CONN_CLOSE_NOW);
+    if (end && conn_is_open(c) && buf_len(in) == 0 && !pc_half_open(pc)) conn_close(c, CONN_CLOSE_NOW);
 }
 
 static void pc_on_watermark(struct conn *c, void *owner, bool above)
@@ -510,6 +520,11 @@ void pool_cancel(struct upstream_attempt *a)
     }
     struct pool_conn *pc = v->pc;
     struct codec_stream *s = a->stream;
+    if (!pc) { /* taken out of the queue, about to be told of its failure */
+        list_remove(&v->link);
+        v->pool = NULL;
+        return;
+    }
     attempt_detach(a);
     if (pc->codec->ops->kind == CODEC_H2) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_TX_RESET);
     else pc_cut(pc);

@@ -50,6 +50,7 @@ static void uc_free(struct upstream_cluster *uc)
     pin_drop(uc->worker, &uc->pin);
     map_release(&uc->pool_by_key);
     for (size_t i = 0; i < ARRAY_LEN(uc->codec_stats); i++) stat_group_unref(&uc->codec_stats[i]);
+    for (size_t i = 0; i < ARRAY_LEN(uc->code_stats); i++) stat_group_unref(&uc->code_stats[i]);
     list_remove(&n->link);
     mem_free(n);
 }
@@ -96,6 +97,17 @@ const struct cluster *upstream_conf(const struct upstream_cluster *uc)
 struct stat_group *upstream_stats(const struct upstream_cluster *uc)
 {
     return uc->conf->shared->stats;
+}
+
+struct stat_group *upstream_code_stats(struct upstream_cluster *uc, enum upstream_code_scope which)
+{
+    static const char *const scopes[] = {"", "internal.", "external.", "canary.", "retry."};
+    if (uc->code_stats[which]) return uc->code_stats[which];
+    struct sb name = {0};
+    sb_fmt(&name, "cluster.%.*s.%s", STR_ARG(uc->conf->stat_name), scopes[which]);
+    uc->code_stats[which] = stat_group_get(uc->worker->rt->stats, sb_str(&name), code_stat_defs, CODE_STAT_COUNT);
+    sb_release(&name);
+    return uc->code_stats[which];
 }
 
 /* --- worker hooks --------------------------------------------------------------------------------------------------------------------------- */

@@ -37,6 +37,7 @@ struct upstream_cluster {
     double *deadlines;        /* of localities, by the ordinal of their list */
     struct stat_group *codec_stats[2]; /* http1., http2. */
     struct codec_options codec_options[2];
+    struct stat_group *code_stats[UPSTREAM_CODES_SCOPES];
 };
 /* Picks a host; NULL: none. Counts panic. */
 struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
@@ -54,7 +55,8 @@ struct attempt_priv {
     struct list link; /* pool->pending or pool_conn->attempts */
     struct pool *pool;
     struct pool_conn *pc;
-    bool pending, live, raw;
+    bool pending, live;
+    bool ended; /* the response's end was told */
 };
 _Static_assert(sizeof(struct attempt_priv) <= sizeof(((struct upstream_attempt *)NULL)->priv), "priv is too small");
 static inline struct attempt_priv *attempt_priv(struct upstream_attempt *a)
