@@ -153,6 +153,14 @@ static void h1_at_end(struct h1 *h)
 {
     h->peer_close = true;
     if (!h->open || h->pauses) return;
+    bool cut = h->read == H1_READ_LENGTH || h->read == H1_READ_CHUNKED || (h->read == H1_READ_HEAD && h->scanned);
+    if (cut && !h->server) {
+        const struct codec_stream_events *events = h->stream.events;
+        void *owner = h->stream.owner;
+        h1_close_stream(h, H1_READ_DEAD);
+        events->on_reset(&h->stream, owner, RESET_PROTOCOL_ERROR, STR("http1.codec_error"));
+        return;
+    }
     if (h->read != H1_READ_CLOSE && h->read != H1_READ_TUNNEL) return;
     struct buf none = {0};
     h->read = H1_READ_DONE;
@@ -172,7 +180,7 @@ static bool h1_on_bytes(struct codec *c, struct buf *in, bool end)
         if (step == H1_NEXT) h1_settle(h);
     }
     bool fine = step != H1_FAILED || h1_fail(h);
-    if (fine && end && in->len == 0) h1_at_end(h);
+    if (fine && end && (in->len == 0 || h->read == H1_READ_HEAD)) h1_at_end(h);
     h->in_bytes = false;
     return fine;
 }

@@ -61,11 +61,11 @@ static void h1_out(struct h1 *h, struct buf *out, bool end)
 
 /* --- framing ----------------------------------------------------------------------------------------------------------- */
 
-/* Requests of these methods say nothing about a body that they do not have. Envoy: GET, HEAD, DELETE, OPTIONS, CONNECT, TRACE. */
+/* Requests of these methods say nothing about a body that they do not have. Envoy: GET, HEAD, DELETE, CONNECT, TRACE. */
 static bool h1_bodiless_method(struct str method)
 {
     return str_eq(method, STR("GET")) || str_eq(method, STR("HEAD")) || str_eq(method, STR("CONNECT")) || str_eq(method, STR("DELETE")) ||
-           str_eq(method, STR("OPTIONS")) || str_eq(method, STR("TRACE"));
+           str_eq(method, STR("TRACE"));
 }
 
 /* Chooses how the body is framed; *line is the header that says so, empty when none is to be added. */
@@ -118,9 +118,9 @@ static enum h1_write h1_response_plan(struct h1 *h, const struct headers *list, 
 
 /* --- heads ---------------------------------------------------------------------------------------------------------------- */
 
-static void h1_put_status_line(struct h1_text *t, uint32_t status)
+static void h1_put_status_line(struct h1_text *t, uint32_t status, bool http10)
 {
-    h1_put(t, STR("HTTP/1.1 "));
+    h1_put(t, http10 ? STR("HTTP/1.0 ") : STR("HTTP/1.1 "));
     *t->at++ = (char)('0' + status / 100 % 10);
     *t->at++ = (char)('0' + status / 10 % 10);
     *t->at++ = (char)('0' + status % 10);
@@ -151,7 +151,7 @@ static void h1_put_request_line(struct h1_text *t, const struct h1 *h, const str
 static void h1_put_head(struct h1_text *t, const struct h1 *h, const struct headers *list, uint32_t status, struct str name,
                         struct str value)
 {
-    if (h->server) h1_put_status_line(t, status);
+    if (h->server) h1_put_status_line(t, status, h->http10);
     else h1_put_request_line(t, h, list);
     h1_put_list(t, h, list);
     if (name.len) h1_put_header(t, h, name, value);

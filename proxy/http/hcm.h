@@ -15,6 +15,7 @@
 
 struct arena;
 struct conn;
+struct conn_byte_stats;
 struct worker;
 struct pin;
 struct local_reply_conf; /* proxy/http/local_reply.h */
@@ -72,6 +73,7 @@ struct hcm_conf {
     uint32_t max_requests_per_connection; /* 0: no limit */
 
     /* requests */
+    struct str local_address; /* of this machine: stands in x-forwarded-for for a loopback peer */
     bool use_remote_address, skip_xff_append, append_x_forwarded_port, add_user_agent;
     uint32_t xff_hops;
     const struct cidr *internal_ranges;
@@ -100,7 +102,9 @@ struct hcm_conf {
     bool tracing;
     uint32_t sample_client, sample_random, sample_overall;
     bool spawn_upstream_span;
-    uint16_t local_port; /* listener's, for strip_matching_host_port */
+    uint64_t buffer_limit; /* per_connection_buffer_limit_bytes: how much one filter may keep of a body */
+    struct stat_group *tracing_stats;
+    struct conn_byte_stats *byte_stats;
 };
 
 /* A connection. */

@@ -1,5 +1,6 @@
 /* local_reply_config: mappers and body formats for the answers that we make ourselves. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/str.h"
@@ -8,14 +9,16 @@ struct http_stream;
 struct headers;
 struct format;
 struct header_change;
-struct access_log_filter;
+struct stream_info;
+struct worker;
 
 struct local_reply_format {
     const struct format *format; /* NULL: "%LOCAL_REPLY_BODY%" */
     struct str content_type;     /* empty: text/plain, application/json for JSON formats */
 };
 struct local_reply_mapper {
-    const struct access_log_filter *filter;
+    const void *filter; /* an access log filter, read by `match`; NULL: every reply */
+    bool (*match)(struct worker *w, const void *filter, const struct stream_info *info);
     uint32_t status;    /* 0: unchanged */
     bool has_body;
     struct str body;

@@ -1,0 +1,94 @@
+/* What the connection manager checks and changes: requests before the first filter, responses before the codec. Behaviour as Envoy 1.40's
+ * (conn_manager_impl, conn_manager_utility). */
+#include "base/arena.h"
+#include "proxy/api/headers.h"
+#include "proxy/http/stream_internal.h"
+#include "proxy/runtime/runtime.h"
+
+static struct edge_refusal edge_refuse(uint32_t status, const char *details)
+{
+    return (struct edge_refusal){.status = status, .details = details};
+}
+
+struct edge_refusal edge_check_request(struct http_stream *s, struct headers *h)
+{
+    bool connect = str_eq(headers_get(h, HDR_METHOD), STR("CONNECT"));
+    struct str path = headers_get(h, HDR_PATH);
+    if (!headers_has(h, HDR_AUTHORITY)) {
+        s->m->close_next |= s->m->codec->ops->kind == CODEC_H1;
+        return edge_refuse(400, "missing_host_header");
+    }
+    if (!connect && path.len == 0) return edge_refuse(404, "missing_path_rejected");
+    if (path.len && path.ptr[0] != '/') {
+        stat_hcm_add(s->m, HCM_STAT_RQ_NON_RELATIVE_PATH);
+        return edge_refuse(404, "absolute_path_rejected");
+    }
+    struct edge_refusal no = edge_normalize_path(s, h);
+    if (!no.status) edge_normalize_host(s, h);
+    return no;
+}
+
+static bool edge_is_upgrade(const struct headers *h)
+{
+    return headers_has(h, HDR_UPGRADE) && headers_has_token(h, HDR_CONNECTION, STR("upgrade"));
+}
+
+/* Connection-bound headers end here. */
+static void edge_hop_by_hop(struct headers *h)
+{
+    if (!edge_is_upgrade(h)) { /* an upgrade goes on to the upstream */
+        headers_remove_id(h, HDR_CONNECTION);
+        headers_remove_id(h, HDR_UPGRADE);
+    }
+    headers_remove_id(h, HDR_X_ENVOY_INTERNAL);
+    headers_remove_id(h, HDR_KEEP_ALIVE);
+    headers_remove_id(h, HDR_PROXY_CONNECTION);
+    headers_remove_id(h, HDR_TRANSFER_ENCODING);
+    if (!headers_has(h, HDR_TE)) return;
+    bool trailers = headers_has_token(h, HDR_TE, STR("trailers"));
+    headers_remove_id(h, HDR_TE);
+    if (trailers) headers_add_id(h, HDR_TE, STR("trailers"));
+}
+
+/* x-forwarded-client-cert of a peer that proved nothing is not passed on. */
+static void edge_xfcc(struct http_stream *s, struct headers *h)
+{
+    if (s->m->conf->xfcc == HCM_XFCC_ALWAYS_FORWARD_ONLY) return;
+    edge_xfcc_tls(s, h);
+}
+
+void edge_mutate_request(struct http_stream *s, struct headers *h)
+{
+    edge_hop_by_hop(h);
+    edge_addresses(s, h);
+    edge_xfcc(s, h);
+}
+
+/* --- responses ------------------------------------------------------------------------------------------------------------- */
+
+static void edge_server(struct http_stream *s, struct headers *h)
+{
+    const struct hcm_conf *conf = s->m->conf;
+    if (conf->server_header == HCM_SERVER_PASS_THROUGH) return;
+    if (conf->server_header == HCM_SERVER_APPEND_IF_ABSENT && headers_has(h, HDR_SERVER)) return;
+    headers_set_id(h, HDR_SERVER, conf->server_name);
+}
+
+void edge_mutate_response(struct http_stream *s, struct headers *h)
+{
+    const struct hcm_conf *conf = s->m->conf;
+    const struct headers *req = s->info.req;
+    if (!s->tunnel || !edge_is_upgrade(h)) {
+        headers_remove_id(h, HDR_CONNECTION);
+        headers_remove_id(h, HDR_UPGRADE);
+    }
+    headers_remove_id(h, HDR_TRANSFER_ENCODING);
+    headers_remove_id(h, HDR_KEEP_ALIVE);
+    headers_remove_id(h, HDR_PROXY_CONNECTION);
+    if (!headers_has(h, HDR_DATE)) headers_add_id(h, HDR_DATE, str_dup(s->arena, worker_date(s->m->worker)));
+    edge_server(s, h);
+    if (req && s->info.request_id.len && (conf->request_id_in_response || headers_has(req, HDR_X_ENVOY_FORCE_TRACE))) {
+        headers_set_id(h, HDR_X_REQUEST_ID, s->info.request_id);
+    }
+    if (conf->via.len) headers_append(h, STR("via"), conf->via, STR(", "));
+}

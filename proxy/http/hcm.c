@@ -1,0 +1,253 @@
+/* A connection under the connection manager's care: codec, streams, idle time, drain, close. */
+#include "proxy/http/hcm.h"
+#include "base/arena.h"
+#include "base/must.h"
+#include "proxy/api/headers.h"
+#include "proxy/http/h1.h"
+#include "proxy/http/stream_internal.h"
+#include "proxy/net/conn.h"
+#include "proxy/runtime/runtime.h"
+
+/* --- arenas of streams, recycled per worker --------------------------------------------------------------------------- */
+
+enum { ARENAS_KEPT = 64, ARENA_KEEP_BYTES = 64 * 1024, STREAM_ARENA_BLOCK = 8192 };
+struct http_worker {
+    struct arena *free[ARENAS_KEPT];
+    size_t count;
+};
+
+static struct http_worker *http_worker(struct worker *w)
+{
+    if (!w->slot[WORKER_HTTP]) w->slot[WORKER_HTTP] = mem_alloc(sizeof(struct http_worker));
+    return w->slot[WORKER_HTTP];
+}
+
+struct arena *stream_arena_take(struct worker *w)
+{
+    struct http_worker *hw = http_worker(w);
+    if (hw->count) return hw->free[--hw->count];
+    return arena_new("stream", STREAM_ARENA_BLOCK);
+}
+
+void stream_arena_give(struct worker *w, struct arena *a)
+{
+    struct http_worker *hw = http_worker(w);
+    if (hw->count == ARENAS_KEPT || arena_size(a) > ARENA_KEEP_BYTES) {
+        arena_free(&a);
+        return;
+    }
+    arena_reset(a);
+    hw->free[hw->count++] = a;
+}
+
+static void http_worker_stop(struct worker *w)
+{
+    struct http_worker *hw = w->slot[WORKER_HTTP];
+    if (!hw) return;
+    while (hw->count) arena_free(&hw->free[--hw->count]);
+    mem_free(hw);
+    w->slot[WORKER_HTTP] = NULL;
+}
+
+const struct worker_hooks http_worker_hooks = {.stop = http_worker_stop};
+
+/* --- the end of streams ---------------------------------------------------------------------------------------------------- */
+
+static void hcm_sweep_all(struct hcm *m)
+{
+    while (!list_empty(&m->ended)) {
+        struct http_stream *s = CONTAINER_OF(list_first(&m->ended), struct http_stream, link);
+        stream_free(s);
+    }
+}
+
+static void hcm_sweep(struct loop_later *later)
+{
+    hcm_sweep_all(CONTAINER_OF(later, struct hcm, sweep));
+}
+
+static void hcm_on_idle(struct loop_timer *t)
+{
+    struct hcm *m = CONTAINER_OF(t, struct hcm, idle);
+    stat_hcm_add(m, HCM_STAT_CX_IDLE_TIMEOUT);
+    if (m->codec) m->codec->ops->drain(m->codec);
+    hcm_close(m);
+}
+
+static void hcm_idle_start(struct hcm *m)
+{
+    if (m->conf->idle_timeout_us && !m->closing) loop_timer_start(m->worker->loop, &m->idle, m->conf->idle_timeout_us, hcm_on_idle);
+}
+
+void hcm_stream_ended(struct hcm *m, struct http_stream *s)
+{
+    list_remove(&s->link);
+    list_push_back(&m->ended, &s->link);
+    m->open--;
+    loop_later(m->worker->loop, &m->sweep, hcm_sweep);
+    if (m->open) return;
+    if (m->close_next) hcm_close(m);
+    else hcm_idle_start(m);
+}
+
+/* --- the end of the connection --------------------------------------------------------------------------------------------- */
+
+void hcm_close(struct hcm *m)
+{
+    if (m->closing || m->closed) return;
+    m->closing = true;
+    loop_timer_stop(&m->idle);
+    conn_set_delayed_close(m->conn, m->conf->delayed_close_us);
+    conn_close(m->conn, CONN_CLOSE_FLUSH);
+}
+
+static void hcm_on_drained(struct loop_timer *t)
+{
+    hcm_close(CONTAINER_OF(t, struct hcm, drain_wait));
+}
+
+static void hcm_on_max_age(struct loop_timer *t)
+{
+    struct hcm *m = CONTAINER_OF(t, struct hcm, max_age);
+    stat_hcm_add(m, HCM_STAT_CX_MAX_DURATION_REACHED);
+    if (!m->open) {
+        hcm_close(m);
+        return;
+    }
+    hcm_on_drain(m);
+}
+
+void hcm_on_drain(struct hcm *m)
+{
+    if (m->draining || m->closing) return;
+    m->draining = true;
+    if (m->codec) m->codec->ops->drain(m->codec);
+    if (!m->open) {
+        stat_hcm_add(m, HCM_STAT_CX_DRAIN_CLOSE);
+        hcm_close(m);
+        return;
+    }
+    if (m->conf->drain_timeout_us) loop_timer_start(m->worker->loop, &m->drain_wait, m->conf->drain_timeout_us, hcm_on_drained);
+}
+
+static void hcm_count_end(struct hcm *m)
+{
+    bool local = m->closing;
+    stat_hcm_add(m, HCM_STAT_CX_DESTROY);
+    stat_hcm_add(m, local ? HCM_STAT_CX_DESTROY_LOCAL : HCM_STAT_CX_DESTROY_REMOTE);
+    if (m->open) {
+        stat_hcm_add(m, HCM_STAT_CX_DESTROY_ACTIVE_RQ);
+        stat_hcm_add(m, local ? HCM_STAT_CX_DESTROY_LOCAL_ACTIVE_RQ : HCM_STAT_CX_DESTROY_REMOTE_ACTIVE_RQ);
+    }
+    stat_dec(m->conf->stats, HCM_STAT_CX_ACTIVE);
+    if (m->info->tls) stat_dec(m->conf->stats, HCM_STAT_CX_SSL_ACTIVE);
+    if (m->codec) stat_dec(m->conf->stats, m->codec->ops->kind == CODEC_H1 ? HCM_STAT_CX_HTTP1_ACTIVE : HCM_STAT_CX_HTTP2_ACTIVE);
+    stat_record(m->conf->stats, HCM_STAT_CX_LENGTH_MS, (loop_now_us(m->worker->loop) - m->start_us) / 1000);
+}
+
+void hcm_on_close(struct hcm *m)
+{
+    if (m->closed) return;
+    hcm_count_end(m);
+    m->closed = true;
+    m->info->local_close = m->closing;
+    loop_timer_stop(&m->idle);
+    loop_timer_stop(&m->max_age);
+    loop_timer_stop(&m->drain_wait);
+    if (m->codec) m->codec->ops->on_conn_closed(m->codec, RESET_CONN_TERMINATION, STR_NONE);
+}
+
+void hcm_release(struct hcm *m)
+{
+    hcm_on_close(m);
+    loop_later_cancel(&m->sweep);
+    hcm_sweep_all(m);
+    if (m->codec) m->codec->ops->free(m->codec);
+    m->codec = NULL;
+}
+
+/* --- the codec ---------------------------------------------------------------------------------------------------------------- */
+
+static void hcm_on_new_stream(struct codec *c, void *owner, struct codec_stream *cs)
+{
+    (void)c;
+    stream_begin(owner, cs);
+}
+
+static void hcm_on_error(struct codec *c, void *owner, struct str details)
+{
+    struct hcm *m = owner;
+    (void)c;
+    (void)details;
+    stat_hcm_add(m, HCM_STAT_CX_PROTOCOL_ERROR);
+    m->protocol_error = true;
+    hcm_close(m);
+}
+
+static void hcm_on_bad_request(struct codec *c, void *owner, struct codec_stream *cs, uint32_t status, struct str details)
+{
+    (void)c;
+    (void)owner;
+    stream_bad_request(cs->owner, status, details);
+}
+
+static const struct codec_events hcm_codec_events = {
+    .on_new_stream = hcm_on_new_stream, .on_error = hcm_on_error, .on_bad_request = hcm_on_bad_request};
+
+static void hcm_start_codec(struct hcm *m)
+{
+    m->codec = h1_server_new(m->conn, &m->conf->codec_options, &hcm_codec_events, m);
+    stat_hcm_add(m, HCM_STAT_CX_HTTP1_TOTAL);
+    stat_hcm_add(m, HCM_STAT_CX_HTTP1_ACTIVE);
+    if (m->draining) m->codec->ops->drain(m->codec);
+}
+
+void hcm_note_request(struct hcm *m, const struct headers *h, bool http10)
+{
+    bool close = headers_has_token(h, HDR_CONNECTION, STR("close"));
+    if (http10 && !headers_has_token(h, HDR_CONNECTION, STR("keep-alive"))) close = true;
+    if (headers_has_token(h, HDR_PROXY_CONNECTION, STR("close"))) close = true;
+    uint32_t most = m->conf->max_requests_per_connection;
+    if (most && m->requests >= most && !m->close_next) {
+        stat_hcm_add(m, HCM_STAT_CX_MAX_REQUESTS_REACHED);
+        close = true;
+    }
+    m->close_next |= close;
+}
+
+/* --- events of the connection ------------------------------------------------------------------------------------------------ */
+
+void hcm_init(struct hcm *m, const struct hcm_conf *conf, struct conn *c, struct worker *w)
+{
+    *m = (struct hcm){.conf = conf, .conn = c, .worker = w, .info = conn_info_of(c), .start_us = loop_now_us(w->loop)};
+    list_init(&m->streams);
+    list_init(&m->ended);
+    stat_hcm_add(m, HCM_STAT_CX_TOTAL);
+    stat_hcm_add(m, HCM_STAT_CX_ACTIVE);
+    if (m->info->tls) {
+        stat_hcm_add(m, HCM_STAT_CX_SSL_TOTAL);
+        stat_hcm_add(m, HCM_STAT_CX_SSL_ACTIVE);
+    }
+    if (conf->byte_stats) conn_set_byte_stats(c, conf->byte_stats);
+    if (conf->max_connection_us) loop_timer_start(w->loop, &m->max_age, conf->max_connection_us, hcm_on_max_age);
+    hcm_idle_start(m);
+}
+
+void hcm_on_read(struct hcm *m, struct buf *in, bool end)
+{
+    if (m->closing || m->closed) {
+        buf_drain(in, in->len);
+        return;
+    }
+    if (!m->codec && in->len) hcm_start_codec(m);
+    if (m->codec) (void)m->codec->ops->on_bytes(m->codec, in, end);
+    if (!end || m->closing || m->closed) return;
+    /* Envoy: no half-close; a client that ends its side is gone. */
+    m->remote_closed = true;
+    conn_close(m->conn, CONN_CLOSE_NOW);
+}
+
+void hcm_on_watermark(struct hcm *m, bool above)
+{
+    if (m->codec) m->codec->ops->on_conn_watermark(m->codec, above);
+}
