@@ -13,7 +13,7 @@ struct print_opts {
 
 /* Appends the message. Any is expanded with "@type" first when its type is known and its bytes are good, else printed as
  * {"@type": …, "value": base64}. */
-void print_message(struct sb *out, const ProtobufCMessage *m, const struct print_opts *opts);
+void print_json(struct sb *out, const ProtobufCMessage *m, const struct print_opts *opts);
 /* The same in the arena. */
 struct arena;
 struct str print_to(struct arena *a, const ProtobufCMessage *m, const struct print_opts *opts);
