@@ -1,0 +1,70 @@
+"""Every case of cases/*.yaml, on Envoy and on Skiff: they must do the same."""
+import glob
+import os
+
+import pytest
+
+import compare
+
+
+def all_cases():
+    for path in sorted(glob.glob(os.path.join(compare.CASES, "*.yaml"))):
+        name = os.path.splitext(os.path.basename(path))[0]
+        seen = set()
+        for case in compare.load(path)["cases"]:
+            assert case["name"] not in seen, f"{name}: two cases are named {case['name']!r}"
+            seen.add(case["name"])
+            yield pytest.param(path, case, id=f"{name}: {case['name']}", marks=pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="module")
+def sides(request, envoy_binary, skiff_binary, concurrency):
+    """get(path) -> (Envoy's side, Skiff's side) of a case file; one pair lives at a time."""
+    pair = {}
+
+    def end(check=True):
+        errors = []
+        for side in pair.pop("sides", ()):
+            try:
+                side.stop(check=check)
+            except AssertionError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def get(path):
+        dead = any(not side.proxy.alive() for side in pair.get("sides", ()))
+        if pair.get("path") != path or not pair.get("sides") or dead:
+            end(check=not dead)  # who died was told by the case that killed it
+            pair["path"] = path
+            spec = compare.load(path)
+            envoy = compare.Side(envoy_binary, spec, 1)
+            pair["sides"] = (envoy,)
+            pair["sides"] = (envoy, compare.Side(skiff_binary, spec, concurrency))
+        return pair["sides"]
+    yield get
+    end()
+
+
+@pytest.mark.parametrize("path, case", all_cases())
+def test_case(sides, path, case):
+    envoy, skiff = sides(path)
+    truth = envoy.run(case)
+    check_sanity(case, truth)
+    try:
+        got = skiff.run(case, like=truth)
+    finally:
+        skiff.proxy.check_health()
+        assert skiff.proxy.alive(), f"skiff died with {skiff.proxy.process.returncode}:\n{skiff.proxy.log_tail(80)}"
+    found = compare.differences(case, truth, got)
+    assert not found, "\n".join(["differences:"] + found)
+
+
+def check_sanity(case, truth):
+    """The case meets what its author thought, on Envoy itself."""
+    for number, step in enumerate(case.get("steps", [case])):
+        prefix = f"step.{number}." if "steps" in case else ""
+        if "status" in step:
+            statuses = [v for k, v in truth.items() if k.startswith(f"{prefix}response") and k.endswith(".status")]
+            wanted = step["status"] if isinstance(step["status"], list) else [step["status"]]
+            assert statuses == wanted, f"envoy itself answered {statuses}, the case says {wanted}: {truth}"
