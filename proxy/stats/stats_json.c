@@ -1,0 +1,150 @@
+/* /stats?format=json, nested as Envoy's clients know it: plain values first, all histograms in one last object. */
+#include <math.h>
+
+#include "base/must.h"
+#include "proxy/stats/render_internal.h"
+
+static void add_number_or_null(struct sb *out, double x)
+{
+    if (isnan(x)) sb_add(out, STR("null"));
+    else sb_number(out, x, NUMBER_SHORTER);
+}
+
+static void add_name(struct sb *out, const struct stat_item *item)
+{
+    struct sb name = {0};
+    stat_name_add(item->group, item->index, &name);
+    sb_add(out, STR("{\"name\":\""));
+    sb_json_escaped(out, sb_str(&name));
+    sb_add(out, STR("\","));
+    sb_release(&name);
+}
+
+static void add_quantile_values(struct sb *out, const struct stat_view *v)
+{
+    sb_char(out, '[');
+    for (size_t i = 0; i < HISTOGRAM_QUANTILES; i++) {
+        sb_add(out, i ? STR(",{\"cumulative\":") : STR("{\"cumulative\":"));
+        add_number_or_null(out, histogram_quantile(v->cumulative, histogram_quantiles[i]));
+        sb_add(out, STR(",\"interval\":"));
+        add_number_or_null(out, histogram_quantile(v->interval, histogram_quantiles[i]));
+        sb_char(out, '}');
+    }
+    sb_char(out, ']');
+}
+
+static void add_buckets(struct sb *out, const struct stat_view *v, bool disjoint)
+{
+    uint64_t interval_before = 0, cumulative_before = 0;
+    sb_add(out, STR("\"buckets\":["));
+    for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
+        uint64_t interval = histogram_count_to(v->interval, histogram_bounds[i]);
+        uint64_t cumulative = histogram_count_to(v->cumulative, histogram_bounds[i]);
+        sb_add(out, i ? STR(",{\"upper_bound\":") : STR("{\"upper_bound\":"));
+        sb_number(out, histogram_bounds[i], NUMBER_SHORTER);
+        sb_fmt(out, ",\"interval\":%lu,\"cumulative\":%lu}", interval - interval_before,
+               cumulative - cumulative_before);
+        if (!disjoint) continue;
+        interval_before = interval;
+        cumulative_before = cumulative;
+    }
+    sb_add(out, STR("]}"));
+}
+
+static void add_bins(struct sb *out, const struct stat_histogram *h)
+{
+    sb_char(out, '[');
+    for (size_t i = 0; h && i < h->used; i++) {
+        sb_add(out, i ? STR(",{\"lower_bound\":") : STR("{\"lower_bound\":"));
+        sb_number(out, histogram_bin_left(h->bins[i].bin), NUMBER_SHORTER);
+        sb_add(out, STR(",\"width\":"));
+        sb_number(out, histogram_bin_width(h->bins[i].bin), NUMBER_SHORTER);
+        sb_fmt(out, ",\"count\":%lu}", h->bins[i].count);
+    }
+    sb_char(out, ']');
+}
+
+static void add_histogram(struct sb *out, const struct stat_item *item, enum stats_buckets buckets)
+{
+    struct stat_view v;
+    stat_view_fill(item->group, item->index, &v);
+    add_name(out, item);
+    switch (buckets) {
+    case STATS_DEFAULT:
+    case STATS_SUMMARY:
+        sb_add(out, STR("\"values\":"));
+        add_quantile_values(out, &v);
+        sb_char(out, '}');
+        return;
+    case STATS_CUMULATIVE:
+    case STATS_DISJOINT: add_buckets(out, &v, buckets == STATS_DISJOINT); return;
+    case STATS_DETAILED:
+        sb_add(out, STR("\"totals\":"));
+        add_bins(out, v.cumulative);
+        sb_add(out, STR(",\"intervals\":"));
+        add_bins(out, v.interval);
+        sb_add(out, STR(",\"percentiles\":"));
+        add_quantile_values(out, &v);
+        sb_char(out, '}');
+        return;
+    }
+}
+
+/* What stands around the list of histograms. */
+static void add_histograms(struct sb *out, const struct stat_list *list, enum stats_buckets buckets)
+{
+    bool bare = buckets == STATS_CUMULATIVE || buckets == STATS_DISJOINT;
+    sb_add(out, STR("{\"histograms\":"));
+    if (!bare) {
+        bool detailed = buckets == STATS_DETAILED;
+        sb_fmt(out, "{\"supported_%s\":[", detailed ? "percentiles" : "quantiles");
+        for (size_t i = 0; i < HISTOGRAM_QUANTILES; i++) {
+            sb_fmt(out, "%s%g", i ? "," : "", histogram_quantiles[i] * 100);
+        }
+        sb_fmt(out, "],\"%s\":", detailed ? "details" : "computed_quantiles");
+    }
+    sb_char(out, '[');
+    for (size_t i = 0; i < list->count; i++) {
+        if (i) sb_char(out, ',');
+        add_histogram(out, &list->items[i], buckets);
+    }
+    sb_add(out, bare ? STR("]}") : STR("]}}"));
+}
+
+static void add_plain(struct sb *out, const struct stat_item *item)
+{
+    struct stat_view v;
+    stat_view_fill(item->group, item->index, &v);
+    add_name(out, item);
+    sb_add(out, STR("\"value\":"));
+    if (v.type != STAT_TEXT) {
+        sb_u64(out, v.value);
+        sb_char(out, '}');
+        return;
+    }
+    sb_char(out, '"');
+    sb_json_escaped(out, v.text);
+    sb_add(out, STR("\"}"));
+}
+
+void stats_write_json(struct stats *s, const struct stats_query *q, struct sb *out)
+{
+    static const unsigned parts[] = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE, 1u << STAT_HISTOGRAM};
+    bool first = true;
+    sb_add(out, STR("{\"stats\":["));
+    for (size_t part = 0; part < ARRAY_LEN(parts); part++) {
+        struct stat_list list;
+        bool histograms = part + 1 == ARRAY_LEN(parts);
+        stat_list_collect(&list, s, q, parts[part]);
+        stat_list_sort(&list);
+        size_t count = histograms ? list.count > 0 : list.count;
+        for (size_t i = 0; i < count; i++) {
+            if (!first) sb_char(out, ',');
+            first = false;
+            if (histograms) add_histograms(out, &list, q->buckets);
+            else add_plain(out, &list.items[i]);
+        }
+        stat_list_release(&list);
+    }
+    sb_add(out, STR("]}"));
+}
