@@ -10,7 +10,7 @@ _Noreturn void must_fail(const char *file, int line, const char *cond);
 
 /* Counts a bug (server.bugs), logs it once per place, aborts in sanitised builds. Gives back `cond`. */
 bool bug_note(bool cond, const char *file, int line, const char *text);
-#define bug_if(cond) bug_note((cond), __FILE__, __LINE__, #cond)
+#define bug_if(cond) (__builtin_expect((cond), 0) ? bug_note(true, __FILE__, __LINE__, #cond) : false)
 /* Bugs noted so far in this process. */
 unsigned long bug_count(void);
 
