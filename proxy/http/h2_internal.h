@@ -1,0 +1,110 @@
+/* Insides of the HTTP/2 codec, for h2_*.c only. */
+#pragma once
+#include <nghttp2/nghttp2.h>
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/loop.h"
+#include "proxy/api/codec.h"
+#include "proxy/api/headers.h"
+#include "proxy/http/h2.h"
+#include "proxy/net/conn.h"
+#include "proxy/runtime/runtime.h"
+
+enum {
+    H2_STREAM_WINDOW = 256 * 1024,     /* ours, unless configured: what a peer may send ahead of a slow reader */
+    H2_CONN_WINDOW = 1024 * 1024,
+    H2_STREAMS_MOST = 1024,            /* concurrent streams that a client may open, unless configured */
+    H2_OUT_HIGH = 256 * 1024,          /* bytes of one stream that wait for the peer's window: above, the producer stops */
+    H2_OUT_LOW = 128 * 1024,
+    H2_HEADER_OVERHEAD = 32,           /* RFC 9113 6.5.2 */
+    H2_RESETS_BURST = 200, H2_RESETS_PER_S = 20 /* streams that end before their time, either side's doing */
+};
+
+struct h2_stream {
+    struct codec_stream base;
+    struct list link;       /* in h2.streams */
+    int32_t id;
+    /* headers being collected */
+    struct headers *head;
+    size_t head_bytes;      /* as the limits count them */
+    uint32_t head_count;
+    const char *refused;    /* why the head may not pass; NULL: fine */
+    uint32_t pauses;
+    bool final_head;        /* a head that is no 1xx came */
+    bool peer_end, our_end; /* END_STREAM seen, sent or queued */
+    bool is_head, extended; /* HEAD request; extended CONNECT that we show as an upgrade */
+    bool connect;           /* tunnel: no content-length */
+    bool deferred;          /* the data provider waits for bytes */
+    bool submitted;         /* our headers went to nghttp2 */
+    bool above;             /* told the producer to stop */
+    bool end_shown;         /* the owner heard of the peer's end */
+    struct headers *held_trailers; /* came while paused: shown after the body */
+    struct buf in;          /* body not yet shown (paused, or inside a frame) */
+    size_t unconsumed;      /* bytes of the window that `in` holds */
+    struct buf out;
+    nghttp2_nv *trailers;   /* to send after out; heap */
+    size_t trailer_count;
+    bool has_trailers;
+};
+
+struct h2 {
+    struct codec base;
+    nghttp2_session *session;
+    const struct codec_options *options;
+    struct list streams;
+    size_t open;
+    struct loop_later flush;
+    struct loop_timer ping, ping_wait;
+    struct str fail;        /* details of what ended the session; empty: nothing did */
+    bool server, receiving, flushing, dead;
+    bool goaway_received, drain_noticed, drained, failed_told;
+    struct buf wire;        /* serialised frames on their way to the connection */
+    /* abuse */
+    uint64_t reset_tokens_us; /* bucket as time: now - this, in tokens */
+    uint64_t inbound_priority, inbound_window, inbound_empty, opened, data_sent;
+};
+
+static inline struct h2 *h2_of(struct codec *c)
+{
+    return (struct h2 *)(void *)c; /* base is first */
+}
+static inline struct h2_stream *h2_stream_of(struct codec_stream *s)
+{
+    return (struct h2_stream *)(void *)s; /* base is first */
+}
+static inline void h2_stat(const struct h2 *h, enum h2_stat which)
+{
+    if (h->options->stats) stat_inc(h->options->stats, which);
+}
+
+/* h2.c */
+struct h2_stream *h2_stream_new(struct h2 *h, int32_t id);
+void h2_stream_free(struct h2 *h, struct h2_stream *s);
+void h2_flush_soon(struct h2 *h);
+/* Ends the session: GOAWAY with the code, and nothing more is read. details is static. */
+void h2_fail(struct h2 *h, uint32_t code, const char *details);
+/* Another stream ended before its time: too many of them end the connection. */
+void h2_count_reset(struct h2 *h);
+/* Ends one stream by the peer's fault. */
+void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details);
+
+/* h2_recv.c: nghttp2's callbacks */
+void h2_set_callbacks(nghttp2_session_callbacks *cb);
+/* Shows what `in` holds, gives its bytes back to the window. */
+void h2_show_data(struct h2 *h, struct h2_stream *s);
+
+/* h2_head.c: one header of a message; false: the head is refused (s->refused). */
+bool h2_head_add(struct h2 *h, struct h2_stream *s, struct str name, struct str value);
+/* The head is complete: rules between versions (authority and host, cookies, extended CONNECT). False: s->refused. */
+bool h2_head_finish(struct h2 *h, struct h2_stream *s, bool trailers);
+/* A message's fields for nghttp2, pseudo-headers first; hop-by-hop fields are left out. Heap, borrowed bytes. */
+nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, bool server, bool trailers, size_t *count);
+
+/* h2_send.c */
+void h2_send_headers(struct codec_stream *s, struct headers *h, bool end);
+void h2_send_1xx(struct codec_stream *s, struct headers *h);
+void h2_send_data(struct codec_stream *s, struct buf *data, bool end);
+void h2_send_trailers(struct codec_stream *s, struct headers *t);
+void h2_set_send_callbacks(nghttp2_session_callbacks *cb);
+/* Hands frames to the connection while it takes them. */
+void h2_flush(struct h2 *h);

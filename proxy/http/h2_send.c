@@ -1,0 +1,174 @@
+/* The writing side: heads, bodies that wait for the peer's window, trailers, and the hand-over of frames to the connection. */
+#include "base/must.h"
+#include "proxy/http/h2_internal.h"
+
+/* --- bodies ------------------------------------------------------------------------------------------------------------ */
+
+static void h2_tell_low(struct h2_stream *s)
+{
+    if (!s->above || s->out.len > H2_OUT_LOW) return;
+    s->above = false;
+    const struct codec_stream_events *e = s->base.events;
+    if (e && e->on_watermark) e->on_watermark(&s->base, s->base.owner, false);
+}
+
+/* nghttp2 asks how much may go into the next DATA frame; the bytes themselves are moved by h2_on_send_data. */
+static ssize_t h2_read_body(nghttp2_session *session, int32_t id, uint8_t *to, size_t most, uint32_t *flags,
+                            nghttp2_data_source *source, void *user)
+{
+    struct h2_stream *s = source->ptr;
+    (void)session;
+    (void)id;
+    (void)to;
+    (void)user;
+    size_t n = s->out.len < most ? s->out.len : most;
+    if (n == 0 && !s->our_end) {
+        s->deferred = true;
+        return NGHTTP2_ERR_DEFERRED;
+    }
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    if (s->our_end && n == s->out.len) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        if (s->has_trailers) *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    }
+    return (ssize_t)n;
+}
+
+static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length,
+                           nghttp2_data_source *source, void *user)
+{
+    enum { FRAME_HEAD = 9 };
+    struct h2 *h = user;
+    struct h2_stream *s = source->ptr;
+    buf_append(&h->wire, head, FRAME_HEAD);
+    buf_move_n(&h->wire, &s->out, length);
+    h->data_sent++;
+    if (s->has_trailers && s->our_end && s->out.len == 0) {
+        s->has_trailers = false;
+        int rv = nghttp2_submit_trailer(session, s->id, s->trailers, s->trailer_count);
+        if (rv != 0) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+    (void)frame;
+    return 0;
+}
+
+static ssize_t h2_on_send(nghttp2_session *session, const uint8_t *bytes, size_t length, int flags, void *user)
+{
+    struct h2 *h = user;
+    (void)session;
+    (void)flags;
+    if (conn_above_watermark(h->base.conn)) return NGHTTP2_ERR_WOULDBLOCK;
+    buf_append(&h->wire, bytes, length);
+    return (ssize_t)length;
+}
+
+void h2_set_send_callbacks(nghttp2_session_callbacks *cb)
+{
+    nghttp2_session_callbacks_set_send_callback(cb, h2_on_send);
+    nghttp2_session_callbacks_set_send_data_callback(cb, h2_on_send_data);
+}
+
+void h2_flush(struct h2 *h)
+{
+    enum { AT_ONCE = 256 * 1024 };
+    if (h->receiving || h->flushing || h->dead || !conn_is_open(h->base.conn)) return;
+    h->flushing = true;
+    int rv = nghttp2_session_send(h->session);
+    if (h->wire.len) conn_write(h->base.conn, &h->wire, false);
+    h->flushing = false;
+    if (rv != 0) h2_fail(h, NGHTTP2_INTERNAL_ERROR, "http2.send_failed");
+    /* Producers that were told to stop hear of the room; not inside nghttp2's own loop. */
+    LIST_FOREACH_SAFE(&h->streams, it, next) h2_tell_low(CONTAINER_OF(it, struct h2_stream, link));
+}
+
+/* --- ops ------------------------------------------------------------------------------------------------------------------ */
+
+static void h2_submit_head(struct h2 *h, struct h2_stream *s, const nghttp2_nv *v, size_t n, bool end)
+{
+    nghttp2_data_provider body = {.source.ptr = s, .read_callback = h2_read_body};
+    const nghttp2_data_provider *more = end ? NULL : &body;
+    if (h->server) {
+        int rv = nghttp2_submit_response(h->session, s->id, v, n, more);
+        if (rv != 0) (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
+        return;
+    }
+    int32_t id = nghttp2_submit_request(h->session, NULL, v, n, more, s);
+    if (id > 0) {
+        s->id = id;
+        s->base.id = (uint64_t)id;
+        return;
+    }
+    h->drained = true; /* out of stream ids, or of session: the pool opens another connection */
+    s->refused = "http2.no_stream";
+    h2_flush_soon(h);
+}
+
+void h2_send_headers(struct codec_stream *cs, struct headers *head, bool end)
+{
+    struct h2_stream *s = h2_stream_of(cs);
+    struct h2 *h = h2_of(cs->codec);
+    size_t n;
+    if (!h->server) {
+        s->is_head = str_eq(headers_get(head, HDR_METHOD), STR("HEAD"));
+        s->connect = str_eq(headers_get(head, HDR_METHOD), STR("CONNECT"));
+        s->extended = headers_has(head, HDR_UPGRADE) && headers_has_token(head, HDR_CONNECTION, STR("upgrade"));
+        if (s->extended) end = false;
+    }
+    nghttp2_nv *v = h2_head_wire(s, head, h->server, false, &n);
+    s->our_end = end;
+    s->submitted = true;
+    h2_submit_head(h, s, v, n, end);
+    mem_free(v);
+    h2_flush_soon(h);
+}
+
+void h2_send_1xx(struct codec_stream *cs, struct headers *head)
+{
+    struct h2_stream *s = h2_stream_of(cs);
+    struct h2 *h = h2_of(cs->codec);
+    size_t n;
+    nghttp2_nv *v = h2_head_wire(s, head, h->server, false, &n);
+    (void)nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, v, n, NULL); /* an interim answer may be lost */
+    mem_free(v);
+    h2_flush_soon(h);
+}
+
+static void h2_resume(struct h2 *h, struct h2_stream *s)
+{
+    if (s->deferred) {
+        s->deferred = false;
+        (void)nghttp2_session_resume_data(h->session, s->id); /* fails only when the stream is gone; then its end comes */
+    }
+    h2_flush_soon(h);
+}
+
+void h2_send_data(struct codec_stream *cs, struct buf *data, bool end)
+{
+    struct h2_stream *s = h2_stream_of(cs);
+    struct h2 *h = h2_of(cs->codec);
+    if (s->our_end) {
+        buf_release(data); /* HEAD and the like: nothing may follow */
+        return;
+    }
+    buf_move(&s->out, data);
+    s->our_end = end;
+    h2_resume(h, s);
+    if (!s->above && s->out.len > H2_OUT_HIGH) {
+        s->above = true;
+        const struct codec_stream_events *e = s->base.events;
+        if (e && e->on_watermark) e->on_watermark(cs, cs->owner, true);
+    }
+}
+
+void h2_send_trailers(struct codec_stream *cs, struct headers *t)
+{
+    struct h2_stream *s = h2_stream_of(cs);
+    struct h2 *h = h2_of(cs->codec);
+    if (s->our_end) return;
+    nghttp2_nv *v = h2_head_wire(s, t, h->server, true, &s->trailer_count);
+    /* They outlive this call: the fields' bytes live in the stream's arena. */
+    s->trailers = v;
+    s->has_trailers = s->trailer_count > 0;
+    s->our_end = true;
+    h2_resume(h, s);
+}
