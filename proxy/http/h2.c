@@ -115,6 +115,7 @@ void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details)
     s->refused = details;
     h2_stat(h, H2_STAT_MESSAGING_ERROR);
     h2_stat(h, H2_STAT_TX_RESET);
+    h2_count_reset(h);
     (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_PROTOCOL_ERROR); /* its close tells the owner */
     h2_flush_soon(h);
 }

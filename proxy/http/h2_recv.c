@@ -167,6 +167,7 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
         return 0;
     case NGHTTP2_RST_STREAM:
         h2_stat(h, H2_STAT_RX_RESET);
+        h2_count_reset(h);
         return 0;
     case NGHTTP2_GOAWAY:
         h->goaway_received = true;
@@ -215,7 +216,6 @@ static int h2_on_stream_close(nghttp2_session *session, int32_t id, uint32_t cod
         h2_show_data(h, s);
     }
     e = s->base.events; /* the owner may have let go meanwhile */
-    if (!whole) h2_count_reset(h);
     if (e && whole) {
         e->on_complete(&s->base, s->base.owner);
     } else if (e && s->refused) {
