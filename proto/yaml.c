@@ -167,6 +167,13 @@ static struct jval *member(struct yaml_text *t, const yaml_event_t *event)
     return v;
 }
 
+/* Envoy: a member whose key has the tag !ignore is a place for anchors only. */
+static bool ignored_key(const yaml_event_t *event)
+{
+    const char *tag = event->type == YAML_SCALAR_EVENT ? (const char *)event->data.scalar.tag : NULL;
+    return tag && strcmp(tag, "!ignore") == 0;
+}
+
 static uint32_t nodes_sum(uint32_t x, uint32_t y)
 {
     return x > UINT32_MAX - y ? UINT32_MAX : x + y;
@@ -183,9 +190,11 @@ static struct jval *collection(struct yaml_text *t, const yaml_event_t *start, e
             yaml_event_delete(&event);
             break;
         }
+        bool ignored = type == JVAL_OBJECT && ignored_key(&event);
         struct jval *child = type == JVAL_OBJECT ? member(t, &event) : value_of(t, &event);
         yaml_event_delete(&event);
         if (!child) return NULL;
+        if (ignored) continue;
         *tail = child;
         tail = &child->next;
         v->nodes = nodes_sum(v->nodes, child->nodes);
@@ -245,7 +254,7 @@ static struct jval *document(struct yaml_text *t)
     return v;
 }
 
-struct jval *yaml_parse(struct arena *a, struct str text, struct json_fault *fault)
+static struct jval *parse(struct arena *a, struct str text, struct json_fault *fault)
 {
     struct yaml_text t = {.arena = a, .fault = fault};
     *fault = (struct json_fault){0};
@@ -255,5 +264,31 @@ struct jval *yaml_parse(struct arena *a, struct str text, struct json_fault *fau
     struct jval *v = document(&t);
     yaml_parser_delete(&t.parser);
     map_release(&t.anchors);
+    return v;
+}
+
+/* A copy with spaces for the tabs in front of comments, which libyaml refuses and yaml-cpp lets through. False: there are none. */
+static bool without_comment_tabs(struct arena *a, struct str text, struct str *out)
+{
+    char *copy = NULL;
+    for (size_t i = 0; i < text.len;) {
+        size_t start = i, tabs = 0;
+        for (; i < text.len && (text.ptr[i] == ' ' || text.ptr[i] == '\t'); i++) tabs += text.ptr[i] == '\t';
+        if (tabs && i < text.len && text.ptr[i] == '#') {
+            if (!copy) copy = str_z(a, text);
+            memset(copy + start, ' ', i - start);
+        }
+        size_t line = str_find_char(str_sub(text, i, text.len), '\n');
+        i = line == SIZE_MAX ? text.len : i + line + 1;
+    }
+    *out = str_make(copy, text.len);
+    return copy != NULL;
+}
+
+struct jval *yaml_parse(struct arena *a, struct str text, struct json_fault *fault)
+{
+    struct str again;
+    struct jval *v = parse(a, text, fault);
+    if (!v && without_comment_tabs(a, text, &again)) v = parse(a, again, fault);
     return v;
 }

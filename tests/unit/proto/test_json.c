@@ -98,6 +98,7 @@ static void replays_anchors(void **state)
 {
     (void)state;
     YAML_IS(CLUSTER, "connect_timeout: &t 3s\ncleanup_interval: *t\n", "{\"connect_timeout\":\"3s\",\"cleanup_interval\":\"3s\"}");
+    YAML_IS(CLUSTER, "!ignore places:\n- &t 3s\n\t\t# a comment behind tabs\nconnect_timeout: *t\n", "{\"connect_timeout\":\"3s\"}");
     fails(CLUSTER, JSON_FORMAT_YAML, "name: *x", "unknown anchor");
     fails(CLUSTER, JSON_FORMAT_YAML, "metadata: {<<: {a: b}}", "merge keys");
 }
