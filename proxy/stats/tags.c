@@ -260,10 +260,16 @@ void tags_extract(const struct tag_rules *r, struct str name, struct tags *out)
     for (size_t i = 0; i < r->fixed_count; i++) out->v[out->count++] = r->fixed[i];
     run_rules(r->any, name, out, cuts);
     run_rules(r->by_token, name, out, cuts);
-    for (size_t i = 0; i < name.len; i++) {
+    for (size_t at = 0; at < name.len;) {
+        size_t to = name.len;
         bool gone = false;
-        for (size_t k = 0; k < out->count; k++) gone = gone || (i >= cuts[k].from && i < cuts[k].to);
-        if (!gone) sb_char(&out->rest, name.ptr[i]);
+        for (size_t k = 0; k < out->count && !gone; k++) {
+            gone = at >= cuts[k].from && at < cuts[k].to;
+            if (gone) to = cuts[k].to;
+            else if (cuts[k].from > at && cuts[k].from < to) to = cuts[k].from;
+        }
+        if (!gone) sb_add(&out->rest, str_sub(name, at, to - at));
+        at = to;
     }
 }
 
