@@ -216,6 +216,16 @@ class Side:
             text = re.sub(rf"\b{port}\b", name, text)
         return DATE.sub("<date>", UUID.sub("<uuid>", text))
 
+    def plain_tree(self, value):
+        """The same for JSON: ports may be numbers there."""
+        if isinstance(value, dict):
+            return {key: self.plain_tree(child) for key, child in value.items()}
+        if isinstance(value, list):
+            return [self.plain_tree(child) for child in value]
+        if isinstance(value, str) or (isinstance(value, int) and value > 1023):
+            return self.plain(str(value))
+        return value
+
     def add_headers(self, seen, prefix, fields):
         for name, value in fields:
             if name.lower() == "x-envoy-upstream-service-time" and value.isdigit():
