@@ -6,8 +6,10 @@
 #include "base/must.h"
 
 const double histogram_quantiles[HISTOGRAM_QUANTILES] = {0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1};
-const double histogram_bounds[HISTOGRAM_BOUNDS] = {0.5,  1,    5,     10,    25,    50,     100,    250,     500,    1000,
-                                                   2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000};
+const double histogram_bounds[HISTOGRAM_BOUNDS] = {
+    0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000,
+    2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
+};
 
 static const double powers[HISTOGRAM_DECADES] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
                                                  1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
