@@ -1,0 +1,259 @@
+/* Options of a connection manager: times, codec, what happens to requests. */
+#include "base/arena.h"
+#include "envoy/config/core/v3/protocol.pb-c.h"
+#include "google/protobuf/any.pb-c.h"
+#include "google/protobuf/wrappers.pb-c.h"
+#include "proto/decode.h"
+#include "envoy/extensions/request_id/uuid/v3/uuid.pb-c.h"
+#include "envoy/type/v3/percent.pb-c.h"
+#include "envoy/config/core/v3/address.pb-c.h"
+#include "envoy/config/core/v3/extension.pb-c.h"
+#include "proxy/api/conf_types.h"
+#include "proxy/config/hcm_internal.h"
+#include "proxy/config/socket.h"
+
+enum { SECOND_US = 1000000, DEFAULT_HEADER_KIB = 60, DEFAULT_HEADERS = 100, PERCENT_100 = 10000 };
+
+struct hcm_time {
+    const char *field;
+    const Google__Protobuf__Duration *value;
+    uint64_t fallback_us;
+    uint64_t *out;
+};
+
+static bool hcm_time_list(const struct conf_at *at, const struct hcm_time *v, size_t n)
+{
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) {
+        struct conf_at place = conf_field(at, v[i].field);
+        ok &= conf_duration(&place, v[i].value, v[i].fallback_us, v[i].out);
+    }
+    return ok;
+}
+
+static bool hcm_common_options(const struct conf_at *at, const Envoy__Config__Core__V3__HttpProtocolOptions *m, struct hcm_conf *c)
+{
+    c->idle_timeout_us = (uint64_t)3600 * SECOND_US;
+    if (!m) return true;
+    const struct hcm_time times[] = {
+        {"idle_timeout", m->idle_timeout, c->idle_timeout_us, &c->idle_timeout_us},
+        {"max_connection_duration", m->max_connection_duration, 0, &c->max_connection_us},
+        {"max_stream_duration", m->max_stream_duration, 0, &c->max_stream_us},
+    };
+    if (m->max_headers_count) c->codec_options.max_headers = m->max_headers_count->value;
+    if (m->max_requests_per_connection) c->max_requests_per_connection = m->max_requests_per_connection->value;
+    c->codec_options.underscores = (int)m->headers_with_underscores_action;
+    return hcm_time_list(at, times, sizeof times / sizeof *times);
+}
+
+bool hcm_times(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    const Google__Protobuf__Duration *log_interval = m->access_log_flush_interval;
+    if (m->access_log_options && m->access_log_options->access_log_flush_interval) {
+        log_interval = m->access_log_options->access_log_flush_interval;
+    }
+    const struct hcm_time times[] = {
+        {"stream_idle_timeout", m->stream_idle_timeout, (uint64_t)300 * SECOND_US, &c->stream_idle_timeout_us},
+        {"stream_flush_timeout", m->stream_flush_timeout, 0, &c->stream_flush_timeout_us},
+        {"request_timeout", m->request_timeout, 0, &c->request_timeout_us},
+        {"request_headers_timeout", m->request_headers_timeout, 0, &c->request_headers_timeout_us},
+        {"drain_timeout", m->drain_timeout, (uint64_t)5 * SECOND_US, &c->drain_timeout_us},
+        {"delayed_close_timeout", m->delayed_close_timeout, SECOND_US, &c->delayed_close_us},
+        {"access_log_options", log_interval, 0, &c->access_log_interval_us},
+    };
+    struct conf_at common = conf_field(at, "common_http_protocol_options");
+    bool ok = hcm_common_options(&common, m->common_http_protocol_options, c);
+    return hcm_time_list(at, times, sizeof times / sizeof *times) && ok;
+}
+
+/* --- codec ---------------------------------------------------------------------------------------------------------------- */
+
+static bool hcm_header_format(const struct conf_at *at, const Envoy__Config__Core__V3__Http1ProtocolOptions__HeaderKeyFormat *m,
+                              struct codec_options *o)
+{
+    if (!m) return true;
+    if (m->header_format_case == ENVOY__CONFIG__CORE__V3__HTTP1_PROTOCOL_OPTIONS__HEADER_KEY_FORMAT__HEADER_FORMAT_PROPER_CASE_WORDS) {
+        o->proper_case = true;
+        return true;
+    }
+    struct conf_at place = conf_field(at, "stateful_formatter");
+    return conf_fail(&place, "not supported yet");
+}
+
+static bool hcm_http1_options(const struct conf_at *at, const Envoy__Config__Core__V3__Http1ProtocolOptions *m, struct codec_options *o)
+{
+    if (!m) return true;
+    o->allow_absolute_url = !m->allow_absolute_url || m->allow_absolute_url->value;
+    o->accept_http_10 = m->accept_http_10;
+    o->default_host_for_http_10 = str_dup(conf_arena(at), str_of(m->default_host_for_http_10));
+    o->enable_trailers = m->enable_trailers;
+    o->allow_chunked_length = m->allow_chunked_length;
+    o->send_fully_qualified_url = m->send_fully_qualified_url;
+    o->allow_custom_methods = m->allow_custom_methods;
+    struct conf_at format = conf_field(at, "header_key_format");
+    if (m->allow_custom_methods) {
+        struct conf_at place = conf_field(at, "allow_custom_methods");
+        return conf_fail(&place, "not supported: only registered methods are parsed");
+    }
+    return hcm_header_format(&format, m->header_key_format, o);
+}
+
+static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallback)
+{
+    return v ? v->value : fallback;
+}
+
+static bool hcm_http2_options(const struct conf_at *at, const Envoy__Config__Core__V3__Http2ProtocolOptions *m, struct codec_options *o)
+{
+    if (!m) return true;
+    o->h2_max_concurrent_streams = value_or(m->max_concurrent_streams, 0);
+    o->h2_initial_stream_window = value_or(m->initial_stream_window_size, 0);
+    o->h2_initial_conn_window = value_or(m->initial_connection_window_size, 0);
+    o->h2_hpack_table = value_or(m->hpack_table_size, 0);
+    o->h2_max_outbound_frames = value_or(m->max_outbound_frames, 0);
+    o->h2_max_outbound_control_frames = value_or(m->max_outbound_control_frames, 0);
+    o->h2_max_inbound_empty_data = value_or(m->max_consecutive_inbound_frames_with_empty_payload, 0);
+    o->h2_max_inbound_priority = value_or(m->max_inbound_priority_frames_per_stream, 0);
+    o->h2_max_inbound_window_update = value_or(m->max_inbound_window_update_frames_per_data_frame_sent, 0);
+    o->h2_allow_connect = m->allow_connect;
+    o->h2_allow_metadata = m->allow_metadata;
+    if (!m->connection_keepalive) return true;
+    struct conf_at keep = conf_field(at, "connection_keepalive");
+    const struct hcm_time times[] = {
+        {"interval", m->connection_keepalive->interval, 0, &o->h2_keepalive_interval_us},
+        {"timeout", m->connection_keepalive->timeout, 0, &o->h2_keepalive_timeout_us},
+    };
+    return hcm_time_list(&keep, times, sizeof times / sizeof *times);
+}
+
+bool hcm_codec_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    struct codec_options *o = &c->codec_options;
+    o->max_header_bytes = (size_t)value_or(m->max_request_headers_kb, DEFAULT_HEADER_KIB) * 1024;
+    o->max_headers = DEFAULT_HEADERS;
+    o->allow_absolute_url = true;
+    if (m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP3)) {
+        struct conf_at place = conf_field(at, "codec_type");
+        return conf_fail(&place, "HTTP3 is not supported");
+    }
+    c->codec = m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1)   ? HCM_CODEC_H1
+               : m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2) ? HCM_CODEC_H2
+                                                                                    : HCM_CODEC_AUTO;
+    c->stream_error_on_bad_message = m->stream_error_on_invalid_http_message && m->stream_error_on_invalid_http_message->value;
+    o->override_stream_error = c->stream_error_on_bad_message;
+    struct conf_at first = conf_field(at, "http_protocol_options"), second = conf_field(at, "http2_protocol_options");
+    bool ok = hcm_http1_options(&first, m->http_protocol_options, o);
+    return hcm_http2_options(&second, m->http2_protocol_options, o) && ok;
+}
+
+/* --- requests --------------------------------------------------------------------------------------------------------------- */
+
+static bool is_true(const Google__Protobuf__BoolValue *v, bool fallback)
+{
+    return v ? v->value : fallback;
+}
+
+static bool hcm_internal_addresses(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    if (!m->internal_address_config) return true;
+    struct conf_at place = conf_field(at, "internal_address_config");
+    size_t n = m->internal_address_config->n_cidr_ranges;
+    struct cidr *ranges = ARENA_ARRAY(conf_arena(at), struct cidr, n);
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) {
+        struct conf_at range = conf_index(&place, "cidr_ranges", i);
+        ok &= translate_cidr(&range, m->internal_address_config->cidr_ranges[i], &ranges[i]);
+    }
+    c->internal_ranges = ranges;
+    c->internal_range_count = n;
+    c->internal_unix = m->internal_address_config->unix_sockets;
+    c->internal_configured = true;
+    return ok;
+}
+
+static bool hcm_request_id(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    c->generate_request_id = is_true(m->generate_request_id, true);
+    c->preserve_request_id = m->preserve_external_request_id;
+    c->request_id_in_response = m->always_set_request_id_in_response;
+    c->request_id_tracing = true;
+    if (!m->request_id_extension || !m->request_id_extension->typed_config) return true;
+    struct conf_at extension = conf_field(at, "request_id_extension"), place = conf_field(&extension, "typed_config");
+    const Google__Protobuf__Any *any = m->request_id_extension->typed_config;
+    const ProtobufCMessageDescriptor *uuid = &envoy__extensions__request_id__uuid__v3__uuid_request_id_config__descriptor;
+    struct str name = proto_any_name(conf_arena(at), any);
+    if (!str_eq(name, str_of(uuid->name))) {
+        return conf_fail(&place, "request id extension \"%.*s\" is not supported", STR_ARG(name));
+    }
+    struct proto_path root = proto_path_root(conf_path(&place));
+    const ProtobufCMessage *msg = proto_any_unpack(conf_arena(at), any, uuid, at->cx->opts, &root, at->cx->errors);
+    if (!msg) return false;
+    const Envoy__Extensions__RequestId__Uuid__V3__UuidRequestIdConfig *u = (const void *)msg;
+    c->request_id_tracing = is_true(u->pack_trace_reason, true);
+    return true;
+}
+
+static uint32_t hcm_percent(const Envoy__Type__V3__Percent *p)
+{
+    if (!p) return PERCENT_100;
+    double v = p->value < 0 ? 0 : p->value > 100 ? 100 : p->value;
+    return (uint32_t)(v * 100);
+}
+
+static void hcm_tracing(const Hcm *m, struct hcm_conf *c)
+{
+    if (!m->tracing) return;
+    c->tracing = true;
+    c->sample_client = hcm_percent(m->tracing->client_sampling);
+    c->sample_random = hcm_percent(m->tracing->random_sampling);
+    c->sample_overall = hcm_percent(m->tracing->overall_sampling);
+}
+
+static void hcm_xfcc(const Hcm *m, struct hcm_conf *c)
+{
+    c->xfcc = (enum hcm_xfcc)m->forward_client_cert_details;
+    if (!m->set_current_client_cert_details) return;
+    c->xfcc_subject = is_true(m->set_current_client_cert_details->subject, false);
+    c->xfcc_cert = m->set_current_client_cert_details->cert;
+    c->xfcc_chain = m->set_current_client_cert_details->chain;
+    c->xfcc_dns = m->set_current_client_cert_details->dns;
+    c->xfcc_uri = m->set_current_client_cert_details->uri;
+}
+
+static bool hcm_host_and_path(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    c->normalize_path = is_true(m->normalize_path, false);
+    c->merge_slashes = m->merge_slashes;
+    c->escaped_slashes = (enum hcm_escaped_slashes)m->path_with_escaped_slashes_action;
+    c->strip_matching_port = m->strip_matching_host_port;
+    c->strip_any_port = m->strip_port_mode_case && m->strip_any_host_port;
+    c->strip_trailing_dot = m->strip_trailing_host_dot;
+    if (!c->strip_matching_port || !c->strip_any_port) return true;
+    struct conf_at place = conf_field(at, "strip_any_host_port");
+    return conf_fail(&place, "strip_matching_host_port and strip_any_host_port cannot both be set");
+}
+
+bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    struct arena *a = conf_arena(at);
+    c->use_remote_address = is_true(m->use_remote_address, false);
+    c->xff_hops = m->xff_num_trusted_hops;
+    c->skip_xff_append = m->skip_xff_append;
+    c->append_x_forwarded_port = m->append_x_forwarded_port;
+    c->add_user_agent = is_true(m->add_user_agent, false);
+    c->via = str_dup(a, str_of(m->via));
+    c->proxy_100_continue = m->proxy_100_continue;
+    c->server_name = m->server_name && m->server_name[0] ? str_dup(a, str_of(m->server_name)) : STR("envoy");
+    c->server_header = (enum hcm_server_header)m->server_header_transformation;
+    if (m->scheme_header_transformation) {
+        c->scheme_match_upstream = m->scheme_header_transformation->match_upstream;
+        if (m->scheme_header_transformation->transformation_case) {
+            c->scheme_overwrite = str_dup(a, str_of(m->scheme_header_transformation->scheme_to_overwrite));
+        }
+    }
+    hcm_xfcc(m, c);
+    hcm_tracing(m, c);
+    bool ok = hcm_internal_addresses(at, m, c);
+    ok &= hcm_request_id(at, m, c);
+    return hcm_host_and_path(at, m, c) && ok;
+}
