@@ -1,0 +1,94 @@
+/* What the router counts: response codes by cluster, origin, canary, virtual cluster and route; times. */
+#include "base/arena.h"
+#include "filters/http/router.h"
+#include "proxy/runtime/runtime.h"
+#include "proxy/stats/stats.h"
+
+static void code_count(struct stat_group *g, uint32_t status)
+{
+    stat_inc(g, CODE_STAT_COMPLETED);
+    if (status < 100 || status > 599) return;
+    stat_inc(g, CODE_STAT_CLASS + status / 100 - 1);
+    stat_inc(g, CODE_STAT_CODE + status - 100);
+}
+
+static bool is_true(const struct headers *h, enum header_id id)
+{
+    return h && str_eq(headers_get(h, id), STR("true"));
+}
+
+static bool canary(const struct router *r, const struct headers *resp)
+{
+    return is_true(resp, HDR_X_ENVOY_UPSTREAM_CANARY) || (r->host && host_canary(r->host));
+}
+
+static enum upstream_code_scope origin(const struct router *r)
+{
+    return is_true(r->req, HDR_X_ENVOY_INTERNAL) ? UPSTREAM_CODES_INTERNAL : UPSTREAM_CODES_EXTERNAL;
+}
+
+/* "vhost.<vh>.vcluster.<vc>." or "vhost.<vh>.route.<prefix>."; the caller's reference; NULL: not configured. */
+static struct stat_group *named_group(const struct router *r, const char *kind, struct str name)
+{
+    if (name.len == 0 || !r->info->vhost) return NULL;
+    struct str prefix = str_fmt(r->info->arena, "vhost.%.*s.%s.%.*s.", STR_ARG(r->info->vhost->name), kind, STR_ARG(name));
+    return stat_group_get(r->f.worker->rt->stats, prefix, code_stat_defs, CODE_STAT_COUNT);
+}
+
+static void named_count(const struct router *r, const char *kind, struct str name, uint32_t status)
+{
+    struct stat_group *g = named_group(r, kind, name);
+    if (g) code_count(g, status);
+    stat_group_unref(&g);
+}
+
+static void named_single(const struct router *r, const char *kind, struct str name, const char *stat)
+{
+    if (name.len == 0 || !r->info->vhost) return;
+    struct str full = str_fmt(r->info->arena, "vhost.%.*s.%s.%.*s.%s", STR_ARG(r->info->vhost->name), kind, STR_ARG(name), stat);
+    struct stat_group *g = stat_single_get(r->f.worker->rt->stats, full, STAT_COUNTER, 0);
+    stat_inc(g, 0);
+    stat_group_unref(&g);
+}
+
+void router_vcluster_count(struct router *r, const char *stat)
+{
+    named_single(r, "vcluster", r->vcluster, stat);
+    if (r->route) named_single(r, "route", r->route->stat_prefix, stat);
+}
+
+void router_charge(struct router *r, uint32_t status, const struct headers *resp)
+{
+    if (!r->uc || !r->conf->dynamic_stats || r->info->health_check) return;
+    code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), status);
+    code_count(upstream_code_stats(r->uc, origin(r)), status);
+    if (canary(r, resp)) code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), status);
+    named_count(r, "vcluster", r->vcluster, status);
+    if (r->route) named_count(r, "route", r->route->stat_prefix, status);
+    if (r->alt_stat.len == 0) return;
+    struct str prefix = str_fmt(r->info->arena, "cluster.%.*s.%.*s.", STR_ARG(r->info->up.cluster_stat), STR_ARG(r->alt_stat));
+    struct stat_group *g = stat_group_get(r->f.worker->rt->stats, prefix, code_stat_defs, CODE_STAT_COUNT);
+    code_count(g, status);
+    stat_group_unref(&g);
+}
+
+void router_charge_retry(struct router *r, uint32_t status)
+{
+    if (!r->conf->dynamic_stats) return;
+    code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_RETRY), status);
+}
+
+void router_charge_time(struct router *r)
+{
+    if (!r->conf->dynamic_stats || r->info->health_check || !r->request_done) return;
+    uint64_t ms = (loop_now_us(r->f.worker->loop) - r->request_done_us) / 1000;
+    stat_record(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), CODE_STAT_TIME, ms);
+    stat_record(upstream_code_stats(r->uc, origin(r)), CODE_STAT_TIME, ms);
+    if (canary(r, r->info->resp)) stat_record(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), CODE_STAT_TIME, ms);
+    struct stat_group *g = named_group(r, "vcluster", r->vcluster);
+    if (g) stat_record(g, CODE_STAT_TIME, ms);
+    stat_group_unref(&g);
+    if (r->route) g = named_group(r, "route", r->route->stat_prefix);
+    if (g) stat_record(g, CODE_STAT_TIME, ms);
+    stat_group_unref(&g);
+}
