@@ -28,14 +28,10 @@ void route_finalize_response(const struct route *r, const struct route_choice *c
 struct str route_rewrite_path(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a);
 
 /* --- answers without upstream ---------------------------------------------------------------------------------------------------------- */
-/* The Location of a ROUTE_REDIRECT route, in `a`. */
+/* The Location of a ROUTE_REDIRECT route, in `a`. (require_tls: route_find gives such a route.) */
 struct str route_redirect_location(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a);
 /* Body of a ROUTE_DIRECT_RESPONSE route: plain, or made by body_format; *content_type is empty when the body is plain. */
 struct str route_direct_body(const struct route *r, const struct stream_info *info, struct arena *a, struct str *content_type);
-/* True when the virtual host's require_tls wants this request on https: answer 301 with Location = *location. */
-bool route_wants_https(const struct virtual_host *v, const struct headers *h, const struct stream_info *info, struct arena *a,
-                       struct str *location);
-
 /* --- per-stream facts ------------------------------------------------------------------------------------------------------------------- */
 /* Hash of the route's hash policies. False: none gave one. Cookies that have to be set are told through *set_cookie (one value for a
  * set-cookie header, in `a`); empty: none. */
