@@ -205,7 +205,7 @@ def validate(binary, text, args=(), seconds=LONG):
         path = os.path.join(directory, "config.yaml")
         with open(path, "w", encoding="utf-8") as out:
             out.write(text)
-        done = subprocess.run([binary, "-c", path, "--mode", "validate", "-l", "warn", "--disable-hot-restart", *args],
+        done = subprocess.run([binary, "-c", path, "--mode", "validate", "-l", "error", "--disable-hot-restart", *args],
                               capture_output=True, text=True, timeout=seconds, check=False,
                               env={**os.environ, **SANITIZER_ENV})
         return done.returncode, done.stdout + done.stderr
