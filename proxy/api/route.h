@@ -177,6 +177,8 @@ struct virtual_host {
     const void *match_tree; /* matcher API */
     uint32_t per_request_buffer_limit;
     bool has_buffer_limit;
+    const struct mirror_policy *mirrors; /* for routes without their own */
+    size_t mirror_count;
     const struct route *https_route; /* require_tls: what a request gets that did not come by https; NULL: none */
 };
 /* A whole RouteConfiguration; published by name (TABLE_ROUTES) or inline in a connection manager. */
