@@ -109,13 +109,12 @@ static int h1_on_value_complete(llhttp_t *p)
     }
     struct str value = str_trim(h->value);
     if (!h1_value_valid(value)) return h1_refuse(h, 400, "http1.invalid_characters") ? 0 : HPE_USER;
+    if (!h1_token_valid(h->name)) return h1_refuse(h, 400, "http1.codec_error") ? 0 : HPE_USER; /* llhttp takes an empty one */
     bool refused = false;
     if (!h1_underscore(h, &refused)) return refused ? HPE_USER : 0;
     struct headers **list = h->trailing ? &h->trailers : &h->head;
     if (!*list) *list = headers_new(h->stream.arena);
-    struct str name = h1_lowered(h);
-    if (h->trailing && !h1_token_valid(name)) return h1_refuse(h, 400, "http1.codec_error") ? 0 : HPE_USER;
-    headers_add(*list, name, value);
+    headers_add(*list, h1_lowered(h), value);
     return 0;
 }
 
@@ -173,6 +172,8 @@ static enum h1_step h1_parser_failed(struct h1 *h, enum llhttp_errno e)
         (void)h1_refuse(h, 501, "http1.invalid_transfer_encoding");
     } else if (e == HPE_UNEXPECTED_CONTENT_LENGTH && h->head && headers_has(h->head, HDR_TRANSFER_ENCODING)) {
         (void)h1_refuse(h, 400, "http1.content_length_and_chunked_not_allowed");
+    } else if (e == HPE_INVALID_HEADER_TOKEN && str_find(str_of(llhttp_get_error_reason(&h->parser)), STR("value")) != SIZE_MAX) {
+        (void)h1_refuse(h, 400, "http1.invalid_characters");
     } else {
         (void)h1_refuse(h, 400, "http1.codec_error");
     }
