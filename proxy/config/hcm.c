@@ -10,6 +10,7 @@
 #include "proxy/config/hcm_internal.h"
 #include "proxy/config/route.h"
 #include "proxy/http/h1.h"
+#include "proxy/http/h2.h"
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 
@@ -39,7 +40,9 @@ static void hcm_stat_groups(const struct conf_at *at, const Hcm *m, const struct
     c->listener_stats = hcm_group(at, listener, hcm_listener_stat_defs, HCM_LISTENER_STAT_COUNT);
     c->tracing_stats = hcm_group(at, str_cat(a, c->stat_prefix, STR("tracing.")), hcm_tracing_stat_defs, HCM_TRACING_STAT_COUNT);
     c->h1_stats = hcm_group(at, STR("http1."), h1_stat_defs, H1_STAT_COUNT);
+    c->h2_stats = hcm_group(at, STR("http2."), h2_stat_defs, H2_STAT_COUNT);
     c->codec_options.stats = c->h1_stats;
+    c->h2_options.stats = c->h2_stats;
     struct conn_byte_stats *bytes = ARENA_NEW(a, struct conn_byte_stats);
     *bytes = (struct conn_byte_stats){.group = c->stats,
                                       .rx_total = HCM_STAT_CX_RX_BYTES_TOTAL,
@@ -155,6 +158,7 @@ const struct hcm_conf *translate_hcm(const struct conf_at *at, const Hcm *m, con
     ok &= hcm_upgrades(at, m, c);
     if (!ok) return NULL;
     hcm_buffer_limit(place, c);
+    c->h2_options = c->codec_options;
     hcm_stat_groups(at, m, place, c);
     return c;
 }

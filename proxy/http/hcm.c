@@ -4,12 +4,14 @@
 #include "base/must.h"
 #include "proxy/api/headers.h"
 #include "proxy/http/h1.h"
+#include "proxy/http/h2.h"
 #include "proxy/http/stream_internal.h"
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 
 /* --- arenas of streams, recycled per worker --------------------------------------------------------------------------- */
 
+enum { HCM_PREFACE = 24 };
 enum { ARENAS_KEPT = 64, ARENA_KEEP_BYTES = 64 * 1024, STREAM_ARENA_BLOCK = 8192 };
 struct http_worker {
     struct arena *free[ARENAS_KEPT];
@@ -86,7 +88,7 @@ void hcm_stream_ended(struct hcm *m, struct http_stream *s)
     m->open--;
     loop_later(m->worker->loop, &m->sweep, hcm_sweep);
     if (m->open) return;
-    if (m->close_next) hcm_close(m);
+    if (m->close_next || m->draining) hcm_close(m);
     else hcm_idle_start(m);
 }
 
@@ -194,24 +196,51 @@ static void hcm_on_bad_request(struct codec *c, void *owner, struct codec_stream
 static const struct codec_events hcm_codec_events = {
     .on_new_stream = hcm_on_new_stream, .on_error = hcm_on_error, .on_bad_request = hcm_on_bad_request};
 
-static void hcm_start_codec(struct hcm *m)
+/* Which HTTP does the peer speak? ALPN says it, else the first bytes. False: too few bytes to tell. */
+static bool hcm_is_h2(const struct hcm *m, struct buf *in, bool *h2)
 {
-    m->codec = h1_server_new(m->conn, &m->conf->codec_options, &hcm_codec_events, m);
-    stat_hcm_add(m, HCM_STAT_CX_HTTP1_TOTAL);
-    stat_hcm_add(m, HCM_STAT_CX_HTTP1_ACTIVE);
+    struct str alpn = conn_alpn(m->conn);
+    bool more = false;
+    *h2 = m->conf->codec == HCM_CODEC_H2;
+    if (m->conf->codec != HCM_CODEC_AUTO) return true;
+    if (alpn.len) {
+        *h2 = str_eq(alpn, STR("h2"));
+        if (*h2 || str_eq(alpn, STR("http/1.1"))) return true;
+    }
+    *h2 = h2_preface(buf_peek(in, HCM_PREFACE), &more);
+    return !more;
+}
+
+static void hcm_start_codec(struct hcm *m, struct buf *in)
+{
+    bool h2;
+    if (!hcm_is_h2(m, in, &h2)) return;
+    m->codec = h2 ? h2_server_new(m->conn, &m->conf->h2_options, &hcm_codec_events, m)
+                  : h1_server_new(m->conn, &m->conf->codec_options, &hcm_codec_events, m);
+    stat_hcm_add(m, h2 ? HCM_STAT_CX_HTTP2_TOTAL : HCM_STAT_CX_HTTP1_TOTAL);
+    stat_hcm_add(m, h2 ? HCM_STAT_CX_HTTP2_ACTIVE : HCM_STAT_CX_HTTP1_ACTIVE);
     if (m->draining) m->codec->ops->drain(m->codec);
+}
+
+/* The last request of the connection, where their number is limited? */
+static bool hcm_is_last(struct hcm *m)
+{
+    uint32_t most = m->conf->max_requests_per_connection;
+    if (!most || m->requests < most || m->close_next) return false;
+    stat_hcm_add(m, HCM_STAT_CX_MAX_REQUESTS_REACHED);
+    return true;
 }
 
 void hcm_note_request(struct hcm *m, const struct headers *h, bool http10)
 {
+    if (m->codec->ops->kind != CODEC_H1) {
+        if (!m->draining && hcm_is_last(m)) hcm_on_drain(m);
+        return;
+    }
     bool close = headers_has_token(h, HDR_CONNECTION, STR("close"));
     if (http10 && !headers_has_token(h, HDR_CONNECTION, STR("keep-alive"))) close = true;
     if (headers_has_token(h, HDR_PROXY_CONNECTION, STR("close"))) close = true;
-    uint32_t most = m->conf->max_requests_per_connection;
-    if (most && m->requests >= most && !m->close_next) {
-        stat_hcm_add(m, HCM_STAT_CX_MAX_REQUESTS_REACHED);
-        close = true;
-    }
+    if (hcm_is_last(m)) close = true;
     m->close_next |= close;
 }
 
@@ -239,7 +268,7 @@ void hcm_on_read(struct hcm *m, struct buf *in, bool end)
         buf_drain(in, in->len);
         return;
     }
-    if (!m->codec && in->len) hcm_start_codec(m);
+    if (!m->codec && in->len) hcm_start_codec(m, in);
     if (m->codec) (void)m->codec->ops->on_bytes(m->codec, in, end);
     if (!end || m->closing || m->closed) return;
     /* Envoy: no half-close; a client that ends its side is gone. */

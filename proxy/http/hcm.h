@@ -53,7 +53,7 @@ struct hcm_conf {
     struct str stat_prefix; /* "http.ingress." */
     struct stat_group *stats, *listener_stats, *h1_stats, *h2_stats; /* the last one may be NULL */
     enum hcm_codec codec;
-    struct codec_options codec_options;
+    struct codec_options codec_options, h2_options; /* the same but for their statistics */
     struct http_filter_chain chain;
     const struct hcm_upgrade *upgrades;
     size_t upgrade_count;

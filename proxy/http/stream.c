@@ -337,8 +337,8 @@ static void stream_on_headers(struct codec_stream *cs, void *owner, struct heade
         const struct h1_counts *n = h1_stream_counts(cs);
         s->info.header_received = n->header_received;
         if (h1_request_is_http10(cs)) s->info.protocol = HTTP_PROTOCOL_10;
-        hcm_note_request(m, h, s->info.protocol == HTTP_PROTOCOL_10);
     }
+    hcm_note_request(m, h, s->info.protocol == HTTP_PROTOCOL_10);
     stream_pin_routes(s);
     stream_expect_continue(s, h);
     struct edge_refusal no = edge_check_request(s, h);
