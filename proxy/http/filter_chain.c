@@ -7,6 +7,8 @@
 #include "proxy/http/stream.h"
 #include "proxy/http/stream_internal.h"
 
+enum { CHAIN_NOWHERE = -2 };
+
 static int chain_step(enum http_dir dir)
 {
     return dir == HTTP_DECODE ? 1 : -1;
@@ -291,19 +293,16 @@ static void chain_added_trailers(struct http_stream *s, enum http_dir dir, int n
 
 void chain_data(struct http_stream *s, enum http_dir dir, int from, struct buf *data, bool end)
 {
-    int added_from = -2;
-    for (int i = from; chain_slot(s, i) && !chain_stopped(s, dir); i += chain_step(dir)) {
+    int added_from = CHAIN_NOWHERE;
+    bool goes_on = true;
+    for (int i = from; goes_on && chain_slot(s, i) && !chain_stopped(s, dir); i += chain_step(dir)) {
         bool before = end;
-        bool goes_on = chain_data_at(s, dir, i, data, &end);
+        goes_on = chain_data_at(s, dir, i, data, &end);
         if (before && !end) added_from = i + chain_step(dir);
-        if (!goes_on) {
-            buf_release(data);
-            return;
-        }
     }
-    if (dir == HTTP_ENCODE && !s->over) stream_send_data(s, data, end);
+    if (goes_on && dir == HTTP_ENCODE && !s->over) stream_send_data(s, data, end);
     buf_release(data);
-    if (added_from != -2) chain_added_trailers(s, dir, added_from);
+    if (added_from != CHAIN_NOWHERE) chain_added_trailers(s, dir, added_from);
 }
 
 /* --- trailers -------------------------------------------------------------------------------------------------------------- */
