@@ -250,16 +250,6 @@ static bool build_field(struct json_builder *b, ProtobufCMessage *m, const struc
     if (type->fields[idx].map) return build_map(b, m, f, sub, v, up);
     if (f->label == PROTOBUF_C_LABEL_REPEATED) return build_list(b, m, f, sub, v, up);
     if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) && !claim_oneof(b, m, f, v, &path)) return false;
-    if (sub && sub->kind == PROTO_KIND_ANY && type->fields[idx].verdict != PROTO_IMPLEMENTED && v->type == JVAL_OBJECT) {
-        /* Without effect or refused anyway: the type inside need not be one that we declare. */
-        const struct jval *url = jval_member(v, STR("@type"));
-        if (url && url->type == JVAL_STRING && !proto_type_find_url(url->text)) {
-            Google__Protobuf__Any *any = (Google__Protobuf__Any *)json_message_new(b, &google__protobuf__any__descriptor);
-            any->type_url = str_z(b->out, url->text);
-            memcpy((char *)m + f->offset, &any, sizeof any);
-            return true;
-        }
-    }
     return set_value(b, f, sub, v, &path, (char *)m + f->offset);
 }
 
@@ -287,7 +277,10 @@ static bool build_members(struct json_builder *b, ProtobufCMessage *m, const str
             json_note(b, PROTO_NOTE_IGNORED, &at, "set twice; the last one counts");
         }
         if (idx < 256) seen[idx / 64] |= bit;
+        bool idle = b->idle;
+        b->idle = idle || type->fields[idx].verdict != PROTO_IMPLEMENTED;
         good = build_field(b, m, type, idx, e, path) && good;
+        b->idle = idle;
     }
     return good;
 }
@@ -385,6 +378,10 @@ static ProtobufCMessage *build_any(struct json_builder *b, const struct jval *v,
     if (slash == SIZE_MAX || slash == 0)
         return (void)json_fail(b, url, false, path, "@type \"%.*s\" must be \"type.googleapis.com/\" and a name", STR_ARG(url->text)), NULL;
     const struct proto_type *type = proto_type_find_url(url->text);
+    if (!type && b->idle) {
+        any->type_url = str_z(b->out, url->text);
+        return &any->base;
+    }
     if (!type) {
         struct str name = proto_url_name(url->text);
         return (void)json_fail(b, url, false, path, "the type %.*s is not supported", STR_ARG(name)), NULL;

@@ -63,6 +63,7 @@ struct json_builder {
     const struct proto_opts *opts; /* may be NULL */
     struct errors *errors;
     const char *file; /* may be NULL */
+    bool idle; /* below a field that has no effect or is refused: Anys there need not be of a declared type */
 };
 /* Adds an error at a value (at its name when `at_key`). Always false. */
 bool json_fail(struct json_builder *b, const struct jval *v, bool at_key, const struct proto_path *path,
