@@ -76,11 +76,11 @@ static void server_on_end(void *arg, int signo)
 
 static void server_on_reopen(void *arg, int signo)
 {
-    (void)arg;
+    struct server *s = arg;
     (void)signo;
     log_warn(LOG_C_MAIN, "caught SIGUSR1. Reopening access logs.");
     if (log_reopen() < 0) log_error(LOG_C_MAIN, "the log cannot be opened again; the old file is written on");
-    access_log_reopen();
+    access_log_reopen(s->rt);
 }
 
 static void server_on_hup(void *arg, int signo)
@@ -123,7 +123,7 @@ static void server_make(struct server *s)
 {
     unsigned workers = s->options.concurrency;
     s->loop = loop_new();
-    s->stats = stats_new(workers + 1);
+    s->stats = stats_new(workers + 2); /* main, the workers, the log thread */
     stats_thread_enter(s->stats, 0);
     s->rt = runtime_new(s->loop, s->stats, workers);
     s->rt->server = s;
@@ -149,13 +149,13 @@ static void server_make_xds(struct server *s)
 static void server_unmake(struct server *s)
 {
     admin_stop(&s->admin);
-    if (s->listeners) listener_manager_stop_listening(s->listeners, LISTENER_STOP_ALL);
+    if (s->running) listener_manager_stop_listening(s->listeners, LISTENER_STOP_ALL);
     if (s->xds) xds_stop(s->xds);
-    if (s->rt) runtime_stop(s->rt);
-    access_log_stop();
+    if (s->running) runtime_stop(s->rt);
     listener_manager_free(&s->listeners);
     xds_free(&s->xds);
     cluster_manager_free(&s->clusters);
+    if (s->rt) access_log_stop(s->rt); /* no log file is open any more */
     server_stats_stop(s);
     watch_set_free(&s->watches);
     if (s->rt) runtime_free(&s->rt);
@@ -179,6 +179,7 @@ static int server_serve(struct server *s, struct errors *errors)
     s->state = SERVER_INITIALIZING;
     if (!admin_start(s, &s->admin, errors)) return 1;
     server_signals(s);
+    s->running = true;
     runtime_start(s->rt);
     xds_start(s->xds);
     log_info(LOG_C_MAIN, "starting main dispatch loop");

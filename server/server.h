@@ -31,7 +31,7 @@ struct server {
     struct admin *admin;
     enum server_state state;
     bool health_failed; /* POST /healthcheck/fail */
-    bool exiting;
+    bool exiting, running; /* running: the workers' threads were started */
     struct stat_group *server_stats;
 };
 
