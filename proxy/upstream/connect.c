@@ -42,9 +42,7 @@ struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum 
     const struct addr *bind = c->bind && addr_is_ip(&h->addr) && addr_is_v4(c->bind) == addr_is_v4(&h->addr) ? c->bind : NULL;
     struct conn *conn = conn_connect(uc->worker, &h->addr, bind, c->socket_options, socket_for(uc, h), ask, c->connect_timeout_us, &limits,
                                      events, owner);
-    struct conn_byte_stats bytes = {g, CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_TOTAL, CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_BUFFERED,
-                                    CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_TOTAL, CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_BUFFERED};
-    conn_set_byte_stats(conn, &bytes);
+    conn_set_byte_stats(conn, &uc->bytes);
     return conn;
 }
 

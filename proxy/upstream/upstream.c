@@ -37,6 +37,9 @@ static struct upstream_cluster *uc_new(struct worker *w, struct pin *pin, struct
     uc->conf = CONTAINER_OF(pin->obj, struct cluster, obj);
     uc->name = uc->conf->obj.name;
     list_init(&uc->pools);
+    uc->bytes = (struct conn_byte_stats){uc->conf->shared->stats, CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_TOTAL,
+                                         CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_BUFFERED, CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_TOTAL,
+                                         CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_BUFFERED};
     uc_hosts_set(uc, hosts);
     list_push_back(&uw->all, &n->link);
     map_put(&uw->by_name, uc->name, uc);

@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "proxy/api/cluster_stats.h"
 #include "proxy/api/upstream.h"
+#include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/upstream/cluster.h"
 #include "proxy/upstream/host_set.h"
@@ -38,6 +39,7 @@ struct upstream_cluster {
     struct stat_group *codec_stats[2]; /* http1., http2. */
     struct codec_options codec_options[2];
     struct stat_group *code_stats[UPSTREAM_CODES_SCOPES];
+    struct conn_byte_stats bytes; /* connections point here */
 };
 /* Picks a host; NULL: none. Counts panic. */
 struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
@@ -76,7 +78,6 @@ void pools_close_all(struct upstream_cluster *uc);
 void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct str detail);
 
 /* --- connections, for pools and raw users ------------------------------------------------------------------------------------------- */
-struct conn_events;
 struct transport_ask;
 /* Connects to the host with the cluster's options and counts it (breaker, cluster and host statistics). */
 struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p, const struct transport_ask *ask,

@@ -1,0 +1,393 @@
+/* A worker, a cluster and a small server in one process: exchanges, reuse, failures, breakers, updates. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/loop.h"
+#include "base/must.h"
+#include "proxy/api/cluster_stats.h"
+#include "proxy/api/headers.h"
+#include "proxy/api/upstream.h"
+#include "proxy/net/listener_manager.h"
+#include "proxy/runtime/runtime.h"
+#include "proxy/stats/stats.h"
+#include "proxy/upstream/cluster_manager.h"
+
+/* --- a server that answers each request by its path ------------------------------------------------------------------------------------- */
+struct server {
+    int fd;
+    uint16_t port;
+    pthread_t thread;
+    _Atomic int accepted;
+};
+
+static void answer(int fd, const char *req)
+{
+    const char *out = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    if (strstr(req, "GET /close")) out = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    if (strstr(req, "GET /bad")) out = "HTTX/1.1 200 OK\r\n\r\n";
+    if (strstr(req, "GET /extra")) out = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok_and_more";
+    if (strstr(req, "GET /eof")) {
+        close(fd);
+        return;
+    }
+    if (strstr(req, "GET /silent")) return;
+    (void)!write(fd, out, strlen(out));
+}
+
+static void *connection(void *arg)
+{
+    int fd = (int)(intptr_t)arg;
+    char buf[4096];
+    for (ssize_t n; (n = read(fd, buf, sizeof(buf) - 1)) > 0;) {
+        buf[n] = 0;
+        answer(fd, buf);
+        if (strstr(buf, "GET /eof")) return NULL;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void *serve(void *arg)
+{
+    struct server *s = arg;
+    for (int fd; (fd = accept(s->fd, NULL, NULL)) >= 0;) {
+        pthread_t t;
+        s->accepted++;
+        must(pthread_create(&t, NULL, connection, (void *)(intptr_t)fd) == 0);
+        must(pthread_detach(t) == 0);
+    }
+    return NULL;
+}
+
+static void server_start(struct server *s)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(in);
+    s->fd = socket(AF_INET, SOCK_STREAM, 0);
+    must(bind(s->fd, (struct sockaddr *)&in, len) == 0 && listen(s->fd, 16) == 0);
+    must(getsockname(s->fd, (struct sockaddr *)&in, &len) == 0);
+    s->port = ntohs(in.sin_port);
+    must(pthread_create(&s->thread, NULL, serve, s) == 0);
+}
+
+static void server_stop(struct server *s)
+{
+    shutdown(s->fd, SHUT_RDWR);
+    must(pthread_join(s->thread, NULL) == 0);
+    close(s->fd);
+}
+
+/* --- the world ----------------------------------------------------------------------------------------------------------------------------- */
+static struct host *first_pick(void *cursor, const void *c, const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask)
+{
+    (void)cursor, (void)c, (void)table, (void)ask;
+    return hosts->v[0];
+}
+static const struct lb_policy_type first_policy = {.ext = {.name = "first"}, .pick = first_pick};
+
+struct world {
+    struct server server;
+    struct loop *main;
+    struct stats *stats;
+    struct runtime *rt;
+    struct cluster_manager *cm;
+    struct listener_manager *lm; /* its worker hooks keep net's part of the workers */
+};
+struct world_limits {
+    struct breaker_limits v[BREAKER_PRIORITIES];
+};
+
+static struct cluster *cluster_make(struct world *w, uint64_t hash, uint16_t port, uint32_t max_pending)
+{
+    struct cluster *c = obj_new(sizeof(*c), "cluster");
+    struct arena *a = c->obj.arena;
+    c->obj.name = c->stat_name = str_dup(a, STR("c"));
+    c->obj.hash = hash;
+    c->name_hash = hash_str(c->obj.name);
+    c->connect_timeout_us = 1000000;
+    c->buffer_limit = 65536;
+    c->lb = &first_policy;
+    c->preconnect_ratio = 1;
+    c->panic_percent = 50;
+    struct world_limits *l = ARENA_NEW(a, struct world_limits);
+    for (size_t i = 0; i < BREAKER_PRIORITIES; i++)
+        l->v[i] = (struct breaker_limits){1024, max_pending, 1024, 3, UINT32_MAX, false, false, 0, 0, UINT32_MAX};
+    c->limits = l->v;
+    c->http = &upstream_http_default;
+    c->endpoints = ARENA_NEW(a, struct load_assignment);
+    c->endpoints->overprovisioning = 140;
+    c->endpoints->count = port ? 1 : 0;
+    c->endpoints->v = ARENA_NEW(a, struct locality_endpoints);
+    c->endpoints->v[0].count = 1;
+    c->endpoints->v[0].v = ARENA_NEW(a, struct endpoint);
+    c->endpoints->v[0].v[0].weight = 1;
+    must(addr_parse_ip(STR("127.0.0.1"), port, &c->endpoints->v[0].v[0].addr));
+    (void)w;
+    return c;
+}
+
+static int setup(void **state)
+{
+    struct world *w = mem_alloc(sizeof(*w));
+    server_start(&w->server);
+    w->main = loop_new();
+    w->stats = stats_new(2);
+    stats_thread_enter(w->stats, 0);
+    w->rt = runtime_new(w->main, w->stats, 1);
+    w->cm = cluster_manager_new(w->rt);
+    w->lm = listener_manager_new(w->rt);
+    runtime_start(w->rt);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    runtime_stop(w->rt);
+    listener_manager_free(&w->lm);
+    cluster_manager_free(&w->cm);
+    runtime_free(&w->rt);
+    stats_free(&w->stats);
+    loop_free(&w->main);
+    server_stop(&w->server);
+    mem_free(w);
+    return 0;
+}
+
+/* --- one exchange in the worker --------------------------------------------------------------------------------------------------------------- */
+struct ask {
+    const char *path;
+    struct runtime *rt;
+    struct upstream_attempt a;
+    struct arena *arena;
+    uint32_t status;
+    int failure; /* -1: none */
+    int reset;
+    bool reused, complete, cancel;
+    struct sb body;
+    bool done;
+};
+
+static void ask_done(void *arg)
+{
+    ((struct ask *)arg)->done = true;
+}
+static void ask_end(struct upstream_attempt *a)
+{
+    struct ask *q = a->owner;
+    runtime_to_main(q->rt, ask_done, q);
+}
+static void on_ready(struct upstream_attempt *a)
+{
+    struct ask *q = a->owner;
+    struct headers *h = headers_new(a->arena);
+    headers_add_id(h, HDR_METHOD, STR("GET"));
+    headers_add_id(h, HDR_PATH, str_of(q->path));
+    headers_add_id(h, HDR_AUTHORITY, STR("test"));
+    headers_add_id(h, HDR_SCHEME, STR("http"));
+    q->reused = a->reused;
+    upstream_send_headers(a, h, true);
+    if (!q->cancel) return;
+    upstream_cancel(a);
+    ask_end(a);
+}
+static void on_failure(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
+{
+    (void)detail;
+    ((struct ask *)a->owner)->failure = (int)why;
+    ask_end(a);
+}
+static void on_headers(struct upstream_attempt *a, struct headers *h, bool end)
+{
+    (void)end;
+    ((struct ask *)a->owner)->status = headers_status(h);
+}
+static void on_data(struct upstream_attempt *a, struct buf *data, bool end)
+{
+    (void)end;
+    struct ask *q = a->owner;
+    sb_add(&q->body, buf_dup(data, q->arena));
+    buf_drain(data, buf_len(data));
+}
+static void on_trailers(struct upstream_attempt *a, struct headers *t)
+{
+    (void)a, (void)t;
+}
+static void on_reset(struct upstream_attempt *a, enum stream_reset why, struct str details)
+{
+    (void)details;
+    ((struct ask *)a->owner)->reset = (int)why;
+    ask_end(a);
+}
+static void on_complete(struct upstream_attempt *a)
+{
+    ((struct ask *)a->owner)->complete = true;
+    ask_end(a);
+}
+static const struct upstream_events events = {
+    .on_ready = on_ready, .on_failure = on_failure, .on_headers = on_headers, .on_data = on_data, .on_trailers = on_trailers,
+    .on_reset = on_reset, .on_complete = on_complete,
+};
+
+static void ask_start(struct worker *w, void *arg)
+{
+    struct ask *q = arg;
+    struct str name = STR("c");
+    struct upstream_cluster *uc = upstream_find(w, name, hash_str(name));
+    if (!uc) {
+        q->failure = 99;
+        runtime_to_main(w->rt, ask_done, q);
+        return;
+    }
+    q->a = (struct upstream_attempt){.events = &events, .owner = q, .arena = q->arena};
+    struct lb_ask ask = {.worker = w};
+    upstream_start(w, uc, &q->a, &ask);
+}
+
+static void nothing(struct worker *w, void *arg)
+{
+    (void)w, (void)arg;
+}
+static void set_flag(void *arg)
+{
+    *(bool *)arg = true;
+}
+static void settle(struct world *w)
+{
+    bool done = false;
+    runtime_each_worker(w->rt, nothing, &done, set_flag);
+    while (!done) loop_turn(w->main, true);
+}
+
+static struct ask run_with(struct world *w, const char *path, bool cancel)
+{
+    struct ask q = {.path = path, .rt = w->rt, .failure = -1, .cancel = cancel, .arena = arena_new("ask", 0)};
+    runtime_each_worker(w->rt, ask_start, &q, NULL);
+    while (!q.done) loop_turn(w->main, true);
+    settle(w);
+    arena_free(&q.arena);
+    sb_release(&q.body);
+    return q;
+}
+static struct ask run(struct world *w, const char *path)
+{
+    return run_with(w, path, false);
+}
+static uint64_t value(struct world *w, enum cluster_stat which)
+{
+    struct stat_group *g = stat_group_get(w->stats, STR("cluster.c."), cluster_stat_defs, CLUSTER_STAT_COUNT);
+    uint64_t v = stat_value(g, which);
+    stat_group_unref(&g);
+    return v;
+}
+
+/* --- tests ---------------------------------------------------------------------------------------------------------------------------------- */
+static void connections_are_reused_when_clean(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)), CLUSTER_ADDED);
+    struct ask q = run(w, "/one");
+    assert_int_equal(q.status, 200);
+    assert_true(q.complete);
+    assert_false(q.reused);
+    assert_true(run(w, "/two").reused);
+    assert_true(run(w, "/close").reused);
+    assert_false(run(w, "/three").reused);
+    assert_false(run(w, "/extra").complete && run(w, "/four").reused);
+    assert_int_equal(value(w, CLUSTER_STAT_UPSTREAM_RQ_ACTIVE), 0);
+    assert_int_equal(value(w, CLUSTER_STAT_UPSTREAM_RQ_PENDING_ACTIVE), 0);
+}
+
+static void broken_exchanges_are_told(void **state)
+{
+    struct world *w = *state;
+    (void)cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10));
+    assert_int_equal(run(w, "/eof").reset, RESET_CONN_TERMINATION);
+    assert_int_equal(run(w, "/bad").reset, RESET_PROTOCOL_ERROR);
+    assert_int_equal(run(w, "/fine").status, 200);
+    struct ask q = run_with(w, "/silent", true);
+    assert_int_equal(q.status, 0);
+    assert_int_equal(value(w, CLUSTER_STAT_UPSTREAM_RQ_ACTIVE), 0);
+}
+
+static void failures_to_connect_are_told(void **state)
+{
+    struct world *w = *state;
+    (void)cluster_manager_set(w->cm, cluster_make(w, 1, 1, 10)); /* nobody listens on port 1 */
+    assert_int_equal(run(w, "/x").failure, UPSTREAM_CONNECT_FAILED);
+    assert_int_equal(value(w, CLUSTER_STAT_UPSTREAM_CX_CONNECT_FAIL), 1);
+    assert_int_equal(value(w, CLUSTER_STAT_UPSTREAM_CX_ACTIVE), 0);
+    (void)cluster_manager_set(w->cm, cluster_make(w, 2, 0, 10));
+    assert_int_equal(run(w, "/x").failure, UPSTREAM_NO_HOST);
+    (void)cluster_manager_set(w->cm, cluster_make(w, 3, w->server.port, 0));
+    assert_int_equal(run(w, "/x").failure, UPSTREAM_OVERFLOW);
+    assert_int_equal(value(w, CLUSTER_STAT_UPSTREAM_RQ_PENDING_OVERFLOW), 1);
+}
+
+static void updates_and_removal(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)), CLUSTER_ADDED);
+    (void)run(w, "/one");
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)), CLUSTER_UNCHANGED);
+    assert_true(run(w, "/two").reused);
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 2, w->server.port, 10)), CLUSTER_UPDATED);
+    assert_false(run(w, "/three").reused); /* Envoy: an updated cluster has new pools */
+    assert_true(cluster_manager_remove(w->cm, STR("c")));
+    assert_false(cluster_manager_remove(w->cm, STR("c")));
+    assert_int_equal(run(w, "/four").failure, 99);
+}
+
+static int active_calls;
+static void count_active(void *arg, struct str name)
+{
+    (void)arg, (void)name;
+    active_calls++;
+}
+
+static void eds_waits_for_endpoints(void **state)
+{
+    struct world *w = *state;
+    active_calls = 0;
+    cluster_manager_on_active(w->cm, count_active, NULL);
+    struct cluster *c = cluster_make(w, 1, w->server.port, 10);
+    c->discovery = CLUSTER_EDS;
+    c->eds_service = str_dup(c->obj.arena, STR("svc"));
+    struct locality_endpoints *l = c->endpoints->v;
+    (void)cluster_manager_set(w->cm, c);
+    assert_true(cluster_manager_warming(w->cm, STR("c")));
+    assert_int_equal(run(w, "/x").failure, 99);
+    struct load_assignment *la = obj_new(sizeof(*la), "la");
+    la->v = l;
+    la->count = 1;
+    la->overprovisioning = 140;
+    cluster_manager_endpoints(w->cm, STR("svc"), la);
+    assert_int_equal(active_calls, 1);
+    assert_int_equal(run(w, "/x").status, 200);
+    la = obj_new(sizeof(*la), "la");
+    cluster_manager_endpoints(w->cm, STR("svc"), la);
+    assert_int_equal(run(w, "/x").failure, UPSTREAM_NO_HOST);
+    assert_int_equal(value(w, CLUSTER_STAT_MEMBERSHIP_CHANGE), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(connections_are_reused_when_clean, setup, teardown),
+        cmocka_unit_test_setup_teardown(broken_exchanges_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(failures_to_connect_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(updates_and_removal, setup, teardown),
+        cmocka_unit_test_setup_teardown(eds_waits_for_endpoints, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
