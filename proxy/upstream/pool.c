@@ -129,7 +129,7 @@ static void pc_settle(struct pool_conn *pc)
     bool spent = pc->draining || p->draining || pc->broken;
     if (pc->streams == 0) {
         if (spent || !pc->codec->ops->keep_alive(pc->codec)) {
-            conn_close(pc->conn, CONN_CLOSE_NOW);
+            conn_close(pc->conn, pc->codec->ops->kind == CODEC_H2 ? CONN_CLOSE_FLUSH : CONN_CLOSE_NOW);
             return;
         }
         uint64_t idle = p->uc->conf->http->idle_timeout_us;

@@ -10,5 +10,3 @@ struct codec *pool_codec_new(struct upstream_cluster *uc, enum http_protocol_kin
 void pool_codec_ask(const struct upstream_cluster *uc, enum http_protocol_kind protocol, struct transport_ask *ask);
 /* The protocol of a request on this cluster (use_downstream_protocol looks at the stream). */
 enum http_protocol_kind pool_protocol(const struct upstream_cluster *uc, const struct lb_ask *ask);
-/* False: not spoken yet. */
-bool pool_protocol_spoken(enum http_protocol_kind protocol);

@@ -169,10 +169,6 @@ void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstre
     upstream_pin(uc);
     a->start_us = loop_now_us(w->loop);
     enum http_protocol_kind protocol = pool_protocol(uc, ask);
-    if (!pool_protocol_spoken(protocol)) {
-        upstream_fail(a, UPSTREAM_LOCAL_FAILURE, STR("HTTP/2 to upstreams is not supported yet"));
-        return;
-    }
     a->host = balance_pick(uc, ask);
     if (!a->host) {
         stat_inc(upstream_stats(uc), CLUSTER_STAT_UPSTREAM_CX_NONE_HEALTHY);
