@@ -39,6 +39,7 @@ struct conf_cx {
     /* known to check references: does a static cluster of this name exist? NULL: not checked */
     bool (*cluster_known)(void *arg, struct str name);
     void *cluster_known_arg;
+    struct str scope; /* statistics prefix of the listener or cluster that is translated ("cluster.web."): for transport sockets */
 };
 
 /* A place in a config message. Lives on the C stack of the translating functions; child -> parent. */

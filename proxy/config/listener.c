@@ -265,6 +265,7 @@ static bool listener_chains(const struct conf_at *at, const Envoy__Config__Liste
         .listener_msg = m,
     };
     bool ok = true;
+    at->cx->scope = l->base->stat_prefix;
     l->chains = ARENA_ARRAY(conf_arena(at), struct filter_chain_conf *, m->n_filter_chains);
     l->chain_count = m->n_filter_chains;
     for (size_t i = 0; i < m->n_filter_chains; i++) {

@@ -197,7 +197,8 @@ static void chain_pass_needs(const struct conf_at *outer, const struct conf_cx *
 {
     for (const struct need *n = inner->needs; n; n = n->next) {
         const void *source = n->config_source ? proto_dup(conf_arena(outer), n->config_source) : NULL;
-        conf_need(outer, n->kind, n->name, source);
+        struct need *copy = conf_need(outer, n->kind, n->name, source);
+        copy->stat_prefix = str_dup(conf_arena(outer), n->stat_prefix);
     }
 }
 

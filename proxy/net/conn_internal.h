@@ -85,8 +85,11 @@ struct net_worker {
     uint64_t next_id;
     struct map listeners; /* name -> struct worker_listener */
     struct list draining; /* worker_listener.link of replaced and removed ones */
+    struct tls_sessions *tls_sessions; /* upstream sessions for resumption; made at first use */
+    char *tls_chunk;                   /* where small writes are joined to one record */
     bool accepting;
     _Atomic uint64_t open; /* downstream connections with a filter chain; written here, read by all, relaxed */
 };
 struct net_worker *net_worker(struct worker *w); /* made at first use */
+void tls_worker_release(struct net_worker *n); /* tls_session.c */
 uint64_t net_next_id(struct worker *w); /* connection ids: unique in the process */

@@ -80,6 +80,7 @@ static void net_stop(struct worker *w)
     /* Connections and filter chains free themselves in work for the end of the turn. */
     while (n && (!list_empty(&n->conns) || atomic_load_explicit(&n->open, memory_order_relaxed))) loop_turn(w->loop, false);
     loop_turn(w->loop, false);
+    if (n) tls_worker_release(n);
     if (n) map_release(&n->listeners);
     mem_free(n);
     w->slot[WORKER_NET] = NULL;
