@@ -260,6 +260,7 @@ struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Clust
     c->obj.hash = proto_hash(&m->base);
     c->name_hash = hash_str(c->obj.name);
     c->stat_name = m->alt_stat_name && *m->alt_stat_name ? str_dup(cx->arena, str_of(m->alt_stat_name)) : c->obj.name;
+    cx->scope = str_fmt(cx->arena, "cluster.%.*s.", STR_ARG(c->stat_name));
     c->added_via_api = cx->added_via_api;
     simple_fields(m, c);
     bool ok = discovery_type(&at, m, c);
