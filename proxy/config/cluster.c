@@ -208,31 +208,9 @@ static bool endpoints(const struct conf_at *at, const Envoy__Config__Cluster__V3
     if (m->load_assignment && !translate_endpoints(&here, m->load_assignment, c->discovery, c->endpoints)) return false;
     if (c->discovery != CLUSTER_LOGICAL_DNS) return true;
     if (c->endpoints->count != 1 || c->endpoints->v[0].count != 1) {
-        bool typed = m->cluster_discovery_type_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE;
-        if (typed) return conf_fail(&here, "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint");
         return conf_fail(&here, "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint");
     }
     return true;
-}
-
-/* What would change where traffic goes, or guards it, and is not there yet. */
-static bool refused_fields(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m)
-{
-    const struct {
-        const char *field;
-        bool set;
-    } refused[] = {
-        {"transport_socket_matcher", m->transport_socket_matcher != NULL},
-        {"health_checks", m->n_health_checks > 0},
-        {"outlier_detection", m->outlier_detection != NULL},
-        {"filters", m->n_filters > 0},
-    };
-    bool ok = true;
-    for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
-        struct conf_at here = conf_field(at, refused[i].field);
-        if (refused[i].set) ok = conf_fail(&here, "not supported yet");
-    }
-    return ok;
 }
 
 static void simple_fields(const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
@@ -271,7 +249,6 @@ struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Clust
     ok = translate_cluster_sockets(&at, m, c) && ok;
     ok = translate_cluster_http(&at, m, c) && ok;
     ok = translate_cluster_lb(&at, m, c) && ok;
-    ok = refused_fields(&at, m) && ok;
     if (m->metadata) c->metadata = conf_metadata(&metadata, m->metadata);
     return ok ? c : NULL;
 }

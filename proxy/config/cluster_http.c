@@ -114,11 +114,9 @@ static bool explicit_options(const struct conf_at *at, const Envoy__Extensions__
 }
 
 static bool both_options(const struct conf_at *at, const Envoy__Config__Core__V3__Http1ProtocolOptions *h1,
-                         const Envoy__Config__Core__V3__Http2ProtocolOptions *h2, bool h3, struct upstream_http *out)
+                         const Envoy__Config__Core__V3__Http2ProtocolOptions *h2, struct upstream_http *out)
 {
     struct conf_at first = conf_field(at, "http_protocol_options"), second = conf_field(at, "http2_protocol_options");
-    struct conf_at third = conf_field(at, "http3_protocol_options");
-    if (h3) return conf_fail(&third, "HTTP/3 is not supported");
     return http1_options(&first, h1, &out->codec) && http2_options(&second, h2, &out->codec);
 }
 
@@ -129,16 +127,12 @@ static bool auto_options(const struct conf_at *at, const Envoy__Extensions__Upst
     out->protocol = CLUSTER_HTTP_AUTO;
     if (!c->socket || !c->socket->secure)
         return conf_fail(at, "ALPN configured for cluster %.*s which has a non-ALPN transport socket", STR_ARG(c->obj.name));
-    return both_options(at, m->http_protocol_options, m->http2_protocol_options, m->http3_protocol_options != NULL, out);
+    return both_options(at, m->http_protocol_options, m->http2_protocol_options, out);
 }
 
 static bool options_refuse(const struct conf_at *at, const Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions *m)
 {
     struct conf_at here;
-    if (m->outlier_detection) {
-        here = conf_field(at, "outlier_detection");
-        return conf_fail(&here, "not supported");
-    }
     if (m->n_request_mirror_policies || m->n_hash_policy || m->retry_policy) {
         here = conf_field(at, m->retry_policy ? "retry_policy" : m->n_hash_policy ? "hash_policy" : "request_mirror_policies");
         return conf_fail(&here, "not supported on a cluster; set it on the route");
@@ -169,7 +163,7 @@ static bool typed_options(const struct conf_at *at, const Envoy__Extensions__Ups
         out->protocol = CLUSTER_HTTP_DOWNSTREAM;
         here = conf_field(at, "use_downstream_protocol_config");
         return both_options(&here, m->use_downstream_protocol_config->http_protocol_options,
-                            m->use_downstream_protocol_config->http2_protocol_options, false, out) && ok;
+                            m->use_downstream_protocol_config->http2_protocol_options, out) && ok;
     case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_AUTO_CONFIG:
         here = conf_field(at, "auto_config");
         return auto_options(&here, m->auto_config, c, out) && ok;
