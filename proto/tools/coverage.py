@@ -3,7 +3,7 @@
 
 Writes conformance/COVERAGE.md from the slices; --check only tells whether the page is stale (exit 1). A message counts as
 used when it is a resource, an extension whose descriptor some source names, or can be reached from such a one through
-implemented fields. --unread lists fields of used messages that claim to be implemented but whose name no source mentions.
+implemented fields. --unread lists fields of used messages that claim to be implemented but that no source reads by that name.
 """
 import os
 import re
@@ -44,6 +44,7 @@ class Coverage:
                     self.types[name], self.home[name] = message, file.name
         self.text = read_sources(root)
         self.words = set(re.findall(r"\w+", self.text))
+        self.accesses = set(re.findall(r"(?:->|\.)\s*(\w+)", self.text)) | {w.lower() for w in self.words if "__" in w}
         self.used = self.reach()
 
     def verdict(self, field):
@@ -73,8 +74,9 @@ class Coverage:
         for name, message in self.shown():
             for field in message.field:
                 alone = field.type == F.TYPE_MESSAGE and self.types[field.type_name[1:]].options.map_entry
-                words = {field.name, f"n_{field.name}", f"{field.name}_case"}
-                if name in self.used and self.verdict(field) == "implemented" and not words & self.words:
+                words = {field.name, f"n_{field.name}"}
+                read = words & self.accesses or any(w.endswith("_" + field.name) for w in self.accesses if "__" in w)
+                if name in self.used and self.verdict(field) == "implemented" and not read:
                     print(f"{name}.{field.name}{' (map)' if alone else ''}")
 
     def page(self):
