@@ -176,3 +176,10 @@ const struct access_log_list *translate_access_logs(const struct conf_at *at, co
     }
     return *ok ? l : NULL;
 }
+
+const struct access_filter *translate_access_log_filter(const struct conf_at *at,
+                                                        const struct Envoy__Config__Accesslog__V3__AccessLogFilter *m)
+{
+    struct access_filter *f = ARENA_NEW(conf_arena(at), struct access_filter);
+    return filter_of(at, m, f) ? f : NULL;
+}

@@ -5,7 +5,9 @@
 #include "envoy/config/core/v3/substitution_format_string.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/config/access_log.h"
 #include "proxy/config/hcm_internal.h"
+#include "proxy/http/access_log.h"
 #include "proxy/http/local_reply.h"
 
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__ResponseMapper Mapper;
@@ -22,6 +24,11 @@ static const struct local_reply_format *hcm_reply_format(const struct conf_at *a
     return f;
 }
 
+static bool hcm_mapper_matches(struct worker *w, const void *filter, const struct stream_info *info)
+{
+    return access_filter_pass(filter, w, info, ACCESS_LOG_TYPE_NONE);
+}
+
 static bool hcm_mapper(const struct conf_at *at, const Mapper *m, struct local_reply_mapper *out)
 {
     bool ok = true;
@@ -33,7 +40,9 @@ static bool hcm_mapper(const struct conf_at *at, const Mapper *m, struct local_r
     bool headers_ok = true;
     out->headers = conf_header_change(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add, "headers_to_remove", 0, NULL, &headers_ok);
     struct conf_at filter = conf_field(at, "filter");
-    return conf_fail(&filter, "local reply mappers are not supported yet") && ok && headers_ok;
+    out->filter = translate_access_log_filter(&filter, m->filter);
+    out->match = hcm_mapper_matches;
+    return out->filter && ok && headers_ok;
 }
 
 bool hcm_local_reply(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
