@@ -21,7 +21,7 @@ struct lb_ask {
     const struct conn_info *downstream;
     const struct headers *headers;
     const struct metadata *metadata_match; /* envoy.lb criteria of the route, merged */
-    uint32_t attempt;
+    uint32_t attempt;                      /* how often a host was chosen and avoided in this choice */
     uint32_t tries_left;                   /* host_selection_retry_max_attempts */
     bool (*avoid)(const struct lb_ask *ask, const struct host *h); /* retry host predicates; NULL: none */
     void *avoid_arg;

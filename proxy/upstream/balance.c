@@ -77,7 +77,7 @@ static const struct lb_source *source_choose(struct upstream_cluster *uc, uint64
         stat_inc(uc->conf->shared->stats, CLUSTER_STAT_LB_HEALTHY_PANIC);
         return uc->conf->fail_on_panic ? NULL : &p->all;
     }
-    if (uc->conf->locality_weighted && (degraded ? p->by_locality_degraded : p->by_locality_healthy)) {
+    if (uc->conf->locality_weighted && !uc->conf->lb->needs_hash && (degraded ? p->by_locality_degraded : p->by_locality_healthy)) {
         const struct lb_source *s = locality_choose(uc, p, degraded);
         if (s) return s;
     }
@@ -108,11 +108,13 @@ struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
         if (h || ask->override_strict) return h;
     }
     struct host *h = NULL;
+    struct lb_ask now = *ask;
     for (uint32_t tries = 0; tries <= ask->tries_left; tries++) {
+        now.attempt = tries; /* hashing policies look elsewhere the second time */
         uint64_t random = ask->has_hash && uc->conf->lb->needs_hash ? ask->hash : rng_next(&uc->worker->rng);
         const struct lb_source *s = source_choose(uc, random);
         if (!s || s->hosts.count == 0) return NULL;
-        h = uc->conf->lb->pick(cursor_of(uc, s), uc->conf->lb_conf, s->table, &s->hosts, ask);
+        h = uc->conf->lb->pick(cursor_of(uc, s), uc->conf->lb_conf, s->table, &s->hosts, &now);
         if (!h || !ask->avoid || !ask->avoid(ask, h)) return h;
     }
     return h;
