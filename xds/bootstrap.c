@@ -190,8 +190,8 @@ bool xds_load_bootstrap(struct xds *x, const struct ProtobufCMessage *bootstrap,
                          .validate_only = x->env.validate_only, .opts = &x->env.static_opts,
                          .cluster_known = bootstrap_cluster_known, .cluster_known_arg = x};
     node_make(x);
+    bootstrap_ads(x, &cx); /* first: layers, clusters and listeners may follow it */
     (void)layers_load(x, errors); /* what is wrong is counted in errors */
-    bootstrap_ads(x, &cx);
     bootstrap_secrets(x, errors);
     bootstrap_clusters(x, errors);
     bootstrap_dynamic(x, &cx);

@@ -150,7 +150,8 @@ bool store_link_needs(struct resource *r, struct need *needs, struct need_link *
             break;
         }
         struct resource *wanted = resource_get(r->x, kind, n->name);
-        if (!resource_watch(wanted, n, at)) {
+        struct conf_at need_at = n->path.len ? conf_field(at, n->path.ptr) : *at;
+        if (!resource_watch(wanted, n, &need_at)) {
             resource_forget(wanted);
             ok = false;
             break;

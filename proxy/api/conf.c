@@ -62,6 +62,7 @@ struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str
     n->kind = kind;
     n->name = str_dup(conf_arena(at), name);
     n->config_source = config_source;
+    n->path = conf_path(at);
     n->next = at->cx->needs;
     at->cx->needs = n;
     return n;

@@ -20,6 +20,7 @@ struct need {
     enum need_kind kind;
     struct str name;          /* resource name */
     const void *config_source; /* Envoy__Config__Core__V3__ConfigSource *, valid as long as the arena of the object */
+    struct str path;          /* of the field that names the source: for errors */
     struct str stat_prefix;   /* of the subscription's statistics: "http.ingress.rds.web."; empty: none */
     struct need *next;
 };
