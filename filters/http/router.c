@@ -243,6 +243,7 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
     if (!strict_check(r) || maintenance(r)) return HTTP_HOLD;
     prepare(r);
     if (end) request_done(r);
+    if (end) router_mirror(r);
     router_attempt_start(r);
     if (end) router_timeouts_request_done(r);
     return HTTP_HOLD;
@@ -252,9 +253,17 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
 static void abandon_retries(struct router *r)
 {
     stat_inc(upstream_stats(r->uc), CLUSTER_STAT_RETRY_OR_SHADOW_ABANDONED);
+    r->mirrors_off = true;
+    buf_release(&r->mirror_body);
     r->keep_body = false;
     r->retry.on = 0;
     if (r->cur && r->cur->ready) buf_release(&r->body);
+}
+
+static void mirror_keep(struct router *r, const struct buf *data)
+{
+    if (r->mirror_body.len + data->len > http_filter_buffer_limit(&r->f)) abandon_retries(r);
+    else buf_share(&r->mirror_body, data);
 }
 
 static enum http_flow router_decode_data(struct http_filter *f, struct buf *data, bool end)
@@ -266,6 +275,8 @@ static enum http_flow router_decode_data(struct http_filter *f, struct buf *data
     }
     if (end) request_done(r);
     if (r->keep_body && r->body.len + data->len > http_filter_buffer_limit(f)) abandon_retries(r);
+    if (r->route->mirror_count > 0 && !r->mirrors_off) mirror_keep(r, data);
+    if (end) router_mirror(r);
     struct router_attempt *ra = r->cur;
     bool send = ra && ra->ready && ra->live;
     if (send && r->keep_body) buf_share(&r->body, data);
@@ -288,6 +299,7 @@ static enum http_flow router_decode_trailers(struct http_filter *f, struct heade
     if (!r->uc || r->finished) return HTTP_HOLD_ALL;
     request_done(r);
     r->trailers = t;
+    router_mirror(r);
     struct router_attempt *ra = r->cur;
     bool send = ra && ra->ready && ra->live;
     if (send) upstream_send_trailers(&ra->a, t);
@@ -316,6 +328,7 @@ static void router_destroy(struct http_filter *f)
     router_timeouts_stop(r);
     if (r->uc) router_retry_release(r);
     buf_release(&r->body);
+    buf_release(&r->mirror_body);
     for (size_t i = 0; i < r->tried_count; i++) {
         struct host *h = (struct host *)(uintptr_t)r->tried[i];
         host_unref(&h);

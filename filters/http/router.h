@@ -67,6 +67,8 @@ struct router {
     size_t tried_count, tried_cap;
 
     struct buf body;             /* kept for retries, or not sent yet */
+    struct buf mirror_body;      /* for request_mirror_policies, until the request is complete */
+    bool mirrors_off;            /* it outgrew the buffer */
     struct headers *trailers;
     bool keep_body;              /* body stays after sending */
     bool request_done, waiting_paused;
@@ -117,6 +119,9 @@ void router_attempt_start(struct router *r);
 void router_attempt_cancel(struct router *r);
 void router_attempt_send(struct router *r);
 void router_attempt_timeout(struct router *r, const char *details, bool per_try);
+
+/* router_mirror.c: the request is complete. */
+void router_mirror(struct router *r);
 
 /* router_stats.c */
 void router_charge(struct router *r, uint32_t status, const struct headers *resp);
