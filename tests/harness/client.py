@@ -80,6 +80,7 @@ class Client:
             self.body(response, method)
         except http1.Closed as closed:
             response.body += closed.got
+            self.reader.buffer = b""
         return response
 
     def body(self, response, method):
