@@ -9,6 +9,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/must.h"
 #include "base/watch.h"
 #include "filters/registry.h"
 #include "proxy/http/access_log.h"
@@ -66,6 +67,17 @@ void server_exit(struct server *s)
 {
     s->exiting = true;
     loop_stop(s->loop);
+}
+
+static void server_on_exit_timer(struct loop_timer *t)
+{
+    server_exit(CONTAINER_OF(t, struct server, exit_timer));
+}
+
+void server_exit_soon(struct server *s)
+{
+    enum { FLUSH_US = 20 * 1000 };
+    loop_timer_start(s->loop, &s->exit_timer, FLUSH_US, server_on_exit_timer);
 }
 
 static void server_on_end(void *arg, int signo)
@@ -148,6 +160,7 @@ static void server_make_xds(struct server *s)
 /* Unmakes in the reverse order; each part may be missing. */
 static void server_unmake(struct server *s)
 {
+    loop_timer_stop(&s->exit_timer);
     admin_stop(&s->admin);
     if (s->running) listener_manager_stop_listening(s->listeners, LISTENER_STOP_ALL);
     if (s->xds) xds_stop(s->xds);

@@ -2,12 +2,13 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/loop.h"
 #include "server/config.h"
 #include "server/options.h"
 
 struct runtime;
 struct stats;
-struct loop;
+struct tag_rules;
 struct cluster_manager;
 struct listener_manager;
 struct xds;
@@ -33,9 +34,15 @@ struct server {
     bool health_failed; /* POST /healthcheck/fail */
     bool exiting, running; /* running: the workers' threads were started */
     struct stat_group *server_stats;
+    struct tag_rules *tags; /* for Prometheus; process arena */
+    uint64_t flush_interval_us, flushed_us; /* of histograms */
+    uint64_t early_unknown, early_ignored;     /* notes of before there were statistics */
+    struct loop_timer exit_timer;
 };
 
 /* Runs the process as the options say; gives back the exit code. */
 int server_main(const struct options *o);
-/* Asks the loop to end: SIGTERM, /quitquitquit. */
+/* Asks the loop to end: SIGTERM. */
 void server_exit(struct server *s);
+/* The same after a moment in which answers go out: /quitquitquit. */
+void server_exit_soon(struct server *s);

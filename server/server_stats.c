@@ -63,6 +63,8 @@ void server_stats_start(struct server *s)
     stat_set(s->server_stats, SERVER_STAT_STATE, SERVER_PRE_INITIALIZING);
     /* Envoy shows the largest 32-bit number while there is no certificate and 0 while there is no OCSP response. */
     stat_set(s->server_stats, SERVER_STAT_CERT_DAYS, UINT32_MAX);
+    stat_add(s->server_stats, SERVER_STAT_STATIC_UNKNOWN, s->early_unknown);
+    stat_add(s->server_stats, SERVER_STAT_IGNORED, s->early_ignored);
 }
 
 void server_stats_stop(struct server *s)
@@ -76,7 +78,7 @@ void server_stats_live(struct server *s)
     stat_record(s->server_stats, SERVER_STAT_INIT_TIME, (clock_now_us() - s->rt->start_us) / 1000);
 }
 
-static uint64_t server_resident(void)
+uint64_t server_stats_resident(void)
 {
     uint64_t resident = 0;
     char line[128];
@@ -99,14 +101,27 @@ void server_stats_refresh(struct server *s)
     stat_set(s->server_stats, SERVER_STAT_UPTIME, (clock_now_us() - s->rt->start_us) / 1000000);
     stat_set(s->server_stats, SERVER_STAT_ALLOCATED, m.uordblks + m.hblkhd);
     stat_set(s->server_stats, SERVER_STAT_HEAP, m.arena + m.hblkhd);
-    stat_set(s->server_stats, SERVER_STAT_PHYSICAL, server_resident());
+    stat_set(s->server_stats, SERVER_STAT_PHYSICAL, server_stats_resident());
     stat_set(s->server_stats, SERVER_STAT_CONNECTIONS, listener_manager_connections(s->listeners));
     stat_set(s->server_stats, SERVER_STAT_VERSION, server_version_number(s));
 }
 
+void server_stats_show(struct server *s)
+{
+    uint64_t now = clock_now_us();
+    server_stats_refresh(s);
+    if (s->flushed_us && now - s->flushed_us < s->flush_interval_us) return;
+    s->flushed_us = now;
+    stats_flush(s->stats);
+}
+
 void server_stats_note(struct server *s, enum proto_note_kind kind)
 {
-    if (!s->server_stats) return; /* read before there were statistics */
+    if (!s->server_stats) { /* the bootstrap is read before there are statistics */
+        s->early_unknown += kind == PROTO_NOTE_UNKNOWN;
+        s->early_ignored += kind == PROTO_NOTE_IGNORED;
+        return;
+    }
     bool dynamic = s->state != SERVER_PRE_INITIALIZING;
     switch (kind) {
     case PROTO_NOTE_UNKNOWN:
