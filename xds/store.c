@@ -50,6 +50,7 @@ static void resource_free(struct resource *r)
     loop_timer_stop(&r->hold);
     loop_timer_stop(&r->ttl);
     list_remove(&r->waiting);
+    secret_files_free(&r->files);
     obj_unref(&r->pending);
     obj_unref(&r->object);
     stat_group_unref(&r->stats);

@@ -43,6 +43,7 @@ struct resource {
     struct stat_group *stats; /* of the subscription; may be NULL */
     struct loop_timer ttl;
     bool warming;             /* cluster: not active yet */
+    struct secret_files *files; /* secret: the files that it is made of, watched */
 };
 struct need_link {
     struct resource *resource;
@@ -52,6 +53,8 @@ struct resource *resource_find(const struct xds *x, enum xds_kind kind, struct s
 struct resource *resource_get(struct xds *x, enum xds_kind kind, struct str name);
 /* Drops it if nobody watches it and nothing is accepted. */
 void resource_forget(struct resource *r);
+/* kind_secret.c: stops watching the files of a secret. NULL is fine. */
+void secret_files_free(struct secret_files **files);
 /* Replaces a heap copy. */
 void mux_keep(struct str *to, struct str s); /* mux_internal.h */
 #define resource_keep mux_keep
