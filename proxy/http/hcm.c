@@ -78,7 +78,7 @@ static void hcm_on_idle(struct loop_timer *t)
 
 static void hcm_idle_start(struct hcm *m)
 {
-    if (m->conf->idle_timeout_us && !m->closing) loop_timer_start(m->worker->loop, &m->idle, m->conf->idle_timeout_us, hcm_on_idle);
+    if (m->conf->idle_timeout_us && !m->closing && !m->closed) loop_timer_start(m->worker->loop, &m->idle, m->conf->idle_timeout_us, hcm_on_idle);
 }
 
 void hcm_stream_ended(struct hcm *m, struct http_stream *s)
