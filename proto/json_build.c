@@ -117,7 +117,8 @@ static bool set_string(struct json_builder *b, const struct jval *v, const struc
     struct str text;
     if (!text_of(b, v, path, &text)) return false;
     if (text.len && memchr(text.ptr, 0, text.len)) return json_fail(b, v, false, path, "a string must not contain NUL");
-    char *copy = text.len ? str_z(b->out, text) : (char *)(uintptr_t)protobuf_c_empty_string;
+    /* Never protobuf-c's own empty string: it packs no oneof member that points there, so `prefix: ""` would be lost. */
+    char *copy = str_z(b->out, text);
     memcpy(to, &copy, sizeof copy);
     return true;
 }

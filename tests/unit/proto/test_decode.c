@@ -1,8 +1,10 @@
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/route/v3/route_components.pb-c.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
 #include "proto/decode.h"
+#include "proto/json.h"
 #include "tests/unit/proto/help.h"
 #include "xds/type/v3/typed_struct.pb-c.h"
 
@@ -76,6 +78,21 @@ static void test_typed_struct_is_resolved(void **state)
     arena_free(&w.arena);
 }
 
+static void test_empty_member_of_a_oneof_survives_an_any(void **state)
+{
+    (void)state;
+    struct world w = world_new();
+    struct str text = STR("typed_config: {\"@type\": type.googleapis.com/envoy.config.route.v3.RouteMatch, prefix: \"\"}");
+    Envoy__Config__Core__V3__TransportSocket *m = (Envoy__Config__Core__V3__TransportSocket *)json_read(
+        w.arena, &envoy__config__core__v3__transport_socket__descriptor, text, JSON_FORMAT_YAML, NULL, NULL, &w.errors);
+    assert_non_null(m);
+    Envoy__Config__Route__V3__RouteMatch *match = (Envoy__Config__Route__V3__RouteMatch *)proto_any_unpack(
+        w.arena, m->typed_config, NULL, NULL, NULL, &w.errors);
+    assert_non_null(match);
+    assert_int_equal(match->path_specifier_case, ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PREFIX);
+    arena_free(&w.arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -83,6 +100,7 @@ int main(void)
         cmocka_unit_test(test_broken_rule_is_told_at_the_path),
         cmocka_unit_test(test_any_of_the_wrong_or_an_unknown_type),
         cmocka_unit_test(test_typed_struct_is_resolved),
+        cmocka_unit_test(test_empty_member_of_a_oneof_survives_an_any),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
