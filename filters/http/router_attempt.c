@@ -164,9 +164,9 @@ static void give_up(struct router *r, enum stream_reset why, struct str transpor
     }
     uint32_t status = why == RESET_PROTOCOL_ERROR ? 502 : 503;
     router_charge(r, status, NULL);
-    struct str body = str_fmt(a, "upstream connect error or disconnect/reset before headers. %sreset reason: %s%s%.*s",
-                              r->attempts > 1 ? "retried and the latest " : "", reset_text(why),
-                              transport.len ? ", transport failure reason: " : "", STR_ARG(transport));
+    /* Envoy 1.40: the transport's failure is told in the details only. */
+    struct str body = str_fmt(a, "upstream connect error or disconnect/reset before headers. %sreset reason: %s",
+                              r->attempts > 1 ? "retried and the latest " : "", reset_text(why));
     struct str details = reset_details(r, "upstream_reset_before_response_started", why, transport);
     router_reply(r, status, body, details, flag, why == RESET_OVERFLOW);
 }
@@ -189,7 +189,7 @@ static void try_failed(struct router *r, enum stream_reset why, struct str detai
         give_up(r, why, text);
         return;
     }
-    if (r->cur->a.host) upstream_report(&r->cur->a, 503);
+    if (r->cur->a.host && why != RESET_OVERFLOW) upstream_report(&r->cur->a, 503);
     bool able = r->keep_body || (r->body.len == 0 && !request_started) || (r->request_done && r->body.len == 0 && !r->info->bytes_received);
     enum retry_verdict v = able ? router_retry_by_reset(r, why, request_started) : RETRY_NO;
     enum retry_result result = router_retry_take(r, v, NULL);
@@ -243,7 +243,10 @@ void router_attempt_timeout(struct router *r, const char *details, bool per_try)
     } else {
         stat_inc(g, idle ? CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT : CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_TIMEOUT);
     }
-    if (ra && ra->a.host && r->host == ra->a.host) upstream_report_timeout(&ra->a);
+    if (ra && ra->a.host && r->host == ra->a.host) {
+        upstream_report_timeout(&ra->a);
+        if (!r->response_started) upstream_report(&ra->a, 504);
+    }
     router_attempt_cancel(r);
     if (per_try && !r->response_started && r->keep_body) {
         r->timeout_retry = true;

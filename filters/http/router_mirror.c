@@ -7,6 +7,7 @@
 #include "proxy/api/header_change.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/runtime/values.h"
+#include "proxy/stats/stats.h"
 
 struct mirror {
     struct upstream_attempt a;
@@ -16,6 +17,8 @@ struct mirror {
     struct buf body;
     struct loop_timer timer;
     struct loop_later bury;
+    uint64_t start_us;
+    uint32_t status; /* 0: no answer */
     bool over;
 };
 
@@ -40,6 +43,13 @@ static struct mirror *mirror_of(struct upstream_attempt *a)
     return CONTAINER_OF(a, struct mirror, a);
 }
 
+/* Envoy: a copy is counted as a request of its own that comes from inside. */
+static void mirror_charge(struct mirror *m, uint32_t status)
+{
+    router_code_count(upstream_code_stats(m->a.uc, UPSTREAM_CODES_ALL), status);
+    router_code_count(upstream_code_stats(m->a.uc, UPSTREAM_CODES_INTERNAL), status);
+}
+
 static void mirror_timeout(struct loop_timer *t)
 {
     struct mirror *m = CONTAINER_OF(t, struct mirror, timer);
@@ -58,12 +68,16 @@ static void mirror_on_ready(struct upstream_attempt *a)
 static void mirror_on_failure(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
 {
     (void)why, (void)detail;
+    mirror_charge(mirror_of(a), 503);
     mirror_end(mirror_of(a));
 }
 static void mirror_on_headers(struct upstream_attempt *a, struct headers *h, bool end)
 {
+    struct mirror *m = mirror_of(a);
     (void)end;
-    upstream_report(a, headers_status(h));
+    m->status = headers_status(h);
+    upstream_report(a, m->status);
+    mirror_charge(m, m->status);
 }
 static void mirror_on_data(struct upstream_attempt *a, struct buf *data, bool end)
 {
@@ -77,10 +91,14 @@ static void mirror_on_trailers(struct upstream_attempt *a, struct headers *t)
 static void mirror_on_reset(struct upstream_attempt *a, enum stream_reset why, struct str details)
 {
     (void)why, (void)details;
+    if (mirror_of(a)->status == 0) mirror_charge(mirror_of(a), 503);
     mirror_end(mirror_of(a));
 }
 static void mirror_on_complete(struct upstream_attempt *a)
 {
+    uint64_t ms = (loop_now_us(mirror_of(a)->worker->loop) - mirror_of(a)->start_us) / 1000;
+    stat_record(upstream_code_stats(a->uc, UPSTREAM_CODES_ALL), CODE_STAT_TIME, ms);
+    stat_record(upstream_code_stats(a->uc, UPSTREAM_CODES_INTERNAL), CODE_STAT_TIME, ms);
     mirror_end(mirror_of(a));
 }
 static const struct upstream_events mirror_events = {
@@ -122,6 +140,7 @@ static void mirror_send(struct router *r, const struct mirror_policy *p)
     struct mirror *m = ARENA_NEW(a, struct mirror);
     m->arena = a;
     m->worker = r->f.worker;
+    m->start_us = loop_now_us(r->f.worker->loop);
     m->headers = headers_dup(a, r->req);
     if (r->trailers) m->trailers = headers_dup(a, r->trailers);
     buf_share(&m->body, &r->mirror_body);

@@ -4,7 +4,7 @@
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
 
-static void code_count(struct stat_group *g, uint32_t status)
+void router_code_count(struct stat_group *g, uint32_t status)
 {
     stat_inc(g, CODE_STAT_COMPLETED);
     if (status < 100 || status > 599) return;
@@ -38,7 +38,7 @@ static struct stat_group *named_group(const struct router *r, const char *kind, 
 static void named_count(const struct router *r, const char *kind, struct str name, uint32_t status)
 {
     struct stat_group *g = named_group(r, kind, name);
-    if (g) code_count(g, status);
+    if (g) router_code_count(g, status);
     stat_group_unref(&g);
 }
 
@@ -60,22 +60,22 @@ void router_vcluster_count(struct router *r, const char *stat)
 void router_charge(struct router *r, uint32_t status, const struct headers *resp)
 {
     if (!r->uc || !r->conf->dynamic_stats || r->info->health_check) return;
-    code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), status);
-    code_count(upstream_code_stats(r->uc, origin(r)), status);
-    if (canary(r, resp)) code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), status);
+    router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), status);
+    router_code_count(upstream_code_stats(r->uc, origin(r)), status);
+    if (canary(r, resp)) router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), status);
     named_count(r, "vcluster", r->vcluster, status);
     if (r->route) named_count(r, "route", r->route->stat_prefix, status);
     if (r->alt_stat.len == 0) return;
     struct str prefix = str_fmt(r->info->arena, "cluster.%.*s.%.*s.", STR_ARG(r->info->up.cluster_stat), STR_ARG(r->alt_stat));
     struct stat_group *g = stat_group_get(r->f.worker->rt->stats, prefix, code_stat_defs, CODE_STAT_COUNT);
-    code_count(g, status);
+    router_code_count(g, status);
     stat_group_unref(&g);
 }
 
 void router_charge_retry(struct router *r, uint32_t status)
 {
     if (!r->conf->dynamic_stats) return;
-    code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_RETRY), status);
+    router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_RETRY), status);
 }
 
 void router_charge_time(struct router *r)

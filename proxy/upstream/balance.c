@@ -102,7 +102,7 @@ static struct host *override_find(struct upstream_cluster *uc, const struct lb_a
 
 struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
 {
-    if (!uc->hosts || uc->hosts->host_count == 0) return NULL;
+    if (!uc->hosts) return NULL;
     if (ask->override_host.len > 0) {
         struct host *h = override_find(uc, ask);
         if (h || ask->override_strict) return h;

@@ -181,7 +181,8 @@ static void membership_stats(struct cluster_entry *e, bool changed)
     stat_set(g, CLUSTER_STAT_MEMBERSHIP_HEALTHY, s->healthy_count);
     stat_set(g, CLUSTER_STAT_MEMBERSHIP_DEGRADED, s->degraded_count);
     stat_set(g, CLUSTER_STAT_MEMBERSHIP_EXCLUDED, s->excluded_count);
-    stat_set(g, CLUSTER_STAT_MAX_HOST_WEIGHT, s->max_weight);
+    bool dynamic = e->active && (e->active->discovery == CLUSTER_EDS || e->active->discovery == CLUSTER_STRICT_DNS);
+    if (dynamic) stat_set(g, CLUSTER_STAT_MAX_HOST_WEIGHT, s->max_weight); /* Envoy: static clusters leave it at 0 */
 }
 
 /* Builds hosts for version c; publishes them when c serves already and they differ. False: nothing differed. */
@@ -189,6 +190,8 @@ static bool hosts_apply(struct cluster_manager *cm, struct cluster_entry *e, con
                         bool force)
 {
     bool changed = false, updated = false;
+    /* Envoy chooses the transport socket when it makes a host, and it makes one for each endpoint of each update. */
+    for (size_t i = 0; i < la->count; i++) stat_add(e->shared->stats, CLUSTER_STAT_DEFAULT_TOTAL_MATCH_COUNT, la->v[i].count);
     struct host_set *now = membership_build(c, la, e->hosts, &changed, &updated);
     if (!updated && !force) {
         hosts_drop(&now);

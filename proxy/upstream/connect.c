@@ -24,7 +24,6 @@ static const struct transport_socket *socket_for(const struct upstream_cluster *
     for (size_t i = 0; i < c->socket_match_count; i++) {
         if (match_in(c->socket_matches[i].match, h->metadata)) return c->socket_matches[i].socket;
     }
-    stat_inc(c->shared->stats, CLUSTER_STAT_DEFAULT_TOTAL_MATCH_COUNT);
     return c->socket;
 }
 

@@ -127,6 +127,7 @@ static void target_done(void *arg, const struct dns_result *r)
     }
     if (f->told && same_addresses(t, r)) {
         stat_inc(g, CLUSTER_STAT_UPDATE_NO_REBUILD);
+        stat_add(g, CLUSTER_STAT_DEFAULT_TOTAL_MATCH_COUNT, r->count);
         return;
     }
     target_keep(t, r);

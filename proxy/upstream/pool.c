@@ -22,6 +22,7 @@ struct pool_conn {
     enum pool_conn_state state;
     bool draining; /* takes no more */
     bool broken;   /* the peer broke the protocol */
+    bool peer_ended;
     uint32_t streams, served;
     uint32_t cut; /* HTTP/1: the exchange whose breaking off ends the connection */
     uint64_t begin_us;
@@ -207,7 +208,7 @@ static void stream_on_reset(struct codec_stream *s, void *owner, enum stream_res
     struct upstream_cluster *uc = a->uc;
     struct pool_conn *pc = attempt_priv(a)->pc;
     if (why == RESET_REMOTE || why == RESET_REMOTE_REFUSED) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_RQ_RX_RESET);
-    if (why == RESET_PROTOCOL_ERROR) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
+    if (why == RESET_PROTOCOL_ERROR && pc->codec->ops->kind == CODEC_H2) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_RQ_TX_RESET);
     attempt_detach(a);
     if (pc->codec->ops->kind == CODEC_H1) pc_cut(pc);
     pc_settle(pc);
@@ -247,7 +248,7 @@ static void codec_on_error(struct codec *c, void *owner, struct str details)
     (void)c;
     (void)details;
     struct pool_conn *pc = owner;
-    if (pc->streams == 0) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
+    stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
     pc->broken = true;
     pc->draining = true;
 }
@@ -296,6 +297,11 @@ static void attempt_attach(struct pool *p, struct pool_conn *pc, struct upstream
     a->events->on_ready(a);
 }
 
+static void pc_count_version(struct pool_conn *pc, bool h2)
+{
+    stat_inc(pool_stats(pc->pool), h2 ? CLUSTER_STAT_UPSTREAM_CX_HTTP2_TOTAL : CLUSTER_STAT_UPSTREAM_CX_HTTP1_TOTAL);
+}
+
 /* --- what the connection says -------------------------------------------------------------------------------------------------------------- */
 static void pc_on_connected(struct conn *c, void *owner)
 {
@@ -303,8 +309,7 @@ static void pc_on_connected(struct conn *c, void *owner)
     struct pool *p = pc->pool;
     stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_MS, (now_us(p) - pc->begin_us) / 1000);
     pc->codec = pool_codec_new(p->uc, (enum http_protocol_kind)p->key.protocol, c, &codec_events, pc);
-    bool h2 = pc->codec->ops->kind == CODEC_H2;
-    stat_inc(pool_stats(p), h2 ? CLUSTER_STAT_UPSTREAM_CX_HTTP2_TOTAL : CLUSTER_STAT_UPSTREAM_CX_HTTP1_TOTAL);
+    if (p->key.protocol == UPSTREAM_PROTO_UNKNOWN) pc_count_version(pc, pc->codec->ops->kind == CODEC_H2);
     uint64_t life = p->uc->conf->http->max_connection_us;
     if (life > 0) loop_timer_start(p->uc->worker->loop, &pc->lifetime, life, pc_lifetime_fire);
     pc_state(pc, POOL_CONN_READY);
@@ -325,6 +330,7 @@ static void pc_on_read(struct conn *c, void *owner, struct buf *in, bool end)
 {
     struct pool_conn *pc = owner;
     bool h1 = pc->codec->ops->kind == CODEC_H1;
+    pc->peer_ended |= end;
     if (h1 && pc->streams == 0) { /* nothing was asked: early bytes or the peer's goodbye */
         if (buf_len(in) > 0) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
         buf_drain(in, buf_len(in));
@@ -368,14 +374,16 @@ static void pc_on_close(struct conn *c, void *owner, enum conn_end why)
     struct pool_conn *pc = owner;
     struct pool *p = pc->pool;
     bool connected = pc->codec != NULL;
-    struct upstream_conn_end end = {p->priority, pc->begin_us, connected, why == CONN_END_LOCAL || why == CONN_END_CONNECT_TIMEOUT, pc->streams + pc->cut};
+    bool local = (why == CONN_END_LOCAL && !pc->peer_ended) || why == CONN_END_CONNECT_TIMEOUT;
+    struct upstream_conn_end end = {p->priority, pc->begin_us, connected, local, pc->streams + pc->cut};
+    if (pc->broken && pc->codec->ops->kind == CODEC_H2) end.active = 0; /* Envoy: the streams are reset first */
     loop_timer_stop(&pc->idle);
     loop_timer_stop(&pc->lifetime);
     pc_state(pc, POOL_CONN_CLOSED);
     upstream_connect_end(p->uc, p->host, &end);
     if (why == CONN_END_CONNECT_TIMEOUT) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_TIMEOUT);
     if (pc->served > 0) stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PER_CX, pc->served);
-    if (connected) pc->codec->ops->on_conn_closed(pc->codec, RESET_CONN_TERMINATION, conn_failure(c));
+    if (connected) pc->codec->ops->on_conn_closed(pc->codec, pc->broken ? RESET_PROTOCOL_ERROR : RESET_CONN_TERMINATION, conn_failure(c));
     else if (why != CONN_END_LOCAL || p->pending_count > 0) pool_purge(p, upstream_connect_failure(why), conn_failure(c));
     pool_check(p);
     loop_later(p->uc->worker->loop, &pc->bury, pc_bury);
@@ -395,6 +403,10 @@ static void pc_new(struct pool *p)
     pc->pool = p;
     pc->begin_us = now_us(p);
     pc_state(pc, POOL_CONN_CONNECTING);
+    if (p->key.protocol != UPSTREAM_PROTO_UNKNOWN) {
+        pc_count_version(pc, p->key.protocol == UPSTREAM_PROTO_H2);
+        pool_codec_prepare(p->uc, (enum http_protocol_kind)p->key.protocol);
+    }
     struct transport_ask ask = {.host = p->host};
     pool_codec_ask(p->uc, (enum http_protocol_kind)p->key.protocol, &ask);
     pc->conn = upstream_connect(p->uc, p->host, p->priority, &ask, &pc_events, pc);

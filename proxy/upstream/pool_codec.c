@@ -32,6 +32,11 @@ struct codec *pool_codec_new(struct upstream_cluster *uc, enum http_protocol_kin
     return h2 ? h2_client_new(c, options_of(uc, OPTIONS_H2), events, owner) : h1_client_new(c, options_of(uc, OPTIONS_H1), events, owner);
 }
 
+void pool_codec_prepare(struct upstream_cluster *uc, enum http_protocol_kind protocol)
+{
+    (void)options_of(uc, protocol == UPSTREAM_PROTO_H2 ? OPTIONS_H2 : OPTIONS_H1);
+}
+
 void pool_codec_ask(const struct upstream_cluster *uc, enum http_protocol_kind protocol, struct transport_ask *ask)
 {
     static const struct str both[] = {{"h2", 2}, {"http/1.1", 8}};
