@@ -131,6 +131,10 @@ def main():
         passed += there
         if not there:
             findings.append((folder, 1, "no README.md"))
+    coverage = subprocess.run(["/usr/bin/python3", "-B", "proto/tools/coverage.py", "--check"], cwd=REPO, capture_output=True, text=True, check=False)
+    passed += coverage.returncode == 0
+    if coverage.returncode:
+        findings.append(("conformance/COVERAGE.md", 1, f"not what proto/tools/coverage.py makes: {(coverage.stdout + coverage.stderr).strip()[-300:]}"))
     for path, line, what in findings:
         print(f"{path}:{line}: {what}")
     failed = len({path for path, _, _ in findings})

@@ -1,0 +1,190 @@
+"""`./dev bench`: Skiff, Envoy and nginx side by side, in one run, in turn, on the same work.
+
+Figures: CPU microseconds of the proxy for a request (from /proc), resident memory. Ratios are taken in the same run:
+absolute figures drift on small shared machines, ratios hold. Needs nginx and wrk.
+"""
+import argparse
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness import config  # noqa: E402
+from harness.wait import wait_for  # noqa: E402
+
+NGINX = """daemon off; worker_processes 1; pid {work}/{name}.pid; error_log stderr crit;
+events {{ worker_connections 20000; }}
+http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {work}/t1; proxy_temp_path {work}/t2;
+ fastcgi_temp_path {work}/t3; uwsgi_temp_path {work}/t4; scgi_temp_path {work}/t5; {body} }}"""
+ORIGIN = 'server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{text}"; }} }}'
+FORWARD = """upstream o {{ server 127.0.0.1:{origin}; keepalive 512; keepalive_requests 100000000; }}
+ server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}"""
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def family(pid):
+    """A process and its children."""
+    out = [pid]
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="ascii") as file:
+                    parent = int(file.read().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                out.append(int(entry))
+    return out
+
+
+def cpu(pids):
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def resident_mib(pids):
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            total += int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])
+    return total / 1024
+
+
+def bootstrap(port, origin, routes=0, clusters=1):
+    table = [{"match": {"path": f"/svc-{n}/"}, "route": {"cluster": "origin"}} for n in range(routes)] + [config.route(cluster="origin")]
+    wide = {"circuit_breakers": {"thresholds": [{"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 100000}]}}
+    names = ["origin"] + [f"c{n}" for n in range(1, clusters)]
+    return config.bootstrap([config.listener("main", [config.hcm(table)], port=port)], [config.cluster(n, [origin], **wide) for n in names],
+                            node={"id": "bench", "cluster": "bench"})
+
+
+class Started:
+    def __init__(self, argv, port, work):
+        began = time.time()
+        with open(os.path.join(work, "log"), "ab") as log:
+            self.process = subprocess.Popen(argv, cwd=work, stdout=log, stderr=log)
+        wait_for(lambda: self.open(port), f"port {port} of {argv[0]}", pause=0.002)
+        self.seconds = time.time() - began
+        self.pids = family(self.process.pid)
+
+    def open(self, port):
+        if self.process.poll() is not None:
+            sys.exit(f"{self.process.args[0]} ended with {self.process.returncode}")
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(name, binary, work, origin, **shape):
+    port = free_port()
+    path = os.path.join(work, name + ".conf")
+    if name == "nginx":
+        text = NGINX.format(work=work, name=name, body=FORWARD.format(origin=origin, port=port))
+        argv = ["nginx", "-p", work, "-c", path, "-e", "stderr"]
+    else:
+        path += ".json"
+        text = json.dumps(bootstrap(port, origin, **shape))
+        argv = [binary, "-c", path, "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
+    with open(path, "w", encoding="utf-8") as out:
+        out.write(text)
+    return Started(argv, port, work), port
+
+
+def wrk(port, connections, seconds):
+    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    if bad:
+        sys.exit(f"{bad[1]} bad answers")
+    return int(re.search(r"(\d+) requests in", out)[1])
+
+
+def measure(name, binary, work, origin, seconds, connections=64, **shape):
+    """{figure: value} of one proxy, freshly started."""
+    started, port = start(name, binary, work, origin, **shape)
+    try:
+        figures = {"start s": started.seconds, "resident MiB": resident_mib(started.pids)}
+        if shape.get("clusters", 1) == 1:
+            wrk(port, connections, 1)
+            before = cpu(started.pids)
+            count = wrk(port, connections, seconds)
+            figures["CPU µs a request"] = (cpu(started.pids) - before) / count * 1e6
+        return figures
+    finally:
+        started.stop()
+
+
+SCENARIOS = {
+    "h1": {"connections": 64},
+    "one connection": {"connections": 1},
+    "1,000 routes": {"connections": 64, "routes": 1000},
+    "10,000 clusters": {"clusters": 10000},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--skiff", required=True)
+    parser.add_argument("--envoy", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    work = tempfile.mkdtemp(prefix="skiff-bench-")
+    subprocess.run(["chmod", "-R", "a+rX", work], check=True)
+    port = free_port()
+    with open(os.path.join(work, "origin.conf"), "w", encoding="utf-8") as out:
+        out.write(NGINX.format(work=work, name="origin", body=ORIGIN.format(port=port, text="x" * 1000)))
+    origin = Started(["nginx", "-p", work, "-c", os.path.join(work, "origin.conf"), "-e", "stderr"], port, work)
+    result = {}
+    binaries = {"skiff": os.path.abspath(options.skiff), "envoy": options.envoy, "nginx": None}
+    try:
+        for scenario in options.scenarios.split(","):
+            shape = SCENARIOS[scenario]
+            proxies = [p for p in binaries if p != "nginx" or set(shape) == {"connections"}]
+            rounds = {proxy: [] for proxy in proxies}
+            for _ in range(1 if "clusters" in shape else options.rounds):
+                for proxy in proxies:
+                    rounds[proxy].append(measure(proxy, binaries[proxy], work, port, options.seconds, **shape))
+            result[scenario] = {p: {k: statistics.median(r[k] for r in rs) for k in rs[0]} for p, rs in rounds.items()}
+            show(scenario, result[scenario])
+    finally:
+        origin.stop()
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as out:
+            json.dump(result, out, indent=1)
+
+
+def show(scenario, figures):
+    print(f"\n{scenario}")
+    for figure in figures["skiff"]:
+        row = "  ".join(f"{proxy} {values[figure]:.3g}" for proxy, values in figures.items())
+        ratios = "  ".join(f"{figures['skiff'][figure] / max(values[figure], 1e-9):.2f} × {proxy}" for proxy, values in figures.items() if proxy != "skiff")
+        print(f"  {figure:18} {row}   skiff = {ratios}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
