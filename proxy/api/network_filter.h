@@ -43,6 +43,8 @@ struct network_filter_type {
 };
 void network_filter_resume(struct network_filter *f);
 struct conn_info *network_filter_info(struct network_filter *f);
+/* The connection's arena: freed with it. */
+struct arena *network_filter_arena(struct network_filter *f);
 /* The chain (config object) is pinned while the connection lives. Drain state of listener/process: */
 bool network_filter_draining(const struct network_filter *f);
 
@@ -58,6 +60,8 @@ struct accepting {
     size_t consume;               /* bytes to drop from the front (PROXY header) */
     struct arena *arena;          /* the connection's */
 };
+/* The destination before an iptables REDIRECT becomes info->local; without one nothing changes. */
+void accepting_restore_destination(struct accepting *a);
 struct listener_filter_type {
     struct extension ext;
     size_t instance_size;

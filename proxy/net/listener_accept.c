@@ -16,6 +16,7 @@
 enum {
     PAUSE_US = 100 * 1000, /* out of descriptors: how long accepting rests */
     ACCEPT_MOST = 256,     /* of one event: other sockets want their turn */
+    PEEK_FIRST = 2048,
     PEEK_MOST = 65536
 };
 
@@ -187,11 +188,16 @@ static void step_pass(struct accept_step *s)
 static ssize_t step_peek(struct accept_step *s, size_t most, bool *end)
 {
     if (most > PEEK_MOST) most = PEEK_MOST;
-    if (s->peek_size < most) {
-        s->peek = mem_realloc(s->peek, most);
-        s->peek_size = most;
+    ssize_t n;
+    for (size_t size = s->peek_size ? s->peek_size : PEEK_FIRST;; size *= 2) {
+        if (size > most) size = most;
+        if (s->peek_size < size) {
+            s->peek = mem_realloc(s->peek, size);
+            s->peek_size = size;
+        }
+        n = recv(s->a.fd, s->peek, size, MSG_PEEK);
+        if (n < (ssize_t)size || size == most) break;
     }
-    ssize_t n = recv(s->a.fd, s->peek, most, MSG_PEEK);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return -1;
     *end = n <= 0;
     return n < 0 ? 0 : n;
@@ -266,6 +272,14 @@ static void step_on_timeout(struct loop_timer *t)
     stat_inc(s->base->stats, LISTENER_PRE_CX_TIMEOUT);
     if (s->base->conf->continue_on_timeout) step_pass(s);
     else step_close(s, STR("listener_filter_timeout"));
+}
+
+void accepting_restore_destination(struct accepting *a)
+{
+    struct addr to;
+    if (!socket_original_dst(a->fd, &a->info->local, &to)) return;
+    addr_unmap(&to);
+    a->info->local = to;
 }
 
 static void step_start(struct worker_listener *l, int fd, struct conn_info *info)

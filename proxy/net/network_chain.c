@@ -249,6 +249,11 @@ struct conn_info *network_filter_info(struct network_filter *f)
     return conn_info_of(f->conn);
 }
 
+struct arena *network_filter_arena(struct network_filter *f)
+{
+    return conn_arena(f->conn);
+}
+
 /* Envoy's gradual strategy: the chance to close grows from 0 to 1 over the drain time. */
 bool network_filter_draining(const struct network_filter *f)
 {
