@@ -200,7 +200,7 @@ static bool hosts_apply(struct cluster_manager *cm, struct cluster_entry *e, con
     hosts_drop(&e->hosts);
     e->hosts = now;
     membership_stats(e, changed);
-    stat_inc(cm->stats, MANAGER_UPDATED);
+    if (!force) stat_inc(cm->stats, MANAGER_UPDATED);
     runtime_publish(cm->rt, TABLE_HOSTS, e->name, &now->obj);
     return true;
 }
