@@ -367,6 +367,20 @@ static ProtobufCMessage *build_inside(struct json_builder *b, const struct proto
     return json_build(&inner, type, value, &at);
 }
 
+/* The type is not declared: an error, unless nothing below this field has an effect. Envoy knows no v2 type anywhere. */
+static ProtobufCMessage *build_any_unknown(struct json_builder *b, Google__Protobuf__Any *any, const struct jval *url,
+                                           const struct proto_path *path)
+{
+    struct str name = proto_url_name(url->text);
+    if (str_find(name, STR(".v2.")) != SIZE_MAX || str_find(name, STR(".v2alpha")) != SIZE_MAX) {
+        (void)json_fail(b, url, false, path, "the type %.*s belongs to the v2 API, which is gone", STR_ARG(name));
+        return NULL;
+    }
+    if (!b->idle) return (void)json_fail(b, url, false, path, "the type %.*s is not supported", STR_ARG(name)), NULL;
+    any->type_url = str_z(b->out, url->text);
+    return &any->base;
+}
+
 static ProtobufCMessage *build_any(struct json_builder *b, const struct jval *v, const struct proto_path *path)
 {
     if (v->type != JVAL_OBJECT) return (void)wrong(b, v, path, "expected an object with \"@type\""), NULL;
@@ -379,14 +393,7 @@ static ProtobufCMessage *build_any(struct json_builder *b, const struct jval *v,
     if (slash == SIZE_MAX || slash == 0)
         return (void)json_fail(b, url, false, path, "@type \"%.*s\" must be \"type.googleapis.com/\" and a name", STR_ARG(url->text)), NULL;
     const struct proto_type *type = proto_type_find_url(url->text);
-    if (!type && b->idle) {
-        any->type_url = str_z(b->out, url->text);
-        return &any->base;
-    }
-    if (!type) {
-        struct str name = proto_url_name(url->text);
-        return (void)json_fail(b, url, false, path, "the type %.*s is not supported", STR_ARG(name)), NULL;
-    }
+    if (!type) return build_any_unknown(b, any, url, path);
     ProtobufCMessage *inside = build_inside(b, type, v, path);
     if (!inside) return NULL;
     struct str bytes = proto_pack(b->out, inside);
