@@ -12,9 +12,12 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "base/text.h"
+#include "envoy/extensions/access_loggers/file/v3/file.pb-c.h"
 #include "filters/registry.h"
+#include "proto/decode.h"
 #include "proto/print.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/config/access_log.h"
 #include "proxy/config/socket.h"
 #include "proxy/net/socket.h"
 #include "server/admin_internal.h"
@@ -24,6 +27,7 @@
 struct admin {
     struct admin_http *http;
     struct arena *arena;
+    const struct access_log_list *log; /* NULL: none */
     const struct string_matcher *allowed; /* NULL: all paths */
     size_t allowed_count;
     struct addr addr;
@@ -154,6 +158,30 @@ static bool admin_write_address(struct server *s, const struct addr *addr, struc
     return true;
 }
 
+/* access_log_path, the old way to ask for a file. */
+static Envoy__Config__Accesslog__V3__AccessLog *admin_log_by_path(struct arena *a, const char *path)
+{
+    Envoy__Extensions__AccessLoggers__File__V3__FileAccessLog file = ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__INIT;
+    Envoy__Config__Accesslog__V3__AccessLog *log = ARENA_NEW(a, Envoy__Config__Accesslog__V3__AccessLog);
+    envoy__config__accesslog__v3__access_log__init(log);
+    file.path = (char *)(uintptr_t)path;
+    log->name = str_z(a, STR("envoy.access_loggers.file"));
+    log->config_type_case = ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG;
+    log->typed_config = proto_any_pack(a, &file.base);
+    return log;
+}
+
+static bool admin_logs(struct admin *a, const struct conf_at *at, const Envoy__Config__Bootstrap__V3__Admin *m)
+{
+    size_t count = m->n_access_log;
+    Envoy__Config__Accesslog__V3__AccessLog **all = ARENA_ARRAY(a->arena, Envoy__Config__Accesslog__V3__AccessLog *, count + 1);
+    bool ok;
+    for (size_t i = 0; i < count; i++) all[i] = m->access_log[i];
+    if (m->access_log_path[0]) all[count++] = admin_log_by_path(a->arena, m->access_log_path);
+    a->log = translate_access_logs(at, "access_log", count, all, &ok);
+    return ok;
+}
+
 static bool admin_bind(struct admin *a, const struct conf_at *at, const Envoy__Config__Bootstrap__V3__Admin *m, int *fd)
 {
     struct socket_options options = {0};
@@ -164,7 +192,7 @@ static bool admin_bind(struct admin *a, const struct conf_at *at, const Envoy__C
     if (!translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options, &options)) return false;
     a->allowed = conf_string_matchers(at, "allow_paths", m->n_allow_paths, m->allow_paths, &ok);
     a->allowed_count = m->n_allow_paths;
-    if (!ok) return false;
+    if (!ok || !admin_logs(a, at, m)) return false;
     const struct socket_listen how = {.addr = &a->addr, .opts = &options, .pipe_mode = mode};
     *fd = socket_listen(&how);
     if (*fd < 0) {
@@ -191,7 +219,7 @@ bool admin_start(struct server *s, struct admin **out, struct errors *errors)
         return false;
     }
     (void)socket_local(fd, &a->addr); /* the real port; else as configured */
-    a->http = admin_http_new(s, fd);
+    a->http = admin_http_new(s, fd, a->log);
     *out = a;
     char text[ADDR_TEXT_MAX];
     (void)addr_format(&a->addr, text);

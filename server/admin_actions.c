@@ -3,7 +3,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
-#include "base/loop.h"
+#include "base/must.h"
 #include "proxy/http/access_log.h"
 #include "proxy/net/listener_manager.h"
 #include "proxy/runtime/runtime.h"
@@ -12,14 +12,49 @@
 
 /* --- log levels ---------------------------------------------------------------------------------------------------------- */
 
-static void logging_list(struct sb *out)
+/* Envoy's loggers. Those that Skiff's code does not write to keep their level, so that tools find what they set. */
+static const char *const loggers[] = {
+    "a2a", "admin", "ai_protocol_manager", "alternate_protocols_cache", "aws", "assert", "backtrace", "basic_auth", "cache_filter",
+    "client", "config", "connection", "conn_handler", "compression", "credential_injector", "decompression", "dns", "dubbo",
+    "envoy_bug", "ext_authz", "ext_proc", "rocketmq", "file", "filter", "forward_proxy", "geolocation", "grpc", "happy_eyeballs",
+    "hc", "health_checker", "http", "http2", "hystrix", "init", "io", "jwt", "json_rpc", "kafka", "key_value_store", "lua",
+    "local_rate_limit", "main", "matcher", "mcp", "misc", "mongo", "multi_connection", "notification", "oauth2", "quic",
+    "quic_stream", "pool", "rate_limit_quota", "rbac", "rds", "redis", "router", "runtime", "stats", "secret", "sse", "tap",
+    "testing", "thrift", "tracing", "upstream", "udp", "wasm", "websocket", "golang", "stats_sinks", "dynamic_modules", "ip_tagging"};
+_Static_assert(ARRAY_LEN(loggers) <= SERVER_LOGGERS_MOST, "server.h has too little room for levels");
+
+/* Where the level of a logger that is not ours is kept: one more than the level; 0: that of --log-level. */
+static uint8_t *logger_kept(struct server *s, size_t index)
 {
-    sb_add(out, STR("active loggers:\n"));
-    for (int c = 0; c < LOG_COMPONENTS; c++) {
-        enum log_component component = (enum log_component)c;
-        sb_fmt(out, "  %s: %s\n", log_component_name(component), log_level_name(log_get_component(component)));
+    return &s->other_loggers[index];
+}
+
+static enum log_level logger_level(struct server *s, size_t index)
+{
+    enum log_component c;
+    if (log_component_parse(str_of(loggers[index]), &c)) return log_get_component(c);
+    uint8_t kept = *logger_kept(s, index);
+    return kept ? (enum log_level)(kept - 1) : s->options.log_level;
+}
+
+static bool logger_set(struct server *s, struct str name, enum log_level level, bool really)
+{
+    enum log_component c;
+    for (size_t i = 0; i < ARRAY_LEN(loggers); i++) {
+        if (!str_eq(name, str_of(loggers[i]))) continue;
+        if (really && log_component_parse(name, &c)) log_set_component(c, level);
+        else if (really) *logger_kept(s, i) = (uint8_t)(level + 1);
+        return true;
     }
-    sb_char(out, '\n');
+    return false;
+}
+
+static void logging_list(struct admin_request *r)
+{
+    sb_add(&r->out, STR("active loggers:\n"));
+    for (size_t i = 0; i < ARRAY_LEN(loggers); i++)
+        sb_fmt(&r->out, "  %s: %s\n", loggers[i], log_level_name(logger_level(r->server, i)));
+    sb_char(&r->out, '\n');
 }
 
 static void logging_usage(struct admin_request *r, const char *why)
@@ -29,32 +64,35 @@ static void logging_usage(struct admin_request *r, const char *why)
                         "usage: /logging?level=<level> (change all levels)\n"
                         "usage: /logging?group=<group_name>:<level> (change group of loggers)\n"
                         "levels: trace debug info warning error critical off \n", why);
-    logging_list(&r->out);
+    logging_list(r);
 }
 
 /* One change; NULL: done, else why not. */
-static const char *logging_set(struct str name, struct str level, bool really)
+static const char *logging_set(struct server *s, struct str name, struct str level, bool really)
 {
-    enum log_component c;
     enum log_level l;
     if (!log_level_parse(level, &l)) return "unknown logger level";
-    if (!log_component_parse(name, &c)) return "unknown logger name";
-    if (really) log_set_component(c, l);
-    return NULL;
+    return logger_set(s, name, l, really) ? NULL : "unknown logger name";
 }
 
 /* "a:debug,b:info": all or nothing. */
-static const char *logging_set_paths(struct str paths)
+static const char *logging_set_paths(struct server *s, struct str paths)
 {
     for (int really = 0; really < 2; really++) {
         struct str rest = paths, one, name, level;
         while (str_next(&rest, ',', &one)) {
             if (!str_cut(one, ':', &name, &level)) return "empty logger name or empty logger level";
-            const char *why = logging_set(name, level, really == 1);
+            const char *why = logging_set(s, name, level, really == 1);
             if (why) return why;
         }
     }
     return NULL;
+}
+
+static void logging_set_all(struct server *s, enum log_level l)
+{
+    log_set_level(l);
+    for (size_t i = 0; i < ARRAY_LEN(loggers); i++) *logger_kept(s, i) = (uint8_t)(l + 1);
 }
 
 void admin_page_logging(struct admin_request *r)
@@ -68,16 +106,16 @@ void admin_page_logging(struct admin_request *r)
     if (r->param_count == 1 && r->params[0].value.len) {
         struct str name = r->params[0].name, value = r->params[0].value;
         if (str_eq(name, STR("paths")) || str_eq(name, STR("group"))) {
-            why = logging_set_paths(value);
+            why = logging_set_paths(r->server, value);
         } else if (str_eq(name, STR("level"))) {
-            if (log_level_parse(value, &l)) log_set_level(l);
+            if (log_level_parse(value, &l)) logging_set_all(r->server, l);
             else why = "unknown logger level";
         } else {
-            why = logging_set(name, value, true);
+            why = logging_set(r->server, name, value, true);
         }
     }
     if (why) logging_usage(r, why);
-    else logging_list(&r->out);
+    else logging_list(r);
 }
 
 /* --- health and drain ------------------------------------------------------------------------------------------------------ */
@@ -113,10 +151,6 @@ void admin_page_drain_listeners(struct admin_request *r)
     enum listener_stop which = inbound ? LISTENER_STOP_INBOUND : LISTENER_STOP_ALL;
     bool skip_exit = admin_param(r, "skip_exit").ptr != NULL;
     bool graceful = admin_param(r, "graceful").ptr != NULL;
-    if (skip_exit && !graceful) {
-        admin_error(r, 400, "skip_exit requires graceful\n");
-        return;
-    }
     if (skip_exit) listener_manager_drain(s->listeners, which, NULL, NULL);
     else if (graceful) listener_manager_drain(s->listeners, which, inbound ? drained_inbound : drained_all, s);
     else listener_manager_stop_listening(s->listeners, which);
@@ -145,9 +179,12 @@ void admin_page_contention(struct admin_request *r)
 
 void admin_page_profiler(struct admin_request *r)
 {
-    bool cpu = str_eq(r->path, STR("/cpuprofiler"));
-    if (cpu) admin_error(r, 500, "failure to start the profiler\n");
-    else admin_error(r, 501, "The current build does not support heap profiler\n");
+    struct str enable = admin_param(r, "enable");
+    bool heap = str_eq(r->path, STR("/heapprofiler")), known = str_eq(enable, STR("y")) || str_eq(enable, STR("n"));
+    if (heap) admin_error(r, 501, "The current build does not support heap profiler");
+    else if (!known) admin_error(r, 400, "?enable=<y|n>\n");
+    else if (str_eq(r->path, STR("/cpuprofiler"))) admin_error(r, 500, "failure to start the profiler");
+    else admin_error(r, 501, "The current build does not support allocation profiler");
 }
 
 void admin_page_no_heap_dump(struct admin_request *r)

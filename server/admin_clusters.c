@@ -228,7 +228,7 @@ void admin_page_clusters(struct admin_request *r)
     if (filter.len) {
         f.filter = regex_new(r->arena, filter, &why);
         if (!f.filter) {
-            admin_error(r, 400, "Invalid re2 regex\n");
+            admin_error(r, 400, "Invalid re2 regex");
             return;
         }
     }

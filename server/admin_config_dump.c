@@ -101,6 +101,33 @@ static ProtobufCMessage *dump_bootstrap(struct admin_request *r)
     return &d->base;
 }
 
+static const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *statics(const struct admin_request *r)
+{
+    static const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources none;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = r->server->config.bootstrap->static_resources;
+    return s ? s : &none;
+}
+
+static bool named(const struct regex *filter, const char *name)
+{
+    return !filter || regex_full(filter, str_of(name));
+}
+
+static void dump_static_clusters(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__ClustersConfigDump *d)
+{
+    struct arena *a = r->arena;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
+    d->static_clusters = ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster *, s->n_clusters);
+    for (size_t i = 0; i < s->n_clusters; i++) {
+        if (!named(filter, s->clusters[i]->name)) continue;
+        Envoy__Admin__V3__ClustersConfigDump__StaticCluster *c = ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster);
+        envoy__admin__v3__clusters_config_dump__static_cluster__init(c);
+        c->cluster = proto_any_pack(a, &s->clusters[i]->base);
+        c->last_updated = time_of(a, r->server->rt->start_wall_us);
+        d->static_clusters[d->n_static_clusters++] = c;
+    }
+}
+
 static ProtobufCMessage *dump_clusters(struct admin_request *r, const struct regex *filter)
 {
     struct arena *a = r->arena;
@@ -108,19 +135,12 @@ static ProtobufCMessage *dump_clusters(struct admin_request *r, const struct reg
     Envoy__Admin__V3__ClustersConfigDump *d = ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump);
     envoy__admin__v3__clusters_config_dump__init(d);
     d->version_info = str_z(a, xds_version(r->server->xds, XDS_CLUSTER));
-    d->static_clusters = ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster *, all.count);
+    dump_static_clusters(r, filter, d);
     d->dynamic_active_clusters = ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *, all.count);
     d->dynamic_warming_clusters = ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
-        if (v->is_static) {
-            Envoy__Admin__V3__ClustersConfigDump__StaticCluster *c = ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster);
-            envoy__admin__v3__clusters_config_dump__static_cluster__init(c);
-            c->cluster = config_of(a, v);
-            c->last_updated = time_of(a, v->updated_wall_us);
-            d->static_clusters[d->n_static_clusters++] = c;
-            continue;
-        }
+        if (v->is_static) continue;
         Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *c = ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster);
         envoy__admin__v3__clusters_config_dump__dynamic_cluster__init(c);
         c->version_info = str_z(a, v->version);
@@ -158,12 +178,11 @@ static ProtobufCMessage *dump_endpoints(struct admin_request *r, const struct re
 static void dump_static_endpoints(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__EndpointsConfigDump *d)
 {
     struct arena *a = r->arena;
-    const Envoy__Config__Bootstrap__V3__Bootstrap *b = r->server->config.bootstrap;
-    size_t count = b->static_resources ? b->static_resources->n_clusters : 0;
-    d->static_endpoint_configs = ARENA_ARRAY(a, Envoy__Admin__V3__EndpointsConfigDump__StaticEndpointConfig *, count);
-    for (size_t i = 0; i < count; i++) {
-        const Envoy__Config__Cluster__V3__Cluster *c = b->static_resources->clusters[i];
-        if (!c->load_assignment || (filter && !regex_full(filter, str_of(c->load_assignment->cluster_name)))) continue;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
+    d->static_endpoint_configs = ARENA_ARRAY(a, Envoy__Admin__V3__EndpointsConfigDump__StaticEndpointConfig *, s->n_clusters);
+    for (size_t i = 0; i < s->n_clusters; i++) {
+        const Envoy__Config__Cluster__V3__Cluster *c = s->clusters[i];
+        if (!c->load_assignment || !named(filter, c->load_assignment->cluster_name)) continue;
         Envoy__Admin__V3__EndpointsConfigDump__StaticEndpointConfig *e =
             ARENA_NEW(a, Envoy__Admin__V3__EndpointsConfigDump__StaticEndpointConfig);
         envoy__admin__v3__endpoints_config_dump__static_endpoint_config__init(e);
@@ -183,6 +202,21 @@ static Envoy__Admin__V3__ListenersConfigDump__DynamicListenerState *listener_sta
     return state;
 }
 
+static void dump_static_listeners(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__ListenersConfigDump *d)
+{
+    struct arena *a = r->arena;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
+    d->static_listeners = ARENA_ARRAY(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener *, s->n_listeners);
+    for (size_t i = 0; i < s->n_listeners; i++) {
+        if (!named(filter, s->listeners[i]->name)) continue;
+        Envoy__Admin__V3__ListenersConfigDump__StaticListener *l = ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener);
+        envoy__admin__v3__listeners_config_dump__static_listener__init(l);
+        l->listener = proto_any_pack(a, &s->listeners[i]->base);
+        l->last_updated = time_of(a, r->server->rt->start_wall_us);
+        d->static_listeners[d->n_static_listeners++] = l;
+    }
+}
+
 static ProtobufCMessage *dump_listeners(struct admin_request *r, const struct regex *filter)
 {
     struct arena *a = r->arena;
@@ -190,18 +224,11 @@ static ProtobufCMessage *dump_listeners(struct admin_request *r, const struct re
     Envoy__Admin__V3__ListenersConfigDump *d = ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump);
     envoy__admin__v3__listeners_config_dump__init(d);
     d->version_info = str_z(a, xds_version(r->server->xds, XDS_LISTENER));
-    d->static_listeners = ARENA_ARRAY(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener *, all.count);
+    dump_static_listeners(r, filter, d);
     d->dynamic_listeners = ARENA_ARRAY(a, Envoy__Admin__V3__ListenersConfigDump__DynamicListener *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
-        if (v->is_static) {
-            Envoy__Admin__V3__ListenersConfigDump__StaticListener *l = ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener);
-            envoy__admin__v3__listeners_config_dump__static_listener__init(l);
-            l->listener = config_of(a, v);
-            l->last_updated = time_of(a, v->updated_wall_us);
-            d->static_listeners[d->n_static_listeners++] = l;
-            continue;
-        }
+        if (v->is_static) continue;
         Envoy__Admin__V3__ListenersConfigDump__DynamicListener *l = ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__DynamicListener);
         envoy__admin__v3__listeners_config_dump__dynamic_listener__init(l);
         l->name = str_z(a, v->name);
@@ -251,28 +278,48 @@ static void routes_of_chain(struct admin_request *r, const struct regex *filter,
     }
 }
 
+static size_t filters_of(const Envoy__Config__Listener__V3__Listener *l)
+{
+    size_t count = l->default_filter_chain ? l->default_filter_chain->n_filters : 0;
+    for (size_t k = 0; k < l->n_filter_chains; k++) count += l->filter_chains[k]->n_filters;
+    return count;
+}
+
+/* The static listeners and those that came from a control plane; NULL where one cannot be read. */
+static const Envoy__Config__Listener__V3__Listener **all_listeners(struct admin_request *r, const struct views *views, size_t *count)
+{
+    static const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
+    struct errors unused = {.arena = r->arena};
+    const Envoy__Config__Listener__V3__Listener **out =
+        ARENA_ARRAY(r->arena, const Envoy__Config__Listener__V3__Listener *, s->n_listeners + views->count);
+    *count = s->n_listeners + views->count;
+    for (size_t i = 0; i < s->n_listeners; i++) out[i] = s->listeners[i];
+    for (size_t i = 0; i < views->count; i++) {
+        const struct xds_view *v = &views->v[i];
+        if (v->is_static || !v->bytes.len) continue;
+        out[s->n_listeners + i] =
+            (const void *)proto_unpack(r->arena, &envoy__config__listener__v3__listener__descriptor, v->bytes, &lenient, NULL, &unused);
+    }
+    return out;
+}
+
 /* Envoy: route tables inside of listeners are "static", wherever the listener came from. */
 static struct static_routes inline_routes(struct admin_request *r, const struct regex *filter)
 {
-    static const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
-    struct views all = views_of(r, NULL, XDS_LISTENER);
+    struct views views = views_of(r, NULL, XDS_LISTENER);
     struct static_routes out = {.cap = 0};
-    struct errors unused = {.arena = r->arena};
-    const Envoy__Config__Listener__V3__Listener **listeners = ARENA_ARRAY(r->arena, const Envoy__Config__Listener__V3__Listener *, all.count);
-    for (size_t i = 0; i < all.count; i++) {
-        if (!all.v[i].bytes.len) continue;
-        listeners[i] = (const void *)proto_unpack(r->arena, &envoy__config__listener__v3__listener__descriptor, all.v[i].bytes, &lenient,
-                                                  NULL, &unused);
-        if (!listeners[i]) continue;
-        for (size_t k = 0; k < listeners[i]->n_filter_chains; k++) out.cap += listeners[i]->filter_chains[k]->n_filters;
-        if (listeners[i]->default_filter_chain) out.cap += listeners[i]->default_filter_chain->n_filters;
-    }
+    size_t count, fixed = statics(r)->n_listeners;
+    const Envoy__Config__Listener__V3__Listener **listeners = all_listeners(r, &views, &count);
+    for (size_t i = 0; i < count; i++)
+        if (listeners[i]) out.cap += filters_of(listeners[i]);
     out.v = ARENA_ARRAY(r->arena, Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig *, out.cap);
-    for (size_t i = 0; i < all.count; i++) {
-        if (!listeners[i]) continue;
-        for (size_t k = 0; k < listeners[i]->n_filter_chains; k++)
-            routes_of_chain(r, filter, listeners[i]->filter_chains[k], all.v[i].updated_wall_us, &out);
-        routes_of_chain(r, filter, listeners[i]->default_filter_chain, all.v[i].updated_wall_us, &out);
+    for (size_t i = 0; i < count; i++) {
+        const Envoy__Config__Listener__V3__Listener *l = listeners[i];
+        uint64_t updated = i < fixed ? r->server->rt->start_wall_us : views.v[i - fixed].updated_wall_us;
+        if (!l) continue;
+        for (size_t k = 0; k < l->n_filter_chains; k++) routes_of_chain(r, filter, l->filter_chains[k], updated, &out);
+        routes_of_chain(r, filter, l->default_filter_chain, updated, &out);
     }
     return out;
 }
@@ -307,26 +354,34 @@ static ProtobufCMessage *dump_scoped_routes(struct admin_request *r)
     return &d->base;
 }
 
+static void dump_static_secrets(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__SecretsConfigDump *d)
+{
+    struct arena *a = r->arena;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
+    d->static_secrets = ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret *, s->n_secrets);
+    for (size_t i = 0; i < s->n_secrets; i++) {
+        if (!named(filter, s->secrets[i]->name)) continue;
+        Envoy__Admin__V3__SecretsConfigDump__StaticSecret *c = ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret);
+        envoy__admin__v3__secrets_config_dump__static_secret__init(c);
+        c->name = s->secrets[i]->name;
+        c->secret = proto_any_pack(a, &s->secrets[i]->base);
+        c->last_updated = time_of(a, r->server->rt->start_wall_us);
+        d->static_secrets[d->n_static_secrets++] = c;
+    }
+}
+
 static ProtobufCMessage *dump_secrets(struct admin_request *r, const struct regex *filter)
 {
     struct arena *a = r->arena;
     struct views all = views_of(r, filter, XDS_SECRET);
     Envoy__Admin__V3__SecretsConfigDump *d = ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump);
     envoy__admin__v3__secrets_config_dump__init(d);
-    d->static_secrets = ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret *, all.count);
+    dump_static_secrets(r, filter, d);
     d->dynamic_active_secrets = ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *, all.count);
     d->dynamic_warming_secrets = ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
-        if (v->is_static) {
-            Envoy__Admin__V3__SecretsConfigDump__StaticSecret *c = ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret);
-            envoy__admin__v3__secrets_config_dump__static_secret__init(c);
-            c->name = str_z(a, v->name);
-            c->secret = config_of(a, v);
-            c->last_updated = time_of(a, v->updated_wall_us);
-            d->static_secrets[d->n_static_secrets++] = c;
-            continue;
-        }
+        if (v->is_static) continue;
         Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *c = ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret);
         envoy__admin__v3__secrets_config_dump__dynamic_secret__init(c);
         c->name = str_z(a, v->name);
@@ -373,6 +428,7 @@ static void refuse(struct admin_request *r, uint32_t status, struct str text)
 {
     admin_error(r, status, "%.*s", STR_ARG(text));
     r->content_type = "text/plain";
+    r->nosniff_twice = true;
 }
 
 /* ?mask= alone: the sections in which all of its paths exist. */
@@ -432,6 +488,7 @@ void admin_page_config_dump(struct admin_request *r)
         filter = regex_new(r->arena, pattern, &why);
         if (!filter) {
             refuse(r, 400, str_fmt(r->arena, "INVALID_ARGUMENT: Error while parsing name_regex from %.*s: %.*s", STR_ARG(pattern), STR_ARG(why)));
+            r->nosniff_twice = false;
             return;
         }
     }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/must.h"
+#include "proxy/api/access_logger.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/http/h1.h"
@@ -40,6 +41,7 @@ struct admin_http {
     struct conn_limits limits;
     struct conn_byte_stats byte_stats;
     struct stat_group *hcm, *listener, *listener_hcm, *codec;
+    const struct access_log_list *log;
 };
 
 /* A connection with at most one request under way. */
@@ -53,6 +55,7 @@ struct admin_conn {
     struct codec_stream *stream; /* NULL between requests */
     struct arena *arena; /* of the request */
     struct admin_request *request;
+    struct headers *req, *resp; /* for the access log; NULL until there */
     struct str target;
     struct sb body;
     size_t sent; /* bytes of request->out */
@@ -97,13 +100,14 @@ static void admin_conn_respond(struct admin_conn *c)
     headers_set_status(h, status);
     headers_add(h, STR("content-type"), str_of(r->content_type ? r->content_type : ADMIN_TEXT));
     headers_add(h, STR("cache-control"), STR("no-cache, max-age=0"));
-    headers_add(h, STR("x-content-type-options"), STR("nosniff"));
+    for (int i = 0; i <= r->nosniff_twice; i++) headers_add(h, STR("x-content-type-options"), STR("nosniff"));
     headers_add(h, STR("date"), str_dup(c->arena, worker_date(&c->http->worker)));
     headers_add(h, STR("server"), STR("envoy"));
+    c->resp = h;
     admin_conn_count(c, status);
-    bool end = c->head || r->out.len == 0;
-    c->answering = !end;
-    c->codec->ops->send_headers(c->stream, h, end);
+    if (c->head) sb_clear(&r->out);
+    c->answering = true;
+    c->codec->ops->send_headers(c->stream, h, false); /* Envoy: chunked even when empty or asked for with HEAD */
     admin_conn_push(c);
 }
 
@@ -120,10 +124,30 @@ static void admin_conn_answer(struct admin_conn *c)
 
 /* --- one exchange --------------------------------------------------------------------------------------------------------- */
 
+/* A line of the access log, while the request is still there. */
+static void admin_conn_log(struct admin_conn *c)
+{
+    struct admin_http *h = c->http;
+    struct stream_info info = {.arena = c->arena, .worker = &h->worker, .conn = conn_info_of(c->conn), .start_us = c->begun_us,
+                               .end_us = loop_now_us(h->server->loop), .protocol = HTTP_PROTOCOL_11, .req = c->req, .resp = c->resp,
+                               .bytes_received = c->body.len, .bytes_sent = c->sent, .traceable = false};
+    if (!h->log) return;
+    info.start_wall_us = loop_wall_us(h->server->loop) - (info.end_us - info.start_us);
+    info.last_rx_us = info.start_us;
+    info.first_tx_us = info.last_tx_us = info.end_us;
+    info.remote = info.conn->remote;
+    info.response_code = c->resp ? headers_status(c->resp) : 0;
+    info.code_details = STR("admin_filter_response");
+    info.original_path = c->target;
+    access_log_run(NULL, h->log, &info, ACCESS_LOG_TYPE_DOWNSTREAM_END); /* NULL: main's own buffer */
+}
+
 static void admin_conn_done(struct admin_conn *c)
 {
     struct admin_http *h = c->http;
     if (!c->stream) return;
+    admin_conn_log(c);
+    c->req = c->resp = NULL;
     c->stream = NULL;
     c->answering = false;
     stat_dec(h->hcm, HCM_STAT_RQ_ACTIVE);
@@ -138,6 +162,7 @@ static void admin_on_headers(struct codec_stream *s, void *owner, struct headers
 {
     struct admin_conn *c = owner;
     (void)s;
+    c->req = h;
     c->request->method = headers_get(h, HDR_METHOD);
     c->target = headers_get(h, HDR_PATH);
     c->head = str_eq(c->request->method, STR("HEAD"));
@@ -352,10 +377,11 @@ static void admin_http_stats(struct admin_http *h)
                                              .tx_buffered = HCM_STAT_CX_TX_BYTES_BUFFERED};
 }
 
-struct admin_http *admin_http_new(struct server *s, int fd)
+struct admin_http *admin_http_new(struct server *s, int fd, const struct access_log_list *log)
 {
     struct admin_http *h = mem_alloc(sizeof *h);
     h->server = s;
+    h->log = log;
     h->worker = (struct worker){.rt = s->rt, .loop = s->loop, .index = s->rt->concurrency, .scratch = arena_new("admin scratch", 0)};
     list_init(&h->conns);
     admin_http_stats(h);

@@ -27,6 +27,7 @@ struct admin_request {
     /* the answer; zero status is 200, NULL type is text/plain in UTF-8 */
     uint32_t status;
     const char *content_type;
+    bool nosniff_twice; /* Envoy: errors of /config_dump carry x-content-type-options twice */
     struct sb out;
 };
 #define ADMIN_TEXT "text/plain; charset=UTF-8"
@@ -98,7 +99,8 @@ struct admin_mask admin_mask_parse(struct arena *a, struct str text);
 bool admin_mask_trim(struct arena *a, struct ProtobufCMessage *m, const struct admin_mask *mask);
 
 /* --- the HTTP server (admin_http.c) ----------------------------------------------------------------------------------- */
-/* Accepts on the listening descriptor (taken) and answers through admin_answer. */
-struct admin_http *admin_http_new(struct server *s, int fd);
+struct access_log_list;
+/* Accepts on the listening descriptor (taken) and answers through admin_answer. `log` (borrowed, NULL: none) gets a line a request. */
+struct admin_http *admin_http_new(struct server *s, int fd, const struct access_log_list *log);
 /* Closes everything; runs the loop for some turns so that the connections' memory is freed. Leaves NULL. */
 void admin_http_free(struct admin_http **h);

@@ -64,10 +64,8 @@ void admin_page_runtime(struct admin_request *r)
     xds_runtime_each(x, entry_add, &e);
     qsort(e.v, e.count, sizeof *e.v, entry_order);
     r->content_type = ADMIN_JSON;
-    sb_add(&r->out, STR("{\n \"layers\": "));
     for (size_t i = 0; i < e.layers; i++) names[i] = xds_runtime_layer_name(x, i);
-    list(&r->out, names, e.layers, " ");
-    sb_add(&r->out, STR(",\n \"entries\": {"));
+    sb_add(&r->out, STR("{\n \"entries\": {"));
     for (size_t i = 0; i < e.count; i++) {
         sb_add(&r->out, i ? STR(",\n  ") : STR("\n  "));
         quoted(&r->out, e.v[i].key);
@@ -77,7 +75,9 @@ void admin_page_runtime(struct admin_request *r)
         list(&r->out, e.v[i].values, e.layers, "   ");
         sb_add(&r->out, STR("\n  }"));
     }
-    sb_add(&r->out, e.count ? STR("\n }\n}\n") : STR("}\n}\n"));
+    sb_add(&r->out, e.count ? STR("\n },\n \"layers\": ") : STR("},\n \"layers\": "));
+    list(&r->out, names, e.layers, " ");
+    sb_add(&r->out, STR("\n}\n"));
 }
 
 void admin_page_runtime_modify(struct admin_request *r)

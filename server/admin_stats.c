@@ -39,7 +39,7 @@ static bool query_buckets(struct admin_request *r, struct stats_query *q)
     size_t index;
     if (value.len == 0) return true;
     if (!one_of(value, words, ARRAY_LEN(words), &index)) {
-        admin_error(r, 400, "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary)\n");
+        admin_error(r, 400, "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)\n");
         return false;
     }
     q->buckets = buckets[index];
@@ -62,7 +62,7 @@ static bool query_read(struct admin_request *r, struct stats_query *q)
     if (filter.len) {
         q->filter = regex_new(r->arena, filter, &why);
         if (!q->filter) {
-            admin_error(r, 400, "Invalid re2 regex: %.*s\n", STR_ARG(why));
+            admin_error(r, 400, "Invalid re2 regex: %.*s", STR_ARG(why));
             return false;
         }
     }

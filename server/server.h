@@ -18,6 +18,8 @@ struct admin;
 /* Envoy's server.state gauge. */
 enum server_state { SERVER_LIVE, SERVER_DRAINING, SERVER_PRE_INITIALIZING, SERVER_INITIALIZING };
 
+enum { SERVER_LOGGERS_MOST = 96 };
+
 struct server {
     struct options options;
     struct config config;
@@ -37,6 +39,7 @@ struct server {
     struct tag_rules *tags; /* for Prometheus; process arena */
     uint64_t flush_interval_us, flushed_us; /* of histograms */
     uint64_t early_unknown, early_ignored;     /* notes of before there were statistics */
+    uint8_t other_loggers[SERVER_LOGGERS_MOST]; /* admin_actions.c: levels of Envoy's loggers that we have not */
     struct loop_timer exit_timer;
 };
 
