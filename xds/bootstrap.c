@@ -92,7 +92,8 @@ static void bootstrap_load_one(struct xds *x, const struct static_item *item, st
     }
     struct resource *r = resource_get(x, item->kind, item->name);
     r->is_static = true;
-    if (!store_accept(r, item->msg, &own, &x->env.static_opts)) {
+    if (item->kind == XDS_SECRET) r->unread = item->msg;
+    else if (!store_accept(r, item->msg, &own, &x->env.static_opts)) {
         bootstrap_add_errors(errors, &own, item->list, item->index);
         return;
     }

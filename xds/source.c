@@ -1,6 +1,8 @@
 /* Which source a ConfigSource means; sources with the same meaning are shared. */
 #include "xds/source.h"
 
+#include <unistd.h>
+
 #include "base/arena.h"
 #include "proto/equal.h"
 
@@ -37,10 +39,18 @@ struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfi
     return source_add(x, s, 0);
 }
 
-static struct source *source_file(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs)
+/* Envoy: the file must be there when the subscription is made. */
+static struct source *source_file(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
+                                  const struct conf_at *at)
 {
-    if (cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH)
-        return source_file_new(x, str_of(cs->path), STR_NONE, kind);
+    bool old = cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH;
+    const char *path = old ? cs->path : cs->path_config_source->path;
+    struct conf_at path_at = conf_field(at, old ? "path" : "path_config_source.path");
+    if (access(path, F_OK) != 0) {
+        conf_fail(&path_at, "the file %s does not exist", path);
+        return NULL;
+    }
+    if (old) return source_file_new(x, str_of(path), STR_NONE, kind);
     const Envoy__Config__Core__V3__PathConfigSource *p = cs->path_config_source;
     return source_file_new(x, str_of(p->path), p->watched_directory ? str_of(p->watched_directory->path) : STR_NONE, kind);
 }
@@ -51,7 +61,7 @@ static struct source *source_make(struct xds *x, enum xds_kind kind, const Envoy
     switch (cs->config_source_specifier_case) {
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH:
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH_CONFIG_SOURCE:
-        return source_file(x, kind, cs);
+        return source_file(x, kind, cs, at);
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE: {
         struct conf_at api_at = conf_field(at, "api_config_source");
         return source_grpc_new(x, cs->api_config_source, kind, &api_at);

@@ -110,10 +110,23 @@ void resource_subscribe(struct resource *r, uint64_t timeout_us)
     source_watch(r->source, r->kind, r->name);
 }
 
+/* A static secret is translated when something first needs it: one that nothing needs may name files that are not there. */
+static bool resource_read(struct resource *r, const struct conf_at *at)
+{
+    const ProtobufCMessage *msg = r->unread;
+    struct errors own = {.arena = at->cx->errors->arena};
+    r->unread = NULL;
+    if (!msg || store_accept(r, msg, &own, &r->x->env.static_opts)) return true;
+    r->unread = msg;
+    for (size_t i = 0; i < own.count && i < ERRORS_MOST; i++)
+        conf_fail(at, "static secret \"%.*s\": %.*s: %.*s", STR_ARG(r->name), STR_ARG(own.v[i].path), STR_ARG(own.v[i].text));
+    return false;
+}
+
 /* First watcher of a name: subscribe and start the clock. */
 static bool resource_watch(struct resource *r, const struct need *n, const struct conf_at *at)
 {
-    if (r->is_static) return true;
+    if (r->is_static) return resource_read(r, at);
     if (r->watchers) {
         r->watchers++;
         return true;

@@ -43,6 +43,7 @@ struct resource {
     struct stat_group *stats; /* of the subscription; may be NULL */
     struct loop_timer ttl;
     bool warming;             /* cluster: not active yet */
+    const ProtobufCMessage *unread; /* static secret: translated when something first needs it, as Envoy does */
     struct secret_files *files; /* secret: the files that it is made of, watched */
 };
 struct need_link {
