@@ -1,0 +1,258 @@
+/* envoy.filters.network.tcp_proxy: a client's connection and an upstream one, bytes and half-closes both ways, back-pressure both ways.
+ * The upstream side is in tcp_proxy_upstream.c, the configuration in tcp_proxy_conf.c. */
+#include "filters/network/tcp_proxy.h"
+
+#include "base/must.h"
+#include "base/rand.h"
+#include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
+#include "proxy/api/cluster_stats.h"
+#include "proxy/runtime/runtime.h"
+
+static struct tcp_proxy *proxy_of(struct network_filter *f)
+{
+    return CONTAINER_OF(f, struct tcp_proxy, base);
+}
+
+/* --- access log ------------------------------------------------------------------------------------------------------------------ */
+
+static void proxy_log(struct tcp_proxy *p, enum access_log_type type)
+{
+    const struct tcp_conf *c = p->conf;
+    if (!c->access_log || access_log_empty(c->access_log)) return;
+    struct stream_info *i = &p->info;
+    struct worker *w = p->base.worker;
+    i->arena = w->scratch;
+    i->end_us = loop_now_us(w->loop);
+    i->dynamic = i->conn->metadata;
+    i->state = i->conn->state;
+    i->remote = i->conn->remote;
+    i->wire_received = i->up.wire_sent = i->bytes_received;
+    i->wire_sent = i->up.wire_received = i->bytes_sent;
+    if (p->link && p->link->conn) i->up.tls = conn_info_of(p->link->conn)->tls;
+    access_log_run(w, c->access_log, i, type);
+    i->up.tls = NULL;
+}
+
+static void log_fire(struct loop_timer *t)
+{
+    struct tcp_proxy *p = CONTAINER_OF(t, struct tcp_proxy, log_timer);
+    proxy_log(p, ACCESS_LOG_TYPE_TCP_PERIODIC);
+    loop_timer_start(p->base.worker->loop, t, p->conf->log_interval_us, log_fire);
+}
+
+/* --- timers ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t bytes_moved(const struct tcp_proxy *p)
+{
+    return conn_bytes_written(p->base.conn) + (p->link && p->link->conn ? conn_bytes_written(p->link->conn) : 0);
+}
+
+static void idle_fire(struct loop_timer *t)
+{
+    struct tcp_proxy *p = CONTAINER_OF(t, struct tcp_proxy, idle);
+    if (bytes_moved(p) != p->moved) { /* a slow reader takes what is queued */
+        tcp_proxy_active(p);
+        return;
+    }
+    stat_inc(p->conf->stats, TCP_IDLE_TIMEOUT);
+    conn_close(p->base.conn, CONN_CLOSE_NOW);
+}
+
+void tcp_proxy_active(struct tcp_proxy *p)
+{
+    if (!p->conf->idle_us) return;
+    p->moved = bytes_moved(p);
+    loop_timer_start(p->base.worker->loop, &p->idle, p->conf->idle_us, idle_fire);
+}
+
+static void duration_fire(struct loop_timer *t)
+{
+    struct tcp_proxy *p = CONTAINER_OF(t, struct tcp_proxy, duration);
+    stream_info_flag(&p->info, RF_DT);
+    stat_inc(p->conf->stats, TCP_MAX_DURATION);
+    conn_close(p->base.conn, CONN_CLOSE_NOW);
+}
+
+static void timers_start(struct tcp_proxy *p)
+{
+    const struct tcp_conf *c = p->conf;
+    struct worker *w = p->base.worker;
+    tcp_proxy_active(p);
+    if (c->log_interval_us && c->access_log) loop_timer_start(w->loop, &p->log_timer, c->log_interval_us, log_fire);
+    if (!c->duration_us) return;
+    uint64_t more = (uint64_t)((double)c->duration_us * c->duration_jitter * (double)rng_below(&w->rng, 1000) / 1000);
+    loop_timer_start(w->loop, &p->duration, c->duration_us + more, duration_fire);
+}
+
+/* --- the end of both directions ---------------------------------------------------------------------------------------------------- */
+
+/* Both peers have said all: what is queued is still written, then both connections close. */
+static void proxy_finish(struct tcp_proxy *p, bool upstream_last)
+{
+    struct tcp_link *l = p->link;
+    l->ended_by_peer = upstream_last;
+    conn_close(p->base.conn, CONN_CLOSE_FLUSH); /* on_close drops the link */
+}
+
+/* --- what the upstream side tells ---------------------------------------------------------------------------------------------------- */
+
+void tcp_proxy_connected(struct tcp_proxy *p)
+{
+    struct conn *up = p->link->conn;
+    if (p->conf->log_connected) proxy_log(p, ACCESS_LOG_TYPE_TCP_UPSTREAM_CONNECTED);
+    if (p->early.len || p->down_ended) {
+        p->info.up.first_tx_us = loop_now_us(p->base.worker->loop);
+        conn_write(up, &p->early, p->down_ended);
+    }
+    if (conn_above_watermark(p->base.conn)) conn_pause_read(up, true);
+    if (p->paused) {
+        p->paused = false;
+        conn_pause_read(p->base.conn, false);
+    }
+    tcp_proxy_active(p);
+}
+
+void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end)
+{
+    struct stream_info *i = &p->info;
+    uint64_t now = loop_now_us(p->base.worker->loop);
+    i->bytes_sent += in->len;
+    if (in->len) {
+        if (!i->up.first_rx_us) i->up.first_rx_us = i->first_tx_us = now;
+        i->up.last_rx_us = i->last_tx_us = now;
+        tcp_proxy_active(p);
+    }
+    bool ends = end && !p->up_ended;
+    if (in->len || ends) conn_write(p->base.conn, in, end);
+    if (!ends) return;
+    p->up_ended = true;
+    if (p->down_ended && p->link) proxy_finish(p, true);
+}
+
+void tcp_proxy_upstream_closed(struct tcp_proxy *p)
+{
+    if (!p->ended) conn_close(p->base.conn, CONN_CLOSE_FLUSH);
+}
+
+void tcp_proxy_give_up(struct tcp_proxy *p)
+{
+    if (!p->ended) conn_close(p->base.conn, CONN_CLOSE_NOW);
+}
+
+/* --- the filter ---------------------------------------------------------------------------------------------------------------------- */
+
+static const void *tcp_proxy_conf(const struct conf_at *at, const struct ProtobufCMessage *msg, const struct network_filter_place *place)
+{
+    (void)place;
+    return tcp_conf_create(at, msg);
+}
+
+static enum net_flow tcp_proxy_on_new(struct network_filter *f)
+{
+    struct tcp_proxy *p = proxy_of(f);
+    const struct tcp_conf *c = f->conf;
+    struct conn_info *info = network_filter_info(f);
+    p->conf = c;
+    p->begun = true;
+    p->info = (struct stream_info){
+        .worker = f->worker, .conn = info, .start_us = info->start_us, .start_wall_us = info->start_wall_us, .random = rng_next(&f->worker->rng)};
+    stat_inc(c->stats, TCP_CX_TOTAL);
+    if (c->stats) conn_set_byte_stats(f->conn, &c->bytes);
+    conn_set_half_close(f->conn, true);
+    timers_start(p);
+    if (!c->early_data) {
+        p->paused = true;
+        conn_pause_read(f->conn, true);
+    }
+    if (c->connect_mode == TCP_CONNECT_NOW) tcp_connect(p);
+    return NET_CONTINUE;
+}
+
+/* Bytes of the client before there is an upstream: kept up to the limit. */
+static void proxy_keep_early(struct tcp_proxy *p, struct buf *data, bool end)
+{
+    const struct tcp_conf *c = p->conf;
+    if (!c->early_data) return; /* stays in the connection's buffer, is shown again after the connect */
+    bool any = data->len > 0;
+    if (any && !p->early_counted) {
+        p->early_counted = true;
+        stat_inc(c->stats, TCP_EARLY_DATA);
+    }
+    p->info.bytes_received += data->len;
+    buf_move(&p->early, data);
+    if (end) p->down_ended = true;
+    if (p->early.len > c->early_most && !p->paused) {
+        p->paused = true;
+        conn_pause_read(p->base.conn, true);
+    }
+    bool waits = c->connect_mode == TCP_CONNECT_ON_DATA && p->attempts == 0;
+    if (waits && any) tcp_connect(p);
+    else if (waits && end) conn_close(p->base.conn, CONN_CLOSE_FLUSH);
+}
+
+static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *data, bool end)
+{
+    struct tcp_proxy *p = proxy_of(f);
+    if (data->len) tcp_proxy_active(p);
+    if (!p->link || !p->link->conn) {
+        proxy_keep_early(p, data, end);
+        return NET_HOLD;
+    }
+    uint64_t now = loop_now_us(f->worker->loop);
+    p->info.bytes_received += data->len;
+    if (data->len) {
+        if (!p->info.up.first_tx_us) p->info.up.first_tx_us = now;
+        p->info.last_rx_us = p->info.up.last_tx_us = now;
+    }
+    bool ends = end && !p->down_ended;
+    if (data->len || ends) conn_write(p->link->conn, data, end);
+    if (!ends) return NET_HOLD;
+    p->down_ended = true;
+    if (p->up_ended) proxy_finish(p, false);
+    return NET_HOLD;
+}
+
+static void tcp_proxy_on_watermark(struct network_filter *f, bool above)
+{
+    struct tcp_proxy *p = proxy_of(f);
+    if (!p->link || !p->link->conn) return;
+    stat_inc(upstream_stats(p->uc), above ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
+                                          : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+    conn_pause_read(p->link->conn, above);
+    if (!above) tcp_proxy_active(p);
+}
+
+static void tcp_proxy_on_close(struct network_filter *f)
+{
+    struct tcp_proxy *p = proxy_of(f);
+    if (!p->begun || p->ended) return;
+    p->ended = true;
+    loop_timer_stop(&p->idle);
+    loop_timer_stop(&p->duration);
+    loop_timer_stop(&p->log_timer);
+    proxy_log(p, ACCESS_LOG_TYPE_TCP_CONNECTION_END);
+    bool both_ended = p->down_ended && p->up_ended;
+    tcp_link_drop(p, both_ended || !p->info.conn->local_close);
+    buf_release(&p->early);
+}
+
+static void tcp_proxy_destroy(struct network_filter *f)
+{
+    struct tcp_proxy *p = proxy_of(f);
+    buf_release(&p->early);
+    host_unref(&p->host);
+    upstream_unpin(f->worker, &p->uc);
+}
+
+const struct network_filter_type tcp_proxy_filter = {
+    .ext = {.name = "envoy.filters.network.tcp_proxy",
+            .config = &envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy__descriptor},
+    .instance_size = sizeof(struct tcp_proxy),
+    .terminal = true,
+    .conf_create = tcp_proxy_conf,
+    .on_new = tcp_proxy_on_new,
+    .on_read = tcp_proxy_on_read,
+    .on_watermark = tcp_proxy_on_watermark,
+    .on_close = tcp_proxy_on_close,
+    .destroy = tcp_proxy_destroy,
+};

@@ -1,0 +1,187 @@
+/* envoy.filters.network.tcp_proxy: its configuration, from the message to struct tcp_conf. Main thread. */
+#include "base/arena.h"
+#include "base/map.h"
+#include "envoy/config/accesslog/v3/accesslog.pb-c.h"
+#include "envoy/config/core/v3/backoff.pb-c.h"
+#include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
+#include "envoy/type/v3/hash_policy.pb-c.h"
+#include "envoy/type/v3/percent.pb-c.h"
+#include "filters/common/stats.h"
+#include "filters/network/tcp_proxy.h"
+#include "google/protobuf/wrappers.pb-c.h"
+#include "proxy/api/conf_types.h"
+#include "proxy/config/access_log.h"
+#include "proxy/http/route_internal.h" /* merging metadata criteria */
+
+typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy TcpProxy; /* the generated name is too long to read */
+
+enum { HOUR_S = 3600, EARLY_DATA_DEFAULT = 0, BACKOFF_MOST_FACTOR = 10 };
+
+const struct stat_def tcp_stat_defs[TCP_STAT_COUNT] = {
+    [TCP_CX_DRAIN_CLOSE] = {"downstream_cx_drain_close", STAT_COUNTER, 0},
+    [TCP_CX_NO_ROUTE] = {"downstream_cx_no_route", STAT_COUNTER, 0},
+    [TCP_CX_OVERLOAD_CLOSE] = {"downstream_cx_overload_close", STAT_COUNTER, 0},
+    [TCP_CX_RX_BYTES_BUFFERED] = {"downstream_cx_rx_bytes_buffered", STAT_GAUGE, 0},
+    [TCP_CX_RX_BYTES_TOTAL] = {"downstream_cx_rx_bytes_total", STAT_COUNTER, 0},
+    [TCP_CX_TOTAL] = {"downstream_cx_total", STAT_COUNTER, 0},
+    [TCP_CX_TX_BYTES_BUFFERED] = {"downstream_cx_tx_bytes_buffered", STAT_GAUGE, 0},
+    [TCP_CX_TX_BYTES_TOTAL] = {"downstream_cx_tx_bytes_total", STAT_COUNTER, 0},
+    [TCP_FLOW_PAUSED] = {"downstream_flow_control_paused_reading_total", STAT_COUNTER, 0},
+    [TCP_FLOW_RESUMED] = {"downstream_flow_control_resumed_reading_total", STAT_COUNTER, 0},
+    [TCP_EARLY_DATA] = {"early_data_received_count_total", STAT_COUNTER, 0},
+    [TCP_IDLE_TIMEOUT] = {"idle_timeout", STAT_COUNTER, 0},
+    [TCP_MAX_DURATION] = {"max_downstream_connection_duration", STAT_COUNTER, 0},
+    [TCP_ROUTE_DELAYED] = {"route_delayed_total", STAT_COUNTER, 0},
+    [TCP_UPSTREAM_FLUSH_ACTIVE] = {"upstream_flush_active", STAT_GAUGE, 0},
+    [TCP_UPSTREAM_FLUSH_TOTAL] = {"upstream_flush_total", STAT_COUNTER, 0},
+};
+
+/* --- clusters ------------------------------------------------------------------------------------------------------------------ */
+
+static void target_fill(struct arena *a, const char *name, struct tcp_target *out)
+{
+    out->cluster = str_dup(a, str_of(name));
+    out->hash = hash_str(out->cluster);
+}
+
+static bool conf_weighted(const struct conf_at *at, const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__WeightedCluster *m,
+                          struct tcp_conf *c)
+{
+    struct arena *a = conf_arena(at);
+    struct tcp_target *v = ARENA_ARRAY(a, struct tcp_target, m->n_clusters);
+    bool ok = true;
+    for (size_t i = 0; i < m->n_clusters; i++) {
+        struct conf_at place = conf_index(at, "clusters", i), field = conf_field(&place, "metadata_match");
+        target_fill(a, m->clusters[i]->name, &v[i]);
+        v[i].weight = m->clusters[i]->weight;
+        v[i].metadata_match = route_metadata_merge(c->metadata_match, conf_metadata(&field, m->clusters[i]->metadata_match), a);
+        c->total_weight += v[i].weight;
+    }
+    if (c->total_weight == 0) ok = conf_fail(at, "the sum of the weights must be greater than 0");
+    c->weighted = true;
+    c->targets = v;
+    c->target_count = m->n_clusters;
+    return ok;
+}
+
+static bool conf_targets(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    struct conf_at field = conf_field(at, "metadata_match");
+    c->metadata_match = conf_metadata(&field, m->metadata_match);
+    switch (m->cluster_specifier_case) {
+    case ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS:
+        field = conf_field(at, "weighted_clusters");
+        return conf_weighted(&field, m->weighted_clusters, c);
+    case ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__TCP_PROXY__CLUSTER_SPECIFIER_CLUSTER: {
+        struct tcp_target *one = ARENA_NEW(conf_arena(at), struct tcp_target);
+        target_fill(conf_arena(at), m->cluster, one);
+        one->weight = c->total_weight = 1;
+        one->metadata_match = c->metadata_match;
+        c->targets = one;
+        /* Envoy: an empty name has no route, unless filter state names a cluster. */
+        c->target_count = one->cluster.len ? 1 : 0;
+        return true;
+    }
+    case ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__TCP_PROXY__CLUSTER_SPECIFIER__NOT_SET:
+    default: return conf_fail(at, "a cluster specifier is required");
+    }
+}
+
+/* --- times --------------------------------------------------------------------------------------------------------------------- */
+
+static bool conf_times(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    struct conf_at field = conf_field(at, "idle_timeout");
+    bool ok = conf_duration(&field, m->idle_timeout, (uint64_t)HOUR_S * 1000000, &c->idle_us);
+    field = conf_field(at, "max_downstream_connection_duration");
+    ok &= conf_duration(&field, m->max_downstream_connection_duration, 0, &c->duration_us);
+    if (m->max_downstream_connection_duration_jitter_percentage) {
+        c->duration_jitter = m->max_downstream_connection_duration_jitter_percentage->value / 100;
+    }
+    c->max_attempts = m->max_connect_attempts ? m->max_connect_attempts->value : 1;
+    if (!m->backoff_options) return ok;
+    struct conf_at inner = conf_field(at, "backoff_options");
+    field = conf_field(&inner, "base_interval");
+    ok &= conf_duration(&field, m->backoff_options->base_interval, 0, &c->backoff_us);
+    field = conf_field(&inner, "max_interval");
+    ok &= conf_duration(&field, m->backoff_options->max_interval, c->backoff_us * BACKOFF_MOST_FACTOR, &c->backoff_most_us);
+    if (c->backoff_most_us < c->backoff_us) ok = conf_fail(&field, "max_interval must be greater than or equal to the base_interval");
+    return ok;
+}
+
+/* --- access logs --------------------------------------------------------------------------------------------------------------- */
+
+static bool conf_logs(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    bool ok = true;
+    c->access_log = translate_access_logs(at, "access_log", m->n_access_log, m->access_log, &ok);
+    struct conf_at options = conf_field(at, "access_log_options");
+    struct conf_at field = conf_field(m->access_log_options ? &options : at, "access_log_flush_interval");
+    if (!m->access_log_options) {
+        c->log_connected = m->flush_access_log_on_connected;
+        return conf_duration(&field, m->access_log_flush_interval, 0, &c->log_interval_us) && ok;
+    }
+    if (m->flush_access_log_on_connected) {
+        ok = conf_fail(&options, "Only one of flush_access_log_on_connected or access_log_options can be specified.");
+    }
+    if (m->access_log_flush_interval) {
+        ok = conf_fail(&options, "Only one of access_log_flush_interval or access_log_options can be specified.");
+    }
+    c->log_connected = m->access_log_options->flush_access_log_on_connected;
+    return conf_duration(&field, m->access_log_options->access_log_flush_interval, 0, &c->log_interval_us) && ok;
+}
+
+/* --- the rest ------------------------------------------------------------------------------------------------------------------ */
+
+static bool conf_hash(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    if (m->n_hash_policy == 0) return true;
+    const Envoy__Type__V3__HashPolicy *h = m->hash_policy[0];
+    struct conf_at place = conf_index(at, "hash_policy", 0);
+    switch (h->policy_specifier_case) {
+    case ENVOY__TYPE__V3__HASH_POLICY__POLICY_SPECIFIER_SOURCE_IP: c->hash = TCP_HASH_SOURCE_IP; return true;
+    case ENVOY__TYPE__V3__HASH_POLICY__POLICY_SPECIFIER_FILTER_STATE:
+        c->hash = TCP_HASH_FILTER_STATE;
+        c->hash_key = str_dup(conf_arena(at), str_of(h->filter_state->key));
+        return true;
+    case ENVOY__TYPE__V3__HASH_POLICY__POLICY_SPECIFIER__NOT_SET:
+    default: return conf_fail(&place, "a hash policy is required");
+    }
+}
+
+/* ON_DOWNSTREAM_TLS_HANDSHAKE is what IMMEDIATE does here, too: a filter's connection is up when its handshake is done. */
+static bool conf_connect_mode(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    c->early_data = m->max_early_data_bytes != NULL;
+    c->early_most = m->max_early_data_bytes ? m->max_early_data_bytes->value : EARLY_DATA_DEFAULT;
+    if (m->upstream_connect_mode != ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA) return true;
+    c->connect_mode = TCP_CONNECT_ON_DATA;
+    if (c->early_data) return true;
+    struct conf_at field = conf_field(at, "max_early_data_bytes");
+    return conf_fail(&field, "max_early_data_bytes must be set when upstream_connect_mode is ON_DOWNSTREAM_DATA");
+}
+
+static void conf_stats(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    struct str prefix = str_fmt(conf_arena(at), "tcp.%s.", m->stat_prefix);
+    c->stats = conf_stat_group(at, prefix, tcp_stat_defs, TCP_STAT_COUNT);
+    c->bytes = (struct conn_byte_stats){.group = c->stats,
+                                        .rx_total = TCP_CX_RX_BYTES_TOTAL,
+                                        .rx_buffered = TCP_CX_RX_BYTES_BUFFERED,
+                                        .tx_total = TCP_CX_TX_BYTES_TOTAL,
+                                        .tx_buffered = TCP_CX_TX_BYTES_BUFFERED};
+}
+
+const struct tcp_conf *tcp_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+{
+    const TcpProxy *m = (const void *)msg;
+    struct tcp_conf *c = ARENA_NEW(conf_arena(at), struct tcp_conf);
+    bool ok = conf_targets(at, m, c);
+    ok &= conf_times(at, m, c);
+    ok &= conf_logs(at, m, c);
+    ok &= conf_hash(at, m, c);
+    ok &= conf_connect_mode(at, m, c);
+    conf_stats(at, m, c);
+    return ok ? c : NULL;
+}

@@ -1,0 +1,293 @@
+/* The TCP proxy's upstream side: which cluster, attempts with back-off, the connection, and the end of what is still queued when the
+ * client has gone. */
+#include "base/arena.h"
+#include "base/map.h"
+#include "base/must.h"
+#include "filters/network/tcp_proxy.h"
+#include "proxy/api/cluster_stats.h"
+#include "proxy/api/metadata.h"
+#include "proxy/runtime/runtime.h"
+#include "proxy/upstream/cluster.h" /* the cluster's names and metadata for the logs */
+
+/* --- the flush of a connection whose client has gone --------------------------------------------------------------------------- */
+
+static void link_free(struct tcp_link *l)
+{
+    loop_timer_stop(&l->idle);
+    stat_group_unref(&l->stats);
+    mem_free(l);
+}
+
+static void link_idle(struct loop_timer *t)
+{
+    struct tcp_link *l = CONTAINER_OF(t, struct tcp_link, idle);
+    stat_inc(l->stats, TCP_IDLE_TIMEOUT);
+    conn_close(l->conn, CONN_CLOSE_NOW);
+}
+
+static void link_flush_alone(struct tcp_link *l)
+{
+    struct tcp_proxy *p = l->proxy;
+    l->proxy = NULL;
+    l->idle_us = p->conf->idle_us;
+    l->stats = p->conf->stats ? stat_group_ref(p->conf->stats) : NULL;
+    if (conn_write_queued(l->conn) == 0) {
+        conn_close(l->conn, CONN_CLOSE_FLUSH);
+        return;
+    }
+    stat_inc(l->stats, TCP_UPSTREAM_FLUSH_TOTAL);
+    l->flushing = true;
+    stat_inc(l->stats, TCP_UPSTREAM_FLUSH_ACTIVE);
+    if (l->idle_us) loop_timer_start(l->worker->loop, &l->idle, l->idle_us, link_idle);
+}
+
+/* --- events of the connection -------------------------------------------------------------------------------------------------- */
+
+static void link_on_read(struct conn *c, void *owner, struct buf *in, bool end)
+{
+    struct tcp_link *l = owner;
+    if (l->proxy) {
+        tcp_proxy_upstream_read(l->proxy, in, end);
+        return;
+    }
+    /* Nobody is there to read it: as the kernel does for a closed socket. */
+    if (in->len) conn_close(c, CONN_CLOSE_NOW);
+}
+
+static void link_on_watermark(struct conn *c, void *owner, bool above)
+{
+    (void)c;
+    struct tcp_link *l = owner;
+    struct tcp_proxy *p = l->proxy;
+    if (!p) {
+        if (l->idle_us) loop_timer_start(l->worker->loop, &l->idle, l->idle_us, link_idle);
+        return;
+    }
+    if (p->ended) return;
+    stat_inc(p->conf->stats, above ? TCP_FLOW_PAUSED : TCP_FLOW_RESUMED);
+    conn_pause_read(p->base.conn, above);
+    if (!above) tcp_proxy_active(p);
+}
+
+static void link_on_flushed(struct conn *c, void *owner)
+{
+    struct tcp_link *l = owner;
+    if (l->proxy) return;
+    conn_close(c, CONN_CLOSE_FLUSH);
+}
+
+static void link_on_close(struct conn *c, void *owner, enum conn_end why)
+{
+    (void)c;
+    struct tcp_link *l = owner;
+    struct tcp_proxy *p = l->proxy;
+    if (l->flushing) stat_dec(l->stats, TCP_UPSTREAM_FLUSH_ACTIVE);
+    upstream_tcp_end(&l->tcp, why == CONN_END_LOCAL && !l->ended_by_peer);
+    if (p) p->link = NULL;
+    link_free(l);
+    if (p) tcp_proxy_upstream_closed(p);
+}
+
+static const struct conn_events link_events = {
+    .on_read = link_on_read,
+    .on_watermark = link_on_watermark,
+    .on_flushed = link_on_flushed,
+    .on_close = link_on_close,
+};
+
+/* --- facts for the log --------------------------------------------------------------------------------------------------------- */
+
+static void link_host_facts(struct tcp_proxy *p, struct host *h)
+{
+    struct upstream_info *up = &p->info.up;
+    if (!h) return;
+    host_unref(&p->host);
+    p->host = host_ref(h);
+    up->host = *host_address(h);
+    up->host_name = host_name(h);
+    up->host_metadata = host_metadata(h);
+    if (!p->conf->access_log) return;
+    struct arena *a = network_filter_arena(&p->base);
+    struct str text = host_address_text(h);
+    up->hosts_attempted = up->hosts_attempted.len ? str_fmt(a, "%.*s,%.*s", STR_ARG(up->hosts_attempted), STR_ARG(text)) : str_dup(a, text);
+}
+
+static void link_cluster_facts(struct tcp_proxy *p, struct upstream_cluster *uc)
+{
+    upstream_unpin(p->base.worker, &p->uc);
+    upstream_pin(uc);
+    p->uc = uc;
+    const struct cluster *c = upstream_conf(uc);
+    p->info.up.cluster = c->obj.name;
+    p->info.up.cluster_stat = c->stat_name;
+    p->info.up.cluster_metadata = c->metadata;
+}
+
+static void link_conn_facts(struct tcp_proxy *p, struct tcp_link *l)
+{
+    struct upstream_info *up = &p->info.up;
+    up->cx_begin_us = l->tcp.start_us;
+    up->cx_end_us = up->pool_ready_us = l->tcp.ready_us;
+    if (!p->conf->access_log) return;
+    const struct conn_info *i = conn_info_of(l->conn);
+    up->local = i->local;
+    up->remote = i->remote;
+    up->conn_id = i->id;
+}
+
+/* --- attempts ------------------------------------------------------------------------------------------------------------------ */
+
+static void link_on_ready(struct upstream_tcp *t)
+{
+    struct tcp_link *l = t->owner;
+    struct tcp_proxy *p = l->proxy;
+    l->conn = t->conn;
+    conn_set_owner(l->conn, &link_events, l);
+    link_host_facts(p, t->host);
+    link_conn_facts(p, l);
+    tcp_proxy_connected(p);
+}
+
+static void retry_fire(struct loop_timer *t)
+{
+    tcp_connect(CONTAINER_OF(t, struct tcp_proxy, retry));
+}
+
+/* Envoy: exponential from base_interval, bounded, with full jitter. */
+static void attempt_again(struct tcp_proxy *p)
+{
+    const struct tcp_conf *c = p->conf;
+    if (p->attempts < c->max_attempts && c->backoff_us) {
+        uint64_t most = c->backoff_us;
+        for (uint32_t i = 1; i < p->attempts && most < c->backoff_most_us; i++) most *= 2;
+        if (most > c->backoff_most_us) most = c->backoff_most_us;
+        loop_timer_start(p->base.worker->loop, &p->retry, rng_below(&p->base.worker->rng, most), retry_fire);
+        return;
+    }
+    tcp_connect(p);
+}
+
+static void link_on_failure(struct upstream_tcp *t, enum upstream_failure why, struct str detail)
+{
+    struct tcp_link *l = t->owner;
+    struct tcp_proxy *p = l->proxy;
+    link_host_facts(p, t->host);
+    if (detail.len && p->conf->access_log) p->info.up.transport_failure = str_dup(network_filter_arena(&p->base), detail);
+    p->link = NULL;
+    link_free(l);
+    switch (why) {
+    case UPSTREAM_NO_HOST:
+        stream_info_flag(&p->info, RF_UH);
+        tcp_proxy_give_up(p);
+        return;
+    case UPSTREAM_OVERFLOW:
+        stream_info_flag(&p->info, RF_UO);
+        tcp_proxy_give_up(p);
+        return;
+    case UPSTREAM_CONNECT_FAILED:
+    case UPSTREAM_CONNECT_TIMEOUT: stream_info_flag(&p->info, RF_UF); break;
+    case UPSTREAM_LOCAL_FAILURE: break;
+    }
+    attempt_again(p);
+}
+
+static const struct upstream_tcp_events link_tcp_events = {.on_ready = link_on_ready, .on_failure = link_on_failure};
+
+/* Envoy: filter state "envoy.tcp_proxy.cluster" (sni_cluster sets it) goes before a single cluster, not before weighted ones. */
+static bool target_from_state(struct tcp_proxy *p, struct tcp_target *out)
+{
+    const struct filter_state *s = network_filter_info(&p->base)->state;
+    const struct filter_state_entry *e = filter_state_find(s, STR("envoy.tcp_proxy.cluster"));
+    if (!e || !e->text) return false;
+    struct str name = e->text(e->object, p->base.worker->scratch);
+    *out = (struct tcp_target){.cluster = name, .hash = hash_str(name), .metadata_match = p->conf->metadata_match};
+    return true;
+}
+
+static bool target_choose(struct tcp_proxy *p, struct tcp_target *out)
+{
+    const struct tcp_conf *c = p->conf;
+    if (!c->weighted) {
+        if (target_from_state(p, out)) return true;
+        if (c->target_count == 0) return false;
+        *out = c->targets[0];
+        return true;
+    }
+    uint64_t draw = rng_below(&p->base.worker->rng, c->total_weight);
+    size_t i = 0;
+    while (i + 1 < c->target_count && draw >= c->targets[i].weight) draw -= c->targets[i++].weight;
+    *out = c->targets[i];
+    return true;
+}
+
+static void hash_fill(struct tcp_proxy *p, struct lb_ask *ask)
+{
+    const struct conn_info *i = ask->downstream;
+    char ip[ADDR_TEXT_MAX];
+    switch (p->conf->hash) {
+    case TCP_HASH_NONE: return;
+    case TCP_HASH_SOURCE_IP:
+        if (!addr_is_ip(&i->remote)) return;
+        ask->hash = hash_xxh64(str_make(ip, addr_format_ip(&i->remote, ip)), 0);
+        ask->has_hash = true;
+        return;
+    case TCP_HASH_FILTER_STATE: {
+        const struct filter_state_entry *e = filter_state_find(i->state, p->conf->hash_key);
+        if (!e || !e->text) return;
+        ask->hash = hash_xxh64(e->text(e->object, p->base.worker->scratch), 0);
+        ask->has_hash = true;
+        return;
+    }
+    }
+}
+
+void tcp_connect(struct tcp_proxy *p)
+{
+    struct worker *w = p->base.worker;
+    struct tcp_target target;
+    bool routed = target_choose(p, &target);
+    struct upstream_cluster *uc = routed ? upstream_find(w, target.cluster, target.hash) : NULL;
+    if (!uc) {
+        stat_inc(p->conf->stats, TCP_CX_NO_ROUTE);
+        stream_info_flag(&p->info, routed ? RF_NC : RF_NR);
+        tcp_proxy_give_up(p);
+        return;
+    }
+    link_cluster_facts(p, uc);
+    if (p->attempts >= p->conf->max_attempts) {
+        stream_info_flag(&p->info, RF_URX);
+        stat_inc(upstream_stats(uc), CLUSTER_STAT_UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
+        tcp_proxy_give_up(p);
+        return;
+    }
+    p->info.up.attempts = ++p->attempts;
+    struct tcp_link *l = mem_alloc(sizeof(*l));
+    l->proxy = p;
+    l->worker = w;
+    l->tcp.events = &link_tcp_events;
+    l->tcp.owner = l;
+    p->link = l;
+    struct lb_ask ask = {.worker = w, .stream = &p->info, .downstream = p->info.conn, .metadata_match = target.metadata_match,
+                         .attempt = p->attempts};
+    hash_fill(p, &ask);
+    upstream_tcp_start(w, uc, &l->tcp, &ask); /* l may be gone now */
+}
+
+void tcp_link_drop(struct tcp_proxy *p, bool flush)
+{
+    struct tcp_link *l = p->link;
+    loop_timer_stop(&p->retry);
+    if (!l) return;
+    p->link = NULL;
+    if (!l->conn) {
+        upstream_tcp_cancel(&l->tcp);
+        link_free(l);
+        return;
+    }
+    if (flush) {
+        link_flush_alone(l);
+        return;
+    }
+    l->proxy = NULL;
+    conn_close(l->conn, CONN_CLOSE_NOW);
+}
