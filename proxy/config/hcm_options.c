@@ -243,6 +243,7 @@ bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf
     c->add_user_agent = is_true(m->add_user_agent, false);
     c->via = str_dup(a, str_of(m->via));
     c->proxy_100_continue = m->proxy_100_continue;
+    c->h1_safe_max_connection = m->http1_safe_max_connection_duration;
     c->server_name = m->server_name && m->server_name[0] ? str_dup(a, str_of(m->server_name)) : STR("envoy");
     c->server_header = (enum hcm_server_header)m->server_header_transformation;
     if (m->scheme_header_transformation) {

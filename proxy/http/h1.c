@@ -117,7 +117,7 @@ static bool h1_fail(struct h1 *h)
         const struct codec_stream_events *events = h->stream.events;
         void *owner = h->stream.owner;
         h1_close_stream(h, H1_READ_DEAD);
-        events->on_reset(&h->stream, owner, RESET_PROTOCOL_ERROR, details);
+        events->on_reset(&h->stream, owner, RESET_PROTOCOL_ERROR, STR_NONE);
     }
     h->base.events->on_error(&h->base, h->base.owner, details);
     return false;
@@ -158,7 +158,7 @@ static void h1_at_end(struct h1 *h)
         const struct codec_stream_events *events = h->stream.events;
         void *owner = h->stream.owner;
         h1_close_stream(h, H1_READ_DEAD);
-        events->on_reset(&h->stream, owner, RESET_PROTOCOL_ERROR, STR("http1.codec_error"));
+        events->on_reset(&h->stream, owner, RESET_PROTOCOL_ERROR, STR_NONE);
         return;
     }
     if (h->read != H1_READ_CLOSE && h->read != H1_READ_TUNNEL) return;

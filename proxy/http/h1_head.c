@@ -166,7 +166,7 @@ static void h1_parser_start(struct h1 *h, const llhttp_settings_t *settings)
 static enum h1_step h1_parser_failed(struct h1 *h, enum llhttp_errno e)
 {
     if (h->fail_details.len) return H1_FAILED; /* a callback said why */
-    if (e == HPE_INVALID_VERSION && h->server) {
+    if (e == HPE_INVALID_VERSION && h->server && str_eq(str_of(llhttp_get_error_reason(&h->parser)), STR("Invalid HTTP version"))) {
         (void)h1_refuse(h, 426, "low_version");
     } else if (e == HPE_INVALID_TRANSFER_ENCODING) {
         (void)h1_refuse(h, 501, "http1.invalid_transfer_encoding");

@@ -43,6 +43,5 @@ bool h1_response_accept(struct h1 *h)
     }
     if (h->http10) h->peer_close = !headers_has_token(h->head, HDR_CONNECTION, STR("keep-alive"));
     if (headers_has_token(h->head, HDR_CONNECTION, STR("close"))) h->peer_close = true;
-    if (status != 101 && !h1_sanitize_connection(h->head)) return h1_refuse(h, 502, "http1.connection_header_rejected");
     return h1_response_framing(h, status);
 }

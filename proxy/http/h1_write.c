@@ -100,11 +100,10 @@ static enum h1_write h1_response_plan(struct h1 *h, const struct headers *list, 
         h->write_left = length;
         return bodiless ? H1_WRITE_NONE : H1_WRITE_LENGTH;
     }
-    if (end) {
-        if (!bodiless) {
-            *name = STR("content-length");
-            *value = STR("0");
-        }
+    if (end && status == 304) return H1_WRITE_NONE;
+    if (end && !h->is_head) {
+        *name = STR("content-length");
+        *value = STR("0");
         return H1_WRITE_NONE;
     }
     if (h->http10) {

@@ -88,7 +88,7 @@ void hcm_stream_ended(struct hcm *m, struct http_stream *s)
     m->open--;
     loop_later(m->worker->loop, &m->sweep, hcm_sweep);
     if (m->open) return;
-    if (m->close_next || m->draining) hcm_close(m);
+    if (m->close_next) hcm_close(m);
     else hcm_idle_start(m);
 }
 
@@ -103,33 +103,40 @@ void hcm_close(struct hcm *m)
     conn_close(m->conn, CONN_CLOSE_FLUSH);
 }
 
+/* The drain time is over: the connection ends with its last stream. */
 static void hcm_on_drained(struct loop_timer *t)
 {
-    hcm_close(CONTAINER_OF(t, struct hcm, drain_wait));
+    struct hcm *m = CONTAINER_OF(t, struct hcm, drain_wait);
+    m->close_next = true;
+    if (!m->open) hcm_close(m);
+}
+
+/* Says that the end is near: HTTP/1 with the next response, HTTP/2 at once. `timed`: and closes after drain_timeout. */
+static void hcm_drain_start(struct hcm *m, bool timed)
+{
+    if (m->draining || m->closing) return;
+    m->draining = true;
+    if (m->codec) m->codec->ops->drain(m->codec);
+    if (timed) loop_timer_start(m->worker->loop, &m->drain_wait, m->conf->drain_timeout_us, hcm_on_drained);
+}
+
+static bool hcm_speaks_h1(const struct hcm *m)
+{
+    return !m->codec || m->codec->ops->kind == CODEC_H1;
 }
 
 static void hcm_on_max_age(struct loop_timer *t)
 {
     struct hcm *m = CONTAINER_OF(t, struct hcm, max_age);
     stat_hcm_add(m, HCM_STAT_CX_MAX_DURATION_REACHED);
-    if (!m->open) {
-        hcm_close(m);
-        return;
-    }
-    hcm_on_drain(m);
+    if (!m->codec) hcm_close(m);
+    else hcm_drain_start(m, !(hcm_speaks_h1(m) && m->conf->h1_safe_max_connection));
 }
 
+/* An idle HTTP/1 connection stays: a request may be on its way. Its response says the end, or net ends it with the drain time. */
 void hcm_on_drain(struct hcm *m)
 {
-    if (m->draining || m->closing) return;
-    m->draining = true;
-    if (m->codec) m->codec->ops->drain(m->codec);
-    if (!m->open) {
-        stat_hcm_add(m, HCM_STAT_CX_DRAIN_CLOSE);
-        hcm_close(m);
-        return;
-    }
-    if (m->conf->drain_timeout_us) loop_timer_start(m->worker->loop, &m->drain_wait, m->conf->drain_timeout_us, hcm_on_drained);
+    hcm_drain_start(m, !hcm_speaks_h1(m));
 }
 
 static void hcm_count_end(struct hcm *m)

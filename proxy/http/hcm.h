@@ -71,6 +71,7 @@ struct hcm_conf {
     uint64_t idle_timeout_us, stream_idle_timeout_us, request_timeout_us, request_headers_timeout_us, max_connection_us,
         max_stream_us, drain_timeout_us, delayed_close_us, stream_flush_timeout_us;
     uint32_t max_requests_per_connection; /* 0: no limit */
+    bool h1_safe_max_connection;          /* HTTP/1: the end of max_connection_us only with a response */
 
     /* requests */
     struct str local_address; /* of this machine: stands in x-forwarded-for for a loopback peer */

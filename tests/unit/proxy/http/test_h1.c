@@ -284,14 +284,14 @@ static void test_responses(void **state)
         {"HTTP/1.1 100 C\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "1xx::status=100|a=b|:status=200|content-length=0|END DONE "},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", ":status=200|transfer-encoding=chunked|aEND DONE "},
         {"HTTP/1.1 200 OK\r\n\r\nabc", ":status=200|abc"},
-        {"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "RESET9:http1.codec_error ERROR:http1.codec_error "},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "RESET9:http1.codec_error ERROR:http1.codec_error "},
+        {"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
-         "RESET9:http1.content_length_and_chunked_not_allowed ERROR:http1.content_length_and_chunked_not_allowed "},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "RESET9:http1.invalid_transfer_encoding ERROR:http1.invalid_transfer_encoding "},
-        {"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "RESET9:http1.codec_error ERROR:http1.codec_error "},
-        {"FOO\r\n\r\n", "RESET9:http1.codec_error ERROR:http1.codec_error "},
-        {"HTTP/1.1 99 OK\r\n\r\n", "RESET9:http1.codec_error ERROR:http1.codec_error "},
+         "RESET9: ERROR:http1.content_length_and_chunked_not_allowed "},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "RESET9: ERROR:http1.invalid_transfer_encoding "},
+        {"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
+        {"FOO\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
+        {"HTTP/1.1 99 OK\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
     };
     check_rows(rows, ARRAY_LEN(rows), false);
 }
