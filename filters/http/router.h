@@ -23,6 +23,7 @@ struct router_conf {
     bool dynamic_stats, suppress_headers, respect_expected, suppress_grpc_codes;
     uint32_t strict; /* bit per entry of router_strict_names */
     const struct access_log_list *upstream_log;
+    struct str local_ip; /* Envoy's local_info address: x-forwarded-for of mirrored requests; may be empty */
 };
 
 /* All times in microseconds; 0: none. */

@@ -146,6 +146,7 @@ static void mirror_send(struct router *r, const struct mirror_policy *p)
     buf_share(&m->body, &r->mirror_body);
     mirror_host(m, p);
     headers_set_id(m->headers, HDR_X_ENVOY_INTERNAL, STR("true"));
+    if (r->conf->local_ip.len > 0) headers_append(m->headers, STR("x-forwarded-for"), str_dup(a, r->conf->local_ip), STR(","));
     header_change_apply(p->request_headers, m->headers, NULL);
     m->a.events = &mirror_events;
     m->a.arena = a;
