@@ -275,7 +275,7 @@ static bool source_service(struct source_grpc *g, const Envoy__Config__Core__V3_
 struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, enum xds_kind kind,
                                const struct conf_at *at)
 {
-    enum mux_variant variant;
+    enum mux_variant variant = MUX_SOTW;
     if (!source_variant(api, at, &variant)) return NULL;
     if (api->n_grpc_services != 1) {
         struct conf_at services_at = conf_field(at, "grpc_services");
