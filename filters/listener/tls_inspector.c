@@ -192,8 +192,21 @@ static enum hello_state hello_join(const struct tls_inspector *conf, struct curs
 
 /* --- verdicts -------------------------------------------------------------------------------------------------------- */
 
-static enum accept_flow tls_inspector_not_tls(const struct tls_inspector *c, size_t seen)
+/* Envoy logs what BoringSSL thought of the bytes. */
+static struct str tls_inspector_guess(struct str bytes)
 {
+    static const struct str plain[] = {{"GET ", 4}, {"POST ", 5}, {"HEAD ", 5}, {"PUT ", 4}};
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
+        if (str_starts(bytes, plain[i])) return STR("TLS_error|error:1000009c:SSL routines:OPENSSL_internal:HTTP_REQUEST:TLS_error_end");
+    }
+    if (str_starts(bytes, STR("CONNE"))) return STR("TLS_error|error:1000009d:SSL routines:OPENSSL_internal:HTTPS_PROXY_REQUEST:TLS_error_end");
+    return STR("TLS_error|error:100000f7:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:TLS_error_end");
+}
+
+static enum accept_flow tls_inspector_not_tls(const struct tls_inspector *c, struct accepting *a, struct str bytes)
+{
+    size_t seen = bytes.len;
+    a->info->transport_failure = tls_inspector_guess(bytes);
     stat_inc(c->stats, STAT_TLS_NOT_FOUND);
     stat_record(c->stats, STAT_BYTES, seen);
     return c->close_on_error ? ACCEPT_CLOSE : ACCEPT_CONTINUE;
@@ -210,15 +223,15 @@ static enum accept_flow tls_inspector_found(const struct tls_inspector *c, struc
 }
 
 static enum accept_flow tls_inspector_judge(const struct tls_inspector *c, struct accepting *a, enum hello_state state, struct cursor hello,
-                                            size_t seen, bool end)
+                                            struct str seen, bool end)
 {
     switch (state) {
     case HELLO_MORE:
-        if (seen >= PEEK_MOST) break;
-        return end ? tls_inspector_not_tls(c, seen) : ACCEPT_WAIT;
-    case HELLO_NOT_TLS: return tls_inspector_not_tls(c, seen);
+        if (seen.len >= PEEK_MOST) break;
+        return end ? tls_inspector_not_tls(c, a, seen) : ACCEPT_WAIT;
+    case HELLO_NOT_TLS: return tls_inspector_not_tls(c, a, seen);
     case HELLO_TOO_LARGE: break;
-    case HELLO_WHOLE: return hello_parse(hello, a) ? tls_inspector_found(c, a, seen) : tls_inspector_not_tls(c, seen);
+    case HELLO_WHOLE: return hello_parse(hello, a) ? tls_inspector_found(c, a, seen.len) : tls_inspector_not_tls(c, a, seen);
     }
     stat_inc(c->stats, STAT_TOO_LARGE);
     return ACCEPT_CLOSE;
@@ -231,7 +244,7 @@ static enum accept_flow tls_inspector_data(void *self, const void *conf, struct 
     struct cursor in = {(const unsigned char *)peeked.ptr, peeked.len, false}, hello = {0};
     unsigned char *heap = NULL;
     enum hello_state state = hello_join(c, in, &hello, &heap);
-    enum accept_flow flow = tls_inspector_judge(c, a, state, hello, peeked.len, end);
+    enum accept_flow flow = tls_inspector_judge(c, a, state, hello, peeked, end);
     mem_free(heap);
     return flow;
 }

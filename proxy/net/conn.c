@@ -81,6 +81,7 @@ static void conn_tell_end(struct conn *c, enum conn_end why)
     c->owner = NULL;
     if (c->info && c->failure) c->info->transport_failure = str_of(c->failure);
     if (c->info) c->info->local_close = why == CONN_END_LOCAL;
+    if (c->info) c->info->remote_reset = why == CONN_END_RESET;
     events->on_close(c, owner, why);
 }
 

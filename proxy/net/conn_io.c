@@ -94,6 +94,7 @@ void conn_begin(struct conn *c)
     if (c->transport && c->ts->type->handshake) r = c->ts->type->handshake(c->transport);
     if (r == TRANSPORT_ERROR) {
         if (c->ts->type->failure) conn_set_failure(c, c->ts->type->failure(c->transport));
+        if (c->info && c->ts->type->info) c->info->tls = c->ts->type->info(c->transport);
         conn_end_with(c, CONN_END_TRANSPORT);
         return;
     }

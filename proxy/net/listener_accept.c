@@ -68,8 +68,8 @@ static struct worker_listener *hand_over(struct worker_listener *l, const struct
 static void refuse(struct worker_base *b, int fd, struct conn_info *info, struct arena *arena)
 {
     stat_inc(b->stats, LISTENER_NO_CHAIN);
-    info->termination_details = STR("filter_chain_not_found");
-    listener_log(b, info, (uint64_t)1 << RF_NR, STR("filter_chain_not_found"));
+    struct stream_info end = {.flags = (uint64_t)1 << RF_NR, .code_details = STR("filter_chain_not_found")};
+    listener_log(b, info, &end);
     (void)close(fd);
     mem_free(info);
     arena_free(&arena);

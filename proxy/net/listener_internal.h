@@ -104,5 +104,5 @@ void accept_steps_end(struct worker_listener *l);
 void network_chain_start(struct worker_base *b, struct worker_chain *c, int fd, struct conn_info *info, struct arena *arena);
 void network_chain_drain(struct worker_chain *c);      /* tells the filters of all its connections */
 void network_chain_close_all(struct worker_chain *c);  /* drain time is over */
-/* Writes the listener's access log for a connection. flags: 1 << enum response_flag. */
-void listener_log(struct worker_base *b, struct conn_info *info, uint64_t flags, struct str details);
+/* Writes the listener's access log for a connection. end: flags, details and bytes; the rest is filled in. */
+void listener_log(struct worker_base *b, struct conn_info *info, struct stream_info *end);

@@ -26,24 +26,20 @@ struct network_chain {
 
 /* --- access log and statistics ------------------------------------------------------------------------- */
 
-void listener_log(struct worker_base *b, struct conn_info *info, uint64_t flags, struct str details)
+void listener_log(struct worker_base *b, struct conn_info *info, struct stream_info *end)
 {
     const struct access_log_list *list = b->conf->access_log;
     if (!list || access_log_empty(list)) return;
     struct worker *w = b->worker;
-    struct stream_info s = {
-        .arena = w->scratch,
-        .worker = w,
-        .conn = info,
-        .start_us = info->start_us,
-        .start_wall_us = info->start_wall_us,
-        .end_us = loop_now_us(w->loop),
-        .remote = info->remote,
-        .flags = flags,
-        .code_details = details,
-        .random = rng_next(&w->rng),
-    };
-    access_log_run(w, list, &s, ACCESS_LOG_TYPE_NONE);
+    end->arena = w->scratch;
+    end->worker = w;
+    end->conn = info;
+    end->start_us = info->start_us;
+    end->start_wall_us = info->start_wall_us;
+    end->end_us = loop_now_us(w->loop);
+    end->remote = info->remote;
+    end->random = rng_next(&w->rng);
+    access_log_run(w, list, end, ACCESS_LOG_TYPE_NONE);
 }
 
 static void chain_count_open(struct worker_base *b, int by)
@@ -181,7 +177,8 @@ static void chain_on_close(struct conn *c, void *owner, enum conn_end why)
     }
     n->conn = NULL;
     list_remove(&n->link);
-    listener_log(n->base, info, 0, STR_NONE);
+    struct stream_info end = {.bytes_received = conn_bytes_read(c), .bytes_sent = conn_bytes_written(c)};
+    listener_log(n->base, info, &end);
     chain_count_end(n->base, info);
     loop_later(n->base->worker->loop, &n->later, chain_on_later);
 }

@@ -58,7 +58,7 @@ static void open_server(struct tls_conn *t)
     int mode = SSL_VERIFY_NONE;
     const struct tls_conf *c = t->conf;
     if (tls_wants_peer_cert(c->validation, t->dynamic)) mode = SSL_VERIFY_PEER;
-    if (c->require_client) mode = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+    if (c->require_client || tls_needs_peer_cert(c->validation, t->dynamic)) mode = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
     SSL_set_verify(t->ssl, mode, NULL);
     const struct tls_validation *v = t->dynamic && t->dynamic->ca_names ? t->dynamic : c->validation;
     if (mode != SSL_VERIFY_NONE && v && v->ca_names) SSL_set_client_CA_list(t->ssl, SSL_dup_CA_list(v->ca_names));
@@ -147,11 +147,14 @@ static int tls_fail(struct tls_conn *t)
     if (saw && !t->counted) stat_inc(t->conf->stats, TLS_STAT_CONNECTION_ERROR);
     t->counted = true;
     if (!text.len && !t->up) text = STR("TLS_error:|connection closed during the handshake:TLS_error_end");
-    if (verify && t->verify_text.len) {
+    if (no_cert) t->verify_text = STR("peer did not provide required client certificate");
+    if ((verify || no_cert) && t->verify_text.len) {
         struct str head = str_sub(text, 0, text.len - (sizeof(":TLS_error_end") - 1));
         text = str_fmt(a, "%.*s:%.*s:TLS_error_end", STR_ARG(head), STR_ARG(t->verify_text));
     }
     t->failure = text;
+    /* Envoy's logs name a version for failed handshakes, too. */
+    if (!t->up) t->info.version = SSL_get_current_cipher(t->ssl) ? str_of(SSL_get_version(t->ssl)) : STR("TLSv1.2");
     return TRANSPORT_ERROR;
 }
 
@@ -288,7 +291,7 @@ bool tls_pending(void *arg)
 const struct tls_info *tls_info_get(void *arg)
 {
     const struct tls_conn *t = arg;
-    return t->up ? &t->info : NULL;
+    return t->up || t->info.version.len ? &t->info : NULL;
 }
 
 struct str tls_alpn(void *arg)

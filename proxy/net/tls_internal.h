@@ -73,6 +73,8 @@ bool tls_use_cert(SSL *ssl, const struct tls_cert *c);
 /* tls_verify.c */
 int tls_on_verify(X509_STORE_CTX *outer, void *arg);
 bool tls_wants_peer_cert(const struct tls_validation *a, const struct tls_validation *b);
+/* Envoy: names or pins to match make a client's certificate mandatory. */
+bool tls_needs_peer_cert(const struct tls_validation *a, const struct tls_validation *b);
 bool tls_dns_name_match(struct str name, struct str pattern);
 /* tls_session.c */
 int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc);

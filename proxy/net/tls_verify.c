@@ -250,6 +250,11 @@ bool tls_wants_peer_cert(const struct tls_validation *a, const struct tls_valida
     return (a && a->store) || (b && b->store) || has_pins(a) || has_pins(b) || has_sans(a) || has_sans(b);
 }
 
+bool tls_needs_peer_cert(const struct tls_validation *a, const struct tls_validation *b)
+{
+    return has_pins(a) || has_pins(b) || has_sans(a) || has_sans(b);
+}
+
 /* --- the judgement ----------------------------------------------------------------------------------------------- */
 
 static bool refuse(struct tls_conn *t, enum tls_stat stat, struct str text)
@@ -276,6 +281,34 @@ static void set_depth(X509_STORE_CTX *x, const struct tls_validation *v)
     if (v && v->c.has_depth) X509_STORE_CTX_set_depth(x, (int)v->c.max_depth);
 }
 
+/* BoringSSL's words. */
+static const char *verify_error_text(int error)
+{
+    if (error == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) return "self signed certificate";
+    if (error == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN) return "self signed certificate in certificate chain";
+    return X509_verify_cert_error_string(error);
+}
+
+/* "verify cert failed: SAN matcher, certificate SANs are [a, b]". */
+static struct str san_failure(struct tls_conn *t, X509 *x)
+{
+    static const int types[] = {GEN_DNS, GEN_URI, GEN_EMAIL, GEN_IPADD, GEN_OTHERNAME};
+    struct sb text = {0};
+    sb_add(&text, STR("verify cert failed: SAN matcher, certificate SANs are ["));
+    size_t shown = 0;
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        struct tls_names names = tls_san_texts(t->worker->scratch, x, types[i], NULL);
+        for (size_t k = 0; k < names.count; k++) {
+            if (shown++) sb_add(&text, STR(", "));
+            sb_add(&text, names.v[k]);
+        }
+    }
+    sb_char(&text, ']');
+    struct str s = str_dup(conn_arena(t->conn), sb_str(&text));
+    sb_release(&text);
+    return s;
+}
+
 /* The chain to a trusted CA, valid in time, of the right purpose, not revoked. *error: OpenSSL's code. */
 static bool chain_trusted(struct tls_conn *t, X509_STORE *store, X509_STORE_CTX *outer, int *error)
 {
@@ -290,7 +323,7 @@ static bool chain_trusted(struct tls_conn *t, X509_STORE *store, X509_STORE_CTX 
     int depth = X509_STORE_CTX_get_error_depth(x);
     if (!ok) {
         t->verify_text = str_fmt(conn_arena(t->conn), "verify cert failed: X509_verify_cert: certificate verification error at depth %d: %s",
-                                 depth, X509_verify_cert_error_string(*error));
+                                 depth, verify_error_text(*error));
     }
     X509_STORE_CTX_free(x);
     return ok;
@@ -314,7 +347,7 @@ static bool judge(struct tls_conn *t, X509_STORE_CTX *outer, int *error)
         ok = refuse(t, TLS_STAT_FAIL_SAN, STR("verify cert failed: verify SAN list"));
     } else if ((has_sans(a) || has_sans(b)) && (!store || (!sans_fit(scratch, leaf, a) && !sans_fit(scratch, leaf, b)))) {
         /* Names of a certificate that nobody vouches for prove nothing (SDS may deliver matchers without a CA). */
-        ok = refuse(t, TLS_STAT_FAIL_SAN, STR("verify cert failed: SAN matcher"));
+        ok = refuse(t, TLS_STAT_FAIL_SAN, san_failure(t, leaf));
     } else if ((has_pins(a) || has_pins(b)) && !pins_fit(leaf, a) && !pins_fit(leaf, b)) {
         ok = refuse(t, TLS_STAT_FAIL_HASH, STR("verify cert failed: cert hash and spki"));
     } else {
