@@ -129,9 +129,12 @@ void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end)
     if (p->down_ended && p->link) proxy_finish(p, true);
 }
 
-void tcp_proxy_upstream_closed(struct tcp_proxy *p)
+/* Envoy: a reset is passed on. */
+void tcp_proxy_upstream_closed(struct tcp_proxy *p, bool reset)
 {
-    if (!p->ended) conn_close(p->base.conn, CONN_CLOSE_FLUSH);
+    if (p->ended) return;
+    if (reset) stream_info_flag(&p->info, RF_UR);
+    conn_close(p->base.conn, reset ? CONN_CLOSE_RESET : CONN_CLOSE_FLUSH);
 }
 
 void tcp_proxy_give_up(struct tcp_proxy *p)
@@ -222,6 +225,14 @@ static void tcp_proxy_on_watermark(struct network_filter *f, bool above)
     if (!above) tcp_proxy_active(p);
 }
 
+/* Envoy: a client's reset is passed on; what a client that closed had sent is still delivered. */
+static enum tcp_drop drop_how(const struct tcp_proxy *p)
+{
+    if (p->down_ended && p->up_ended) return TCP_DROP_FLUSH;
+    if (p->info.conn->remote_reset) return TCP_DROP_RESET;
+    return p->info.conn->local_close ? TCP_DROP_NOW : TCP_DROP_FLUSH;
+}
+
 static void tcp_proxy_on_close(struct network_filter *f)
 {
     struct tcp_proxy *p = proxy_of(f);
@@ -231,8 +242,7 @@ static void tcp_proxy_on_close(struct network_filter *f)
     loop_timer_stop(&p->duration);
     loop_timer_stop(&p->log_timer);
     proxy_log(p, ACCESS_LOG_TYPE_TCP_CONNECTION_END);
-    bool both_ended = p->down_ended && p->up_ended;
-    tcp_link_drop(p, both_ended || !p->info.conn->local_close);
+    tcp_link_drop(p, drop_how(p));
     buf_release(&p->early);
 }
 

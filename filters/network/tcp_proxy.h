@@ -83,12 +83,13 @@ struct tcp_proxy {
 
 /* Begins an attempt (and the next ones as configured). Never calls back before it returns except to close the connection. */
 void tcp_connect(struct tcp_proxy *p);
-/* The attempt or connection is given up: flush writes what is queued first and goes on alone. */
-void tcp_link_drop(struct tcp_proxy *p, bool flush);
+/* The attempt or connection is given up: FLUSH writes what is queued first and goes on alone. */
+enum tcp_drop { TCP_DROP_NOW, TCP_DROP_FLUSH, TCP_DROP_RESET };
+void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how);
 /* --- what the upstream side tells the proxy ------------------------------------------------------------------- */
 void tcp_proxy_connected(struct tcp_proxy *p);
 void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end);
-void tcp_proxy_upstream_closed(struct tcp_proxy *p);
+void tcp_proxy_upstream_closed(struct tcp_proxy *p, bool reset);
 /* No upstream can be had: the connection ends. */
 void tcp_proxy_give_up(struct tcp_proxy *p);
 void tcp_proxy_active(struct tcp_proxy *p); /* bytes moved: the idle time begins anew */

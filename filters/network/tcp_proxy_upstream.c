@@ -85,7 +85,7 @@ static void link_on_close(struct conn *c, void *owner, enum conn_end why)
     upstream_tcp_end(&l->tcp, why == CONN_END_LOCAL && !l->ended_by_peer);
     if (p) p->link = NULL;
     link_free(l);
-    if (p) tcp_proxy_upstream_closed(p);
+    if (p) tcp_proxy_upstream_closed(p, why == CONN_END_RESET);
 }
 
 static const struct conn_events link_events = {
@@ -171,7 +171,8 @@ static void link_on_failure(struct upstream_tcp *t, enum upstream_failure why, s
 {
     struct tcp_link *l = t->owner;
     struct tcp_proxy *p = l->proxy;
-    link_host_facts(p, t->host);
+    if (why != UPSTREAM_OVERFLOW) link_host_facts(p, t->host);
+    if (why == UPSTREAM_NO_HOST || why == UPSTREAM_OVERFLOW) p->info.up.attempts--; /* Envoy: nothing was tried */
     if (detail.len && p->conf->access_log) p->info.up.transport_failure = str_dup(network_filter_arena(&p->base), detail);
     p->link = NULL;
     link_free(l);
@@ -273,7 +274,7 @@ void tcp_connect(struct tcp_proxy *p)
     upstream_tcp_start(w, uc, &l->tcp, &ask); /* l may be gone now */
 }
 
-void tcp_link_drop(struct tcp_proxy *p, bool flush)
+void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how)
 {
     struct tcp_link *l = p->link;
     loop_timer_stop(&p->retry);
@@ -284,10 +285,10 @@ void tcp_link_drop(struct tcp_proxy *p, bool flush)
         link_free(l);
         return;
     }
-    if (flush) {
+    if (how == TCP_DROP_FLUSH) {
         link_flush_alone(l);
         return;
     }
     l->proxy = NULL;
-    conn_close(l->conn, CONN_CLOSE_NOW);
+    conn_close(l->conn, how == TCP_DROP_RESET ? CONN_CLOSE_RESET : CONN_CLOSE_NOW);
 }

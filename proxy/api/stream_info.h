@@ -37,6 +37,7 @@ struct conn_info {
     struct filter_state *state;              /* connection-lifespan filter state; may be NULL */
     int traffic_direction;                   /* envoy.config.core.v3.TrafficDirection */
     bool local_close;
+    bool remote_reset;                       /* the peer reset it */
 };
 
 /* The upstream side of the attempt that answered (or the last one). */

@@ -1,0 +1,281 @@
+"""tcp_proxy: the same exchanges on Skiff and on the real Envoy; what the client sees, the access log and the statistics must agree."""
+import json
+import os
+import socket
+import struct
+import time
+
+import pytest
+
+from harness import config
+from harness.proxy import Proxy
+from harness.upstream import Upstream
+from harness.wait import wait_for
+
+TCP = config.TYPE + "extensions.filters.network.tcp_proxy.v3.TcpProxy"
+LOG = {"flags": "%RESPONSE_FLAGS%", "rx": "%BYTES_RECEIVED%", "tx": "%BYTES_SENT%", "cluster": "%UPSTREAM_CLUSTER%",
+       "host": "%UPSTREAM_HOST%", "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "type": "%ACCESS_LOG_TYPE%",
+       "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%", "protocol": "%PROTOCOL%", "code": "%RESPONSE_CODE%",
+       "sni": "%REQUESTED_SERVER_NAME%", "chain": "%FILTER_CHAIN_NAME%", "tries": "%UPSTREAM_HOSTS_ATTEMPTED%"}
+MEGABYTE = 1 << 20
+
+
+def tcp(name, cluster="echo", log=None, **over):
+    base = {"@type": TCP, "stat_prefix": name, "cluster": cluster}
+    if log:
+        base["access_log"] = [config.file_log(os.path.join(log, name + ".log"), LOG)]
+    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config.merge(base, over)}
+
+
+def tcp_listener(name, log, cluster="echo", listener=None, before=(), **over):
+    return config.listener(name, [*before, tcp(name, cluster, log, **over)], **(listener or {}))
+
+
+# --- upstreams ---
+
+def echo(connection):
+    while data := connection.sock.recv(65536):
+        connection.sock.sendall(data)
+    connection.sock.shutdown(socket.SHUT_WR)
+
+
+def greet_and_close(connection):
+    connection.sock.sendall(b"hello\n")
+    connection.sock.close()
+
+
+def half_first(connection):
+    """Says its end first, then counts what still comes."""
+    connection.sock.sendall(b"first")
+    connection.sock.shutdown(socket.SHUT_WR)
+    while connection.sock.recv(65536):
+        pass
+
+
+def reset_after_read(connection):
+    connection.sock.recv(10)
+    connection.reset()
+
+
+def big(connection):
+    connection.sock.sendall(b"x" * (8 * MEGABYTE))
+    connection.sock.close()
+
+
+def read_all_then_answer(connection):
+    total = 0
+    while data := connection.sock.recv(65536):
+        total += len(data)
+    connection.sock.sendall(b"%d" % total)
+    connection.sock.close()
+
+
+def silent(connection):
+    while connection.sock.recv(65536):
+        pass
+
+
+ENDS = []
+
+
+def noted_end(connection):
+    """Echoes, and notes how the client's side ended."""
+    try:
+        while data := connection.sock.recv(65536):
+            connection.sock.sendall(data)
+        ENDS.append("end")
+    except ConnectionResetError:
+        ENDS.append("reset")
+
+
+UPSTREAMS = {"noted": noted_end, "echo": echo, "greet": greet_and_close, "half": half_first, "reset": reset_after_read, "big": big, "count": read_all_then_answer,
+             "silent": silent}
+
+
+# --- clients: what they saw, as bytes or a word ---
+
+def read_end(sock):
+    got = b""
+    try:
+        while data := sock.recv(65536):
+            got += data
+    except ConnectionResetError:
+        return got, "reset"
+    return got, "end"
+
+
+def connect(port):
+    sock = socket.create_connection(("127.0.0.1", port), 60)
+    sock.settimeout(60)
+    return sock
+
+
+def talk(port, data=b"ping", half=True):
+    with connect(port) as sock:
+        try:
+            sock.sendall(data)
+            if half:
+                sock.shutdown(socket.SHUT_WR)
+        except OSError:  # refused so fast that it is over
+            return b"", "reset"
+        return read_end(sock)
+
+
+def only_read(port):
+    with connect(port) as sock:
+        return read_end(sock)
+
+
+def slow_big(port):
+    with connect(port) as sock:
+        time.sleep(0.3)
+        got, how = read_end(sock)
+        return len(got), how
+
+
+def send_big(port):
+    with connect(port) as sock:
+        sock.sendall(b"y" * (8 * MEGABYTE))
+        sock.shutdown(socket.SHUT_WR)
+        return read_end(sock)
+
+
+def client_reset(port):
+    sock = connect(port)
+    sock.sendall(b"ping")
+    got = sock.recv(4)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    return got, "done"
+
+
+def client_reset_told(port):
+    """How the upstream sees the client's reset."""
+    client_reset(port)
+    return wait_for(lambda: ENDS and ENDS.pop(), "the upstream to be told"), "done"
+
+
+def client_close_told(port):
+    client_close(port)
+    return wait_for(lambda: ENDS and ENDS.pop(), "the upstream to be told"), "done"
+
+
+def client_close(port):
+    with connect(port) as sock:
+        sock.sendall(b"ping")
+        return sock.recv(4), "done"
+
+
+def after_half(port):
+    """The upstream's end comes first; the client may still send."""
+    with connect(port) as sock:
+        got = b""
+        while data := sock.recv(100):
+            got += data
+        sock.sendall(b"late")
+        sock.shutdown(socket.SHUT_WR)
+        return got, "end"
+
+
+def say_once(port):
+    """Nothing is sent until the proxy ends it."""
+    with connect(port) as sock:
+        sock.sendall(b"a")
+        return read_end(sock)
+
+
+CASES = [
+    # name, client, tcp_proxy fields
+    ("echo", talk, {}),
+    ("echo_big", lambda port: talk(port, b"z" * 300000), {}),
+    ("greeting", only_read, {"cluster": "greet"}),
+    ("upstream_half_first", after_half, {"cluster": "half"}),
+    ("upstream_reset", lambda port: talk(port, half=False), {"cluster": "reset"}),
+    ("slow_reader", slow_big, {"cluster": "big"}),
+    ("upload", send_big, {"cluster": "count"}),
+    ("client_reset", client_reset, {}),
+    ("client_close", client_close, {}),
+    ("client_reset_told", client_reset_told, {"cluster": "noted"}),
+    ("client_close_told", client_close_told, {"cluster": "noted"}),
+    ("no_such_cluster", talk, {"cluster": "nobody"}),
+    ("no_hosts", talk, {"cluster": "empty"}),
+    ("refused", talk, {"cluster": "dead"}),
+    ("refused_thrice", talk, {"cluster": "dead", "max_connect_attempts": 3}),
+    ("refused_backoff", talk, {"cluster": "dead", "max_connect_attempts": 3, "backoff_options": {"base_interval": "0.02s"}}),
+    ("overflow", talk, {"cluster": "full"}),
+    ("idle", say_once, {"cluster": "silent", "idle_timeout": "0.3s"}),
+    ("duration", say_once, {"cluster": "silent", "max_downstream_connection_duration": "0.3s"}),
+    ("log_connected", talk, {"access_log_options": {"flush_access_log_on_connected": True}}),
+    ("weighted", talk, {"cluster": None, "weighted_clusters": {"clusters": [{"name": "echo", "weight": 1}]}}),
+    ("on_data", talk, {"upstream_connect_mode": "ON_DOWNSTREAM_DATA", "max_early_data_bytes": 1024}),
+    ("early", talk, {"max_early_data_bytes": 1024}),
+    ("early_over_limit", lambda port: talk(port, b"e" * 100000), {"max_early_data_bytes": 1024}),
+]
+STATS = ("tcp.", "cluster.")
+# Not compared: gauges of a moment, and how often a slow peer was met.
+LOOSE = ("buffered", "paused_reading", "resumed_reading", "backed_up", "drained", "_ms", "membership", "circuit_breakers", "lb_",
+         "update_", "upstream_cx_length", "default.", "max_host_weight", "warming", "version", "flush_total", "bytes_total",
+         "assignment", "bind_errors", "early_data", "upstream_cx_destroy")
+
+
+class Run:
+    """One proxy with a listener for each case."""
+
+    def __init__(self, binary, upstreams, dead, directory):
+        self.directory = directory
+        os.makedirs(directory, exist_ok=True)
+        clusters = [config.cluster(name, [server.port]) for name, server in upstreams.items()]
+        clusters += [config.cluster("empty", []), config.cluster("dead", [dead]),
+                     config.cluster("full", [upstreams["echo"].port],
+                                    circuit_breakers={"thresholds": [{"max_connections": 0}]})]
+        listeners = [tcp_listener(name, directory, **config.merge({"cluster": "echo"}, {k: v for k, v in over.items()}))
+                     if over.get("cluster", "") is not None else
+                     config.listener(name, [{"name": "envoy.filters.network.tcp_proxy", "typed_config": config.merge(
+                         tcp(name, "echo", directory)["typed_config"], over)}])
+                     for name, _, over in CASES]
+        self.proxy = Proxy(binary, config.bootstrap(listeners, clusters), directory=directory)
+
+    def stats(self):
+        text = self.proxy.admin("/stats").text
+        pairs = dict(line.split(": ", 1) for line in text.splitlines() if line.startswith(STATS))
+        return {k: int(v) for k, v in pairs.items() if v.isdigit() and not any(word in k for word in LOOSE)}
+
+    def log(self, name):
+        with open(os.path.join(self.directory, name + ".log"), encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+        for line in lines:  # Envoy lists flags in the order in which they were set
+            line["flags"] = sorted(line["flags"].split(","))
+        return lines
+
+    def run(self, name, client):
+        before = self.stats()
+        seen = client(self.proxy.port(name))
+        wait_for(lambda: self.log(name) and self.log(name)[-1]["type"] == "TcpConnectionEnd", f"{name}'s log", 20)
+        wait_for(lambda: self.stats().get("cluster.echo.upstream_cx_active", 0) == 0, "connections to end", 20)
+        after = self.stats()
+        changes = {k: v - before.get(k, 0) for k, v in after.items() if v != before.get(k, 0)}
+        return seen, self.log(name), changes
+
+
+@pytest.fixture(scope="module")
+def runs(skiff_binary, envoy_binary, tmp_path_factory):
+    upstreams = {name: Upstream(name, handler=handler) for name, handler in UPSTREAMS.items()}
+    gone = socket.socket()
+    gone.bind(("127.0.0.1", 0))
+    folder = str(tmp_path_factory.mktemp("tcp"))
+    made = [Run(binary, upstreams, gone.getsockname()[1], os.path.join(folder, which))
+            for which, binary in (("skiff", skiff_binary), ("envoy", envoy_binary))]
+    yield made
+    made[1].proxy.stop(check=False)
+    made[0].proxy.stop()
+    for server in upstreams.values():
+        server.stop()
+
+
+@pytest.mark.parametrize("name,client", [(name, client) for name, client, _ in CASES], ids=[name for name, _, _ in CASES])
+def test_as_envoy(runs, name, client):
+    skiff, envoy = (run.run(name, client) for run in runs)
+    assert skiff[0] == envoy[0]
+    assert skiff[1] == envoy[1]
+    assert skiff[2] == envoy[2]
+    runs[0].proxy.check_health()
