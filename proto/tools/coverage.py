@@ -17,7 +17,8 @@ F = descriptors.descriptor_pb2.FieldDescriptorProto
 ROOTS = ["envoy.config.bootstrap.v3.Bootstrap", "envoy.config.listener.v3.Listener",
          "envoy.config.route.v3.RouteConfiguration", "envoy.config.cluster.v3.Cluster",
          "envoy.config.endpoint.v3.ClusterLoadAssignment", "envoy.service.runtime.v3.Runtime",
-         "envoy.service.discovery.v3.DiscoveryRequest", "envoy.service.discovery.v3.DiscoveryResponse"]
+         "envoy.service.discovery.v3.DiscoveryRequest", "envoy.service.discovery.v3.DiscoveryResponse",
+         "envoy.service.discovery.v3.DeltaDiscoveryRequest", "envoy.service.discovery.v3.DeltaDiscoveryResponse"]
 SOURCES = ("proxy", "filters", "xds", "server")
 OUTSIDE = ("google.", "skiff.", "validate.")
 
