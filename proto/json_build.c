@@ -263,7 +263,6 @@ static bool in_any(const struct jval *member)
 static bool build_members(struct json_builder *b, ProtobufCMessage *m, const struct proto_type *type, const struct jval *v,
                           bool skip_type, const struct proto_path *path)
 {
-    uint64_t seen[4] = {0};
     bool good = true;
     for (const struct jval *e = v->first; e; e = e->next) {
         if (skip_type && in_any(e)) continue;
@@ -272,12 +271,10 @@ static bool build_members(struct json_builder *b, ProtobufCMessage *m, const str
             good = json_unknown_field(b, type, e, path) && good;
             continue;
         }
-        uint64_t bit = 1ull << (idx % 64);
-        if (idx < 256 && (seen[idx / 64] & bit)) {
+        if (e->doubled) {
             struct proto_path at = proto_path_field(path, type->desc->fields[idx].name);
             json_note(b, PROTO_NOTE_IGNORED, &at, "set twice; the last one counts");
         }
-        if (idx < 256) seen[idx / 64] |= bit;
         bool idle = b->idle;
         b->idle = idle || type->fields[idx].verdict != PROTO_IMPLEMENTED;
         good = build_field(b, m, type, idx, e, path) && good;

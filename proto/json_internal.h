@@ -29,6 +29,7 @@ struct jval {
     uint32_t nodes; /* this and all below, aliases replayed; saturates */
     uint8_t height; /* levels below */
     uint8_t type; /* enum jval_type */
+    bool doubled; /* the object had the name before; that value is gone */
 };
 
 /* Why a text is not JSON or YAML. */
@@ -46,6 +47,9 @@ struct jval *yaml_parse(struct arena *a, struct str text, struct json_fault *fau
 struct jval *json_parse_any(struct arena *a, struct str text, enum json_format format, struct json_fault *fault);
 /* The member of that name (the last of equal ones), or NULL. */
 struct jval *jval_member(const struct jval *object, struct str key);
+
+/* Of members with the same name only the last stays, marked `doubled` (Envoy: the last one counts). */
+void jval_drop_doubles(struct jval *object, size_t count);
 
 /* Scalars of the mapping. False: not such a value; *why is a static text. */
 bool json_to_i64(const struct jval *v, int64_t low, int64_t high, int64_t *out, const char **why);

@@ -1,5 +1,6 @@
 /* A strict JSON tokenizer (RFC 8259; a comma before a closing bracket is let through, as Envoy does) that makes the tree. */
 #include "base/arena.h"
+#include "base/map.h"
 #include "base/text.h"
 #include "proto/json_internal.h"
 
@@ -243,12 +244,14 @@ static struct jval *member(struct json_text *t)
 static struct jval *collection(struct json_text *t, enum jval_type type, char close)
 {
     struct jval *v = value_new(t, type, t->at - 1), **tail = &v->first;
+    size_t count = 0;
     if (++t->depth > JSON_DEPTH_MOST) return fail(t, "nested too deeply (more than 100 levels)");
     skip_space(t);
     while (!next_is(t, close)) {
         struct jval *child = type == JVAL_OBJECT ? member(t) : value(t);
         if (!child) return NULL;
         adopt(v, &tail, child);
+        count++;
         skip_space(t);
         if (next_is(t, ',')) {
             skip_space(t);
@@ -258,6 +261,7 @@ static struct jval *collection(struct json_text *t, enum jval_type type, char cl
         if (*t->at != close) return fail(t, type == JVAL_OBJECT ? "expected ',' or '}'" : "expected ',' or ']'");
     }
     t->depth--;
+    if (type == JVAL_OBJECT) jval_drop_doubles(v, count);
     return v;
 }
 
@@ -290,6 +294,47 @@ struct jval *json_parse(struct arena *a, struct str text, bool yaml_numbers, str
     if (!v) return NULL;
     skip_space(&t);
     return t.at == t.end ? v : fail(&t, "something follows the value");
+}
+
+enum { JVAL_FEW = 24 }; /* members that are compared with each other without a table */
+
+static void drop_doubles_of_few(struct jval *object)
+{
+    for (struct jval **at = &object->first; *at;) {
+        struct jval *later = (*at)->next;
+        while (later && !str_eq(later->key, (*at)->key)) later = later->next;
+        if (later) {
+            later->doubled = true;
+            *at = (*at)->next;
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
+void jval_drop_doubles(struct jval *object, size_t count)
+{
+    if (count < 2) return;
+    if (count <= JVAL_FEW) {
+        drop_doubles_of_few(object);
+        return;
+    }
+    struct map last = {0};
+    size_t doubles = 0;
+    for (struct jval *v = object->first; v; v = v->next) {
+        if (!map_put(&last, v->key.ptr ? v->key : STR(""), v)) continue;
+        v->doubled = true;
+        doubles++;
+    }
+    for (struct jval **at = &object->first; *at && doubles;) {
+        if (map_get(&last, (*at)->key.ptr ? (*at)->key : STR("")) == *at) {
+            at = &(*at)->next;
+        } else {
+            *at = (*at)->next;
+            doubles--;
+        }
+    }
+    map_release(&last);
 }
 
 struct jval *jval_member(const struct jval *object, struct str key)

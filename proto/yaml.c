@@ -182,6 +182,7 @@ static uint32_t nodes_sum(uint32_t x, uint32_t y)
 static struct jval *collection(struct yaml_text *t, const yaml_event_t *start, enum jval_type type, yaml_event_type_t close)
 {
     struct jval *v = value_new(t, type, &start->start_mark), **tail = &v->first;
+    size_t count = 0;
     if (++t->depth > JSON_DEPTH_MOST) return fail(t, &start->start_mark, "nested too deeply (more than 100 levels)");
     for (;;) {
         yaml_event_t event;
@@ -195,12 +196,14 @@ static struct jval *collection(struct yaml_text *t, const yaml_event_t *start, e
         yaml_event_delete(&event);
         if (!child) return NULL;
         if (ignored) continue;
+        count++;
         *tail = child;
         tail = &child->next;
         v->nodes = nodes_sum(v->nodes, child->nodes);
         if (child->height >= v->height) v->height = (uint8_t)(child->height + 1);
     }
     t->depth--;
+    if (type == JVAL_OBJECT) jval_drop_doubles(v, count);
     return v;
 }
 

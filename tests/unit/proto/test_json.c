@@ -187,6 +187,20 @@ static void warns_of_unknown_fields_when_told(void **state)
     assert_int_equal(seen.doubled, 1);
 }
 
+static void takes_the_last_of_equal_names(void **state)
+{
+    (void)state;
+    YAML_IS(CLUSTER, "health_checks: [{no_such: field}]\nname: a\nhealth_checks: []\nname: b\n", "{\"name\":\"b\"}");
+    YAML_IS(CLUSTER, "metadata: {filter_metadata: {m: {a: 1, b: 2, a: 3}, n: {}, m: {c: 4}}}", "{\"metadata\":{\"filter_metadata\":{\"m\":{\"c\":4},\"n\":{}}}}");
+    struct sb many = {0};
+    sb_add(&many, STR("{\"metadata\": {\"filter_metadata\": {"));
+    for (int i = 0; i < 100; i++) sb_fmt(&many, "\"k%d\": {\"v\": %d},", i % 3, i);
+    sb_add(&many, STR("}}}"));
+    sb_char(&many, '\0');
+    JSON_IS(CLUSTER, many.ptr, "{\"metadata\":{\"filter_metadata\":{\"k0\":{\"v\":99},\"k1\":{\"v\":97},\"k2\":{\"v\":98}}}}");
+    sb_release(&many);
+}
+
 static void merges_as_protobuf(void **state)
 {
     (void)state;
@@ -258,6 +272,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(resolves_typed_structs, begin, end),
         cmocka_unit_test_setup_teardown(tells_mistakes_with_their_place, begin, end),
         cmocka_unit_test_setup_teardown(warns_of_unknown_fields_when_told, begin, end),
+        cmocka_unit_test_setup_teardown(takes_the_last_of_equal_names, begin, end),
         cmocka_unit_test_setup_teardown(merges_as_protobuf, begin, end),
         cmocka_unit_test_setup_teardown(survives_hostile_texts, begin, end),
     };
