@@ -13,7 +13,7 @@ struct source_grpc {
     struct source source;
     struct arena *arena; /* of the configuration */
     enum xds_kind kind;  /* XDS_KINDS: all (ADS) */
-    enum mux_variant variant = MUX_SOTW;
+    enum mux_variant variant;
     const char *cluster; /* envoy_grpc; NULL: google_grpc */
     const char *target_uri;
     const char *authority, *method, *name; /* name: "StreamAggregatedResources", for the log */
