@@ -216,18 +216,13 @@ static bool config_vhosts(struct route_build *b, const struct conf_at *at, const
     struct virtual_host *v = ARENA_ARRAY(b->a, struct virtual_host, m->n_virtual_hosts);
     const struct virtual_host **list = ARENA_ARRAY(b->a, const struct virtual_host *, m->n_virtual_hosts);
     struct route_table *t = route_table_new(b->a);
-    struct map names = {0};
     bool ok = true;
     for (size_t i = 0; i < m->n_virtual_hosts; i++) {
-        struct conf_at here = conf_index(at, "virtual_hosts", i), name = conf_field(&here, "name");
-        list[i] = &v[i];
-        if (map_put(&names, str_of(m->virtual_hosts[i]->name), &v[i])) {
-            ok = conf_fail(&name, "Only unique names for virtual hosts are permitted. Duplicate entry of %s", m->virtual_hosts[i]->name);
-        }
+        struct conf_at here = conf_index(at, "virtual_hosts", i);
+        list[i] = &v[i]; /* Envoy: two virtual hosts may have one name */
         ok = translate_vhost(b, &here, m->virtual_hosts[i], &v[i]) && ok;
         ok = vhost_domains(b, &here, m->virtual_hosts[i], &v[i], t) && ok;
     }
-    map_release(&names);
     route_table_finish(b->a, t);
     t->vhosts = list;
     t->vhost_count = m->n_virtual_hosts;

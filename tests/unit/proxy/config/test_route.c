@@ -357,8 +357,6 @@ static void test_mistakes_are_told_with_their_path(void **state)
     static const struct { const char *yaml, *path, *text; } table[] = {
         {VHOST "routes: [{match: {safe_regex: {regex: '('}}, direct_response: {status: 200}}]",
          "virtual_hosts[0].routes[0].match.safe_regex.regex", NULL},
-        {"virtual_hosts: [{name: v, domains: [a]}, {name: v, domains: [b]}]", "virtual_hosts[1].name",
-         "Only unique names for virtual hosts are permitted. Duplicate entry of v"},
         {"virtual_hosts: [{name: v, domains: [a, A]}]", "virtual_hosts[0].domains[1]", NULL},
         {"virtual_hosts: [{name: v, domains: ['*', '*']}]", "virtual_hosts[0].domains[1]", NULL},
         {"virtual_hosts: [{name: v, domains: ['']}]", "virtual_hosts[0].domains[0]", "must not be empty"},
