@@ -8,6 +8,10 @@
 void mux_keep(struct str *to, struct str s)
 {
     char *copy = NULL;
+    if (s.len && s.len == to->len) { /* versions change often and keep their length */
+        memmove((char *)(uintptr_t)to->ptr, s.ptr, s.len);
+        return;
+    }
     if (s.len) {
         copy = mem_alloc(s.len);
         memcpy(copy, s.ptr, s.len);

@@ -36,9 +36,12 @@ struct resource *resource_get(struct xds *x, enum xds_kind kind, struct str name
     r = mem_alloc(sizeof *r);
     r->x = x;
     r->kind = kind;
-    /* The empty name is a resource's like any other ("" of a default route table). */
-    if (name.len) resource_keep(&r->name, name);
-    else r->name = STR("");
+    if (name.len < sizeof r->short_name) {
+        if (name.len) memcpy(r->short_name, name.ptr, name.len);
+        r->name = (struct str){r->short_name, name.len};
+    } else {
+        resource_keep(&r->name, name);
+    }
     list_init(&r->waiting);
     (void)map_put(&x->store[kind], r->name, r); /* was absent */
     return r;
@@ -60,7 +63,7 @@ static void resource_free(struct resource *r)
     resource_keep(&r->error, STR_NONE);
     resource_keep(&r->error_version, STR_NONE);
     resource_keep(&r->failed_bytes, STR_NONE);
-    if (r->name.len) resource_keep(&r->name, STR_NONE);
+    if (r->name.ptr != r->short_name) resource_keep(&r->name, STR_NONE);
     mem_free(r);
 }
 

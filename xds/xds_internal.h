@@ -20,13 +20,14 @@ struct listener_conf;
 struct resource {
     struct xds *x;
     enum xds_kind kind;
-    struct str name;          /* heap copy, as the ones below */
-    struct str version, type_url, bytes; /* of the accepted version */
-    uint64_t hash;            /* of the bytes */
-    uint64_t updated_wall_us;
     bool is_static, present;  /* present: an accepted version exists */
     bool done;                /* received, or given up waiting: nobody waits for it any more */
+    uint64_t hash;            /* of the bytes */
     uint64_t seen;            /* generation of the last full response that had it */
+    struct str name;          /* heap copy (a short one lies in short_name), as the ones below */
+    char short_name[40];      /* beside what an unchanged resource is recognised by: few cache lines */
+    struct str version, type_url, bytes; /* of the accepted version */
+    uint64_t updated_wall_us;
     struct source *source;    /* where it comes from; NULL: static */
     unsigned watchers;        /* needs that refer to it */
     struct loop_timer fetch;  /* initial_fetch_timeout */
