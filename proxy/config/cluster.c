@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/map.h"
+#include "base/must.h"
 #include "proto/proto.h"
 #include "proxy/api/upstream.h"
 #include "envoy/config/cluster/v3/circuit_breaker.pb-c.h"
@@ -198,19 +199,31 @@ static bool eds_config(const struct conf_at *at, const Envoy__Config__Cluster__V
     return true;
 }
 
+/* The endpoints of a cluster are an object of their own: a static cluster needs them no longer once it has its hosts. */
+static struct load_assignment *endpoints_make(const struct conf_at *at, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m,
+                                              const struct cluster *c)
+{
+    enum { ARENA_FIRST = 512, OVERPROVISIONING = 140 };
+    struct conf_cx cx = *at->cx;
+    cx.arena = arena_new("endpoints", ARENA_FIRST);
+    struct load_assignment *la = obj_new_in(cx.arena, sizeof(*la));
+    struct conf_at root = conf_root(&cx), here = conf_field(&root, "load_assignment");
+    la->overprovisioning = OVERPROVISIONING;
+    if (!m || translate_endpoints(&here, m, c->discovery, la)) return la;
+    struct obj *o = &la->obj;
+    obj_unref(&o);
+    return NULL;
+}
+
 static bool endpoints(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
 {
-    struct conf_at here = conf_field(at, "load_assignment");
     bool needed = c->discovery == CLUSTER_STATIC || c->discovery == CLUSTER_STRICT_DNS || c->discovery == CLUSTER_LOGICAL_DNS;
     if (!needed) return true;
-    c->endpoints = ARENA_NEW(conf_arena(at), struct load_assignment);
-    c->endpoints->overprovisioning = 140;
-    if (m->load_assignment && !translate_endpoints(&here, m->load_assignment, c->discovery, c->endpoints)) return false;
-    if (c->discovery != CLUSTER_LOGICAL_DNS) return true;
-    if (c->endpoints->count != 1 || c->endpoints->v[0].count != 1) {
-        return conf_fail(&here, "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint");
-    }
-    return true;
+    c->endpoints = endpoints_make(at, m->load_assignment, c);
+    if (!c->endpoints) return false;
+    if (c->discovery != CLUSTER_LOGICAL_DNS || (c->endpoints->count == 1 && c->endpoints->v[0].count == 1)) return true;
+    struct conf_at here = conf_field(at, "load_assignment");
+    return conf_fail(&here, "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint");
 }
 
 static void simple_fields(const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
@@ -228,6 +241,14 @@ static void simple_fields(const Envoy__Config__Cluster__V3__Cluster *m, struct c
     c->per_endpoint_stats = m->track_cluster_stats && m->track_cluster_stats->per_endpoint_stats;
 }
 
+static void cluster_on_free(struct obj *o)
+{
+    struct cluster *c = CONTAINER_OF(o, struct cluster, obj);
+    struct obj *la = c->endpoints ? &c->endpoints->obj : NULL;
+    c->endpoints = NULL;
+    if (la) obj_unref(&la);
+}
+
 struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Cluster__V3__Cluster *m)
 {
     struct cluster *c = obj_new_in(cx->arena, sizeof(*c));
@@ -236,6 +257,7 @@ struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Clust
     struct conf_at metadata = conf_field(&at, "metadata");
     c->obj.name = str_dup(cx->arena, str_of(m->name));
     c->obj.hash = proto_hash(&m->base);
+    c->obj.on_free = cluster_on_free;
     c->name_hash = hash_str(c->obj.name);
     c->stat_name = m->alt_stat_name && *m->alt_stat_name ? str_dup(cx->arena, str_of(m->alt_stat_name)) : c->obj.name;
     cx->scope = str_fmt(cx->arena, "cluster.%.*s.", STR_ARG(c->stat_name));
@@ -250,5 +272,7 @@ struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Clust
     ok = translate_cluster_http(&at, m, c) && ok;
     ok = translate_cluster_lb(&at, m, c) && ok;
     if (m->metadata) c->metadata = conf_metadata(&metadata, m->metadata);
-    return ok ? c : NULL;
+    if (ok) return c;
+    cluster_on_free(&c->obj);
+    return NULL;
 }

@@ -70,15 +70,17 @@ static bool health_check_config(const struct conf_at *at, const struct endpoint_
                                 const Envoy__Config__Endpoint__V3__Endpoint__HealthCheckConfig *m, struct endpoint *e)
 {
     if (!m) return true;
-    e->health_hostname = str_dup(conf_arena(at), str_of(m->hostname));
+    if (*m->hostname) e->health_hostname = str_dup(conf_arena(at), str_of(m->hostname));
     e->disable_active_hc = m->disable_active_health_check;
+    if (!m->address && m->port_value == 0) return true;
+    struct addr *x = ARENA_NEW(conf_arena(at), struct addr);
+    *x = e->addr;
     if (m->address) {
         struct conf_at here = conf_field(at, "address");
-        if (!endpoint_address(&here, cx, m->address, &e->health_addr, NULL)) return false;
-    } else if (m->port_value > 0) {
-        e->health_addr = e->addr;
+        if (!endpoint_address(&here, cx, m->address, x, NULL)) return false;
     }
-    if (m->port_value > 0 && addr_is_ip(&e->health_addr)) addr_set_port(&e->health_addr, (uint16_t)m->port_value);
+    if (m->port_value > 0 && addr_is_ip(x)) addr_set_port(x, (uint16_t)m->port_value);
+    e->health_addr = x;
     return true;
 }
 
@@ -100,7 +102,7 @@ static bool endpoint_translate(const struct conf_at *at, const struct endpoint_c
     if (!x || !x->address) return conf_fail(&here, "an address is needed");
     struct conf_at address = conf_field(&here, "address");
     bool ok = endpoint_address(&address, cx, x->address, &e->addr, e);
-    e->hostname = str_dup(conf_arena(at), str_of(x->hostname));
+    if (*x->hostname) e->hostname = str_dup(conf_arena(at), str_of(x->hostname));
     e->weight = m->load_balancing_weight ? m->load_balancing_weight->value : 1;
     e->status = (int)m->health_status;
     if (m->metadata) {

@@ -38,7 +38,7 @@ struct endpoint {
     const struct metadata *metadata; /* NULL: none */
     uint64_t metadata_hash;
     struct str health_hostname;
-    struct addr health_addr; /* len 0: as addr */
+    const struct addr *health_addr; /* NULL: as addr */
 };
 struct locality_endpoints {
     struct str region, zone, sub_zone;
@@ -52,7 +52,7 @@ struct drop_overload {
     struct str category;
     uint32_t numerator, denominator;
 };
-/* A ClusterLoadAssignment. Inside a cluster (STATIC, DNS) obj.refs is unused; EDS makes its own. */
+/* A ClusterLoadAssignment: an EDS resource, or what a STATIC or DNS cluster holds. */
 struct load_assignment {
     struct obj obj; /* name = cluster_name */
     struct locality_endpoints *v;
@@ -76,7 +76,7 @@ struct breaker_limits {
 /* Counts that Envoy keeps process-wide, and what else must survive updates of the cluster. Found again by name; freed with the last
  * cluster object that refers to it. Any thread counts, relaxed. */
 struct breaker_counts {
-    _Alignas(64) _Atomic uint32_t connections;
+    _Atomic uint32_t connections;
     _Atomic uint32_t pending, requests, retries, pools;
 };
 struct cluster_shared {
@@ -123,7 +123,7 @@ struct cluster {
     const struct cluster_type *custom; /* CLUSTER_CUSTOM */
     const void *custom_conf;
     struct str eds_service;    /* EDS: resource name */
-    struct load_assignment *endpoints; /* STATIC, DNS; else NULL */
+    struct load_assignment *endpoints; /* main: STATIC (until its hosts are made), DNS: an object of its own; else NULL */
     uint64_t connect_timeout_us;
     uint32_t buffer_limit;     /* per_connection_buffer_limit_bytes */
 

@@ -1,8 +1,6 @@
 /* Life of clusters on main: set -> (warming ->) active -> updated -> removed. One entry a name keeps what survives updates. */
 #include "proxy/upstream/cluster_manager.h"
 
-#include <stdlib.h>
-
 #include "base/arena.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -62,9 +60,7 @@ struct cluster_manager {
 /* --- what survives updates ---------------------------------------------------------------------------------------------------- */
 static struct cluster_shared *shared_new(struct runtime *rt, const struct cluster *c)
 {
-    struct cluster_shared *s = aligned_alloc(64, (sizeof(*s) + 63) & ~(size_t)63);
-    must(s != NULL);
-    memset(s, 0, sizeof(*s));
+    struct cluster_shared *s = mem_alloc(sizeof(*s));
     s->refs = 1;
     struct sb prefix = {0};
     sb_fmt(&prefix, "cluster.%.*s.", STR_ARG(c->stat_name));
@@ -79,12 +75,20 @@ static void shared_unref(struct cluster_shared **sp)
     *sp = NULL;
     if (!s || --s->refs > 0) return;
     stat_group_unref(&s->stats);
-    free(s);
+    mem_free(s);
+}
+
+static void assignment_drop(struct load_assignment **lp)
+{
+    struct obj *o = *lp ? &(*lp)->obj : NULL;
+    *lp = NULL;
+    if (o) obj_unref(&o);
 }
 
 static void cluster_on_free(struct obj *o)
 {
     struct cluster *c = CONTAINER_OF(o, struct cluster, obj);
+    assignment_drop(&c->endpoints);
     shared_unref(&c->shared);
 }
 
@@ -92,13 +96,6 @@ static void cluster_drop(struct cluster **cp)
 {
     struct obj *o = *cp ? &(*cp)->obj : NULL;
     *cp = NULL;
-    if (o) obj_unref(&o);
-}
-
-static void assignment_drop(struct load_assignment **lp)
-{
-    struct obj *o = *lp ? &(*lp)->obj : NULL;
-    *lp = NULL;
     if (o) obj_unref(&o);
 }
 
@@ -239,6 +236,7 @@ static void warm(struct cluster_manager *cm, struct cluster_entry *e)
     switch (c->discovery) {
     case CLUSTER_STATIC:
         activate(cm, e, c->endpoints ? c->endpoints : &no_endpoints);
+        assignment_drop(&c->endpoints);
         return;
     case CLUSTER_EDS:
         service_join(cm, e, service_name(c));

@@ -62,7 +62,6 @@ static struct load_assignment *feed_assignment(const struct dns_feed *f)
                 struct endpoint *e = &la->v[i].v[la->v[i].count++];
                 *e = *t->endpoint;
                 e->addr = t->v[x];
-                if (addr_port(&e->health_addr) > 0 && e->health_addr.len == 0) e->health_addr = e->addr;
             }
         }
     }

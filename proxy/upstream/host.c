@@ -61,6 +61,7 @@ struct host *host_new(const struct endpoint *e, const struct addr *addr, const s
     size_t text_len = addr_format(addr, text);
     struct str name = e->hostname.len > 0 ? e->hostname : e->dns;
     size_t size = sizeof(struct host) + text_len + name.len + e->health_hostname.len + l->region.len + l->zone.len + l->sub_zone.len + 6;
+    if (e->health_addr) size += sizeof(struct addr) + _Alignof(struct addr);
     size = (size + 63) & ~(size_t)63;
     struct host *h = aligned_alloc(64, size);
     must(h != NULL);
@@ -73,7 +74,11 @@ struct host *host_new(const struct endpoint *e, const struct addr *addr, const s
     h->locality.zone = text_put(&at, l->zone);
     h->locality.sub_zone = text_put(&at, l->sub_zone);
     h->addr = *addr;
-    h->health_addr = e->health_addr;
+    if (e->health_addr) {
+        size_t align = _Alignof(struct addr);
+        at += (align - (uintptr_t)at % align) % align;
+        h->health_addr = memcpy(at, e->health_addr, sizeof(struct addr));
+    }
     h->priority = priority;
     h->meaning = meaning;
     h->canary = e->canary;

@@ -48,7 +48,7 @@ struct host {
     uint32_t priority;
     bool canary;
     struct addr addr;
-    struct addr health_addr;  /* len 0: as addr */
+    const struct addr *health_addr; /* NULL: as addr; behind the struct */
     struct str name;          /* endpoint hostname (or DNS name), may be empty */
     struct str text;          /* "ip:port" */
     struct str health_name;   /* hostname of health checks, may be empty */

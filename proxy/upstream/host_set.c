@@ -220,7 +220,7 @@ static void host_set_free(struct obj *o)
 
 static size_t size_guess(const struct cluster *c, size_t priorities, size_t hosts, size_t groups)
 {
-    size_t n = sizeof(struct host_set) + priorities * sizeof(struct priority_set) + hosts * 2 * sizeof(void *) + 192;
+    size_t n = sizeof(struct host_set) + priorities * sizeof(struct priority_set) + hosts * 2 * sizeof(void *) + c->obj.name.len + 144;
     if (c->locality_weighted) n += groups * (sizeof(struct locality_set) + 48) + hosts * sizeof(void *);
     return n < 65536 ? n : 65536;
 }

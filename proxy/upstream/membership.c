@@ -24,7 +24,7 @@ static uint64_t meaning_of(const struct locality_endpoints *l, const struct endp
 {
     uint64_t h = mix(mix(mix(e->metadata_hash, l->region), l->zone), l->sub_zone);
     h = mix(mix(mix(h, e->hostname), e->dns), e->health_hostname);
-    return h ^ ((uint64_t)addr_port(&e->health_addr) << 1) ^ e->canary;
+    return h ^ ((uint64_t)(e->health_addr ? addr_port(e->health_addr) : 0) << 1) ^ e->canary;
 }
 
 static void host_update(struct build *b, struct host *h, const struct endpoint *e)
