@@ -64,12 +64,20 @@ static void resource_refused(struct applying *ap, struct resource *r, const stru
     sub_rejected(r->stats);
 }
 
+/* Route tables that are part of a listener must name clusters that exist (Envoy: validate_clusters). */
+static bool store_cluster_known(void *arg, struct str name)
+{
+    const struct resource *c = resource_find(arg, XDS_CLUSTER, name);
+    return c && (c->present || c->is_static);
+}
+
 bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors, const struct proto_opts *opts)
 {
     struct xds *x = r->x;
     const struct kind_ops *ops = kind_of(r->kind);
     struct conf_cx cx = {.arena = arena_new(ops->label, ops->arena), .errors = errors, .registry = x->env.registry,
-                         .rt = x->env.rt, .validate_only = x->env.validate_only, .added_via_api = !r->is_static, .opts = opts};
+                         .rt = x->env.rt, .validate_only = x->env.validate_only, .added_via_api = !r->is_static, .opts = opts,
+                         .cluster_known = store_cluster_known, .cluster_known_arg = x};
     cx.root = str_fmt(errors->arena, "%s \"%.*s\"", ops->label, STR_ARG(r->name));
     if (ops->accept(r, msg, &cx)) return true;
     arena_free(&cx.arena);
