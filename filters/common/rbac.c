@@ -1,0 +1,125 @@
+/* Asking the policies. Worker thread. */
+#include "base/arena.h"
+#include "filters/common/rbac_internal.h"
+#include "proxy/api/headers.h"
+#include "proxy/api/metadata.h"
+#include "proxy/api/stream_info.h"
+#include "proxy/api/tls_info.h"
+
+static bool node_fits(const struct rbac_node *n, const struct rbac_ask *ask);
+
+static bool any_fits(const struct rbac_node *v, size_t count, const struct rbac_ask *ask)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (node_fits(&v[i], ask)) return true;
+    }
+    return false;
+}
+
+static bool all_fit(const struct rbac_node *v, size_t count, const struct rbac_ask *ask)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!node_fits(&v[i], ask)) return false;
+    }
+    return true;
+}
+
+/* The path without query and fragment. */
+static bool path_fits(const struct rbac_node *n, const struct rbac_ask *ask)
+{
+    if (!ask->headers) return false;
+    struct str path = headers_get(ask->headers, HDR_PATH);
+    if (!path.ptr) return false;
+    size_t end = 0;
+    while (end < path.len && path.ptr[end] != '?' && path.ptr[end] != '#') end++;
+    return string_match(&n->string, str_sub(path, 0, end));
+}
+
+static bool names_fit(const struct string_matcher *m, const struct tls_names *names)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        if (string_match(m, names->v[i])) return true;
+    }
+    return false;
+}
+
+/* Envoy: the URI names, then the DNS names, then the subject. */
+static bool authenticated_fits(const struct rbac_node *n, const struct rbac_ask *ask)
+{
+    const struct tls_info *t = ask->conn->tls;
+    if (!t) return false;
+    if (!n->has_string) return t->peer.present;
+    return names_fit(&n->string, &t->peer.uri_san) || names_fit(&n->string, &t->peer.dns_san) || string_match(&n->string, t->peer.subject);
+}
+
+static bool state_fits(const struct rbac_node *n, const struct rbac_ask *ask)
+{
+    const struct filter_state_entry *e = ask->info ? filter_state_find(ask->info->state, n->key) : NULL;
+    if (!e) e = filter_state_find(ask->conn->state, n->key);
+    if (!e || !e->text) return false;
+    struct str text = e->text(e->object, ask->scratch);
+    if (n->kind == RBAC_STATE) return string_match(&n->string, text);
+    struct addr address;
+    if (!addr_parse(text, &address) && !addr_parse_ip(text, 0, &address)) return false;
+    for (size_t i = 0; i < n->count; i++) {
+        if (cidr_contains(&n->ranges[i], &address)) return true;
+    }
+    return false;
+}
+
+static bool ports_fit(const struct rbac_node *n, const struct addr *local)
+{
+    return addr_is_ip(local) && addr_port(local) >= n->from && addr_port(local) < n->to;
+}
+
+static bool ip_fits(const struct rbac_node *n, const struct addr *x)
+{
+    return addr_is_ip(x) && cidr_contains(&n->range, x);
+}
+
+/* Recursion: conditions are a tree whose depth decoding has limited. */
+static bool node_fits(const struct rbac_node *n, const struct rbac_ask *ask)
+{
+    const struct conn_info *c = ask->conn;
+    switch (n->kind) {
+    case RBAC_AND: return all_fit(n->v, n->count, ask);
+    case RBAC_OR: return any_fits(n->v, n->count, ask);
+    case RBAC_NOT: return !node_fits(n->v, ask);
+    case RBAC_ANY: return true;
+    case RBAC_HEADER: return ask->headers && header_match(&n->header, ask->headers, ask->scratch);
+    case RBAC_PATH: return path_fits(n, ask);
+    case RBAC_METADATA: return metadata_match(&n->metadata, ask->dynamic);
+    case RBAC_ROUTE_METADATA: return metadata_match(&n->metadata, ask->route);
+    case RBAC_DESTINATION_IP: return ip_fits(n, &c->local);
+    case RBAC_DESTINATION_PORTS: return ports_fit(n, &c->local);
+    case RBAC_SERVER_NAME: return string_match(&n->string, c->sni);
+    case RBAC_AUTHENTICATED: return authenticated_fits(n, ask);
+    case RBAC_CONNECTION_IP: return ip_fits(n, &c->remote);
+    case RBAC_DIRECT_IP: return ip_fits(n, c->direct_remote.len ? &c->direct_remote : &c->remote);
+    case RBAC_REMOTE_IP: return ip_fits(n, ask->info && ask->info->remote.len ? &ask->info->remote : &c->remote);
+    case RBAC_STATE:
+    case RBAC_STATE_ADDRESS: return state_fits(n, ask);
+    }
+    return false;
+}
+
+enum rbac_action rbac_action_of(const struct rbac_rules *r)
+{
+    return r->action;
+}
+
+bool rbac_allows(const struct rbac_rules *r, const struct rbac_ask *ask, struct str *policy)
+{
+    const struct rbac_policy *fits = NULL;
+    for (size_t i = 0; i < r->count && !fits; i++) {
+        const struct rbac_policy *p = &r->policies[i];
+        if (any_fits(p->permissions, p->permission_count, ask) && any_fits(p->principals, p->principal_count, ask)) fits = p;
+    }
+    if (policy) *policy = fits ? fits->name : STR_NONE;
+    switch (r->action) {
+    case RBAC_ALLOW: return fits != NULL;
+    case RBAC_DENY: return fits == NULL;
+    case RBAC_LOG: return true;
+    }
+    return false;
+}

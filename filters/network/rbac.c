@@ -1,0 +1,170 @@
+/* envoy.filters.network.rbac: closes connections that the policies do not allow; shadow policies only tell what they would have done. */
+#include "envoy/extensions/filters/network/rbac/v3/rbac.pb-c.h"
+
+#include "base/arena.h"
+#include "base/must.h"
+#include "envoy/config/rbac/v3/rbac.pb-c.h"
+#include "filters/common/rbac.h"
+#include "filters/common/stats.h"
+#include "proxy/api/conf_types.h"
+#include "proxy/api/metadata.h"
+#include "proxy/api/network_filter.h"
+#include "proxy/api/stream_info.h"
+#include "proxy/net/conn.h"
+#include "proxy/runtime/runtime.h"
+
+enum rbac_stat { RBAC_STAT_ALLOWED, RBAC_STAT_DENIED, RBAC_STAT_COUNT };
+static const struct stat_def enforced_defs[RBAC_STAT_COUNT] = {
+    [RBAC_STAT_ALLOWED] = {"allowed", STAT_COUNTER, 0},
+    [RBAC_STAT_DENIED] = {"denied", STAT_COUNTER, 0},
+};
+static const struct stat_def shadow_defs[RBAC_STAT_COUNT] = {
+    [RBAC_STAT_ALLOWED] = {"shadow_allowed", STAT_COUNTER, 0},
+    [RBAC_STAT_DENIED] = {"shadow_denied", STAT_COUNTER, 0},
+};
+
+struct rbac_conf {
+    const struct rbac_rules *rules, *shadow; /* NULL: none */
+    struct stat_group *stats, *shadow_stats;
+    struct str shadow_prefix; /* of statistics and metadata keys */
+    bool continuous;
+    uint64_t delay_us;
+};
+struct rbac_filter {
+    struct network_filter base;
+    struct loop_timer timer;
+    bool decided, denied;
+};
+
+/* --- configuration ------------------------------------------------------------------------------------------------------------- */
+
+static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, const struct network_filter_place *place)
+{
+    (void)place;
+    const Envoy__Extensions__Filters__Network__Rbac__V3__RBAC *m = (const void *)msg;
+    struct arena *a = conf_arena(at);
+    struct rbac_conf *c = ARENA_NEW(a, struct rbac_conf);
+    struct conf_at rules = conf_field(at, "rules"), shadow = conf_field(at, "shadow_rules"), delay = conf_field(at, "delay_deny");
+    if (m->rules) c->rules = rbac_create(&rules, m->rules, false);
+    if (m->shadow_rules) c->shadow = rbac_create(&shadow, m->shadow_rules, false);
+    bool ok = (!m->rules || c->rules) && (!m->shadow_rules || c->shadow);
+    ok &= conf_duration(&delay, m->delay_deny, 0, &c->delay_us);
+    c->continuous = m->enforcement_type == ENVOY__EXTENSIONS__FILTERS__NETWORK__RBAC__V3__RBAC__ENFORCEMENT_TYPE__CONTINUOUS;
+    c->shadow_prefix = str_dup(a, str_of(m->shadow_rules_stat_prefix));
+    c->stats = conf_stat_group(at, str_fmt(a, "%s.rbac.", m->stat_prefix), enforced_defs, RBAC_STAT_COUNT);
+    struct str shadow_stats = str_fmt(a, "%s.rbac.%.*s", m->stat_prefix, STR_ARG(c->shadow_prefix));
+    c->shadow_stats = conf_stat_group(at, shadow_stats, shadow_defs, RBAC_STAT_COUNT);
+    return ok ? c : NULL;
+}
+
+/* --- decisions ----------------------------------------------------------------------------------------------------------------- */
+
+static struct rbac_filter *rbac_of(struct network_filter *f)
+{
+    return CONTAINER_OF(f, struct rbac_filter, base);
+}
+
+static void rbac_note(struct network_filter *f, struct str ns, struct str key, const struct value *v)
+{
+    metadata_set(&network_filter_info(f)->metadata, network_filter_arena(f), ns, key, v);
+}
+
+/* "rbac_access_denied_matched_policy[name]", spaces made "_". */
+static struct str rbac_details(struct network_filter *f, struct str policy)
+{
+    if (!policy.ptr) policy = STR("none");
+    struct arena *a = network_filter_arena(f);
+    struct str text = str_fmt(a, "rbac_access_denied_matched_policy[%.*s]", STR_ARG(policy));
+    char *p = str_z(a, text);
+    for (size_t i = 0; i < text.len; i++) {
+        if (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')) p[i] = '_';
+    }
+    return str_make(p, text.len);
+}
+
+static void rbac_note_result(struct network_filter *f, struct str prefix, bool allowed, struct str policy)
+{
+    struct arena *a = network_filter_arena(f);
+    struct str ns = STR("envoy.filters.network.rbac");
+    if (policy.ptr) {
+        struct value name = {.kind = VALUE_STRING, .u.text = policy};
+        rbac_note(f, ns, str_cat(a, prefix, STR("effective_policy_id")), &name);
+    }
+    struct value result = {.kind = VALUE_STRING, .u.text = allowed ? STR("allowed") : STR("denied")};
+    rbac_note(f, ns, str_cat(a, prefix, STR("engine_result")), &result);
+}
+
+static void rbac_shadow(struct network_filter *f, const struct rbac_ask *ask)
+{
+    const struct rbac_conf *c = f->conf;
+    struct str policy;
+    if (!c->shadow) return;
+    bool allowed = rbac_allows(c->shadow, ask, &policy);
+    stat_inc(c->shadow_stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+    rbac_note_result(f, str_cat(network_filter_arena(f), c->shadow_prefix, STR("shadow_")), allowed, policy);
+}
+
+/* True: it may pass. */
+static bool rbac_enforce(struct network_filter *f, const struct rbac_ask *ask)
+{
+    const struct rbac_conf *c = f->conf;
+    struct str policy;
+    if (!c->rules) return true;
+    bool allowed = rbac_allows(c->rules, ask, &policy);
+    stat_inc(c->stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+    if (rbac_action_of(c->rules) == RBAC_LOG) {
+        struct value hint = {.kind = VALUE_BOOL, .u.boolean = policy.ptr != NULL};
+        rbac_note(f, STR("envoy.common"), STR("access_log_hint"), &hint);
+    }
+    if (allowed) return true;
+    network_filter_info(f)->termination_details = rbac_details(f, policy);
+    return false;
+}
+
+static void rbac_delay_over(struct loop_timer *t)
+{
+    struct rbac_filter *r = CONTAINER_OF(t, struct rbac_filter, timer);
+    conn_close(r->base.conn, CONN_CLOSE_NOW);
+}
+
+static enum net_flow rbac_deny(struct network_filter *f)
+{
+    const struct rbac_conf *c = f->conf;
+    struct rbac_filter *r = rbac_of(f);
+    r->denied = true;
+    if (c->delay_us) {
+        conn_pause_read(f->conn, true);
+        loop_timer_start(f->worker->loop, &r->timer, c->delay_us, rbac_delay_over);
+    } else {
+        conn_close(f->conn, CONN_CLOSE_NOW);
+    }
+    return NET_HOLD;
+}
+
+static enum net_flow rbac_on_read(struct network_filter *f, struct buf *data, bool end)
+{
+    (void)data, (void)end;
+    const struct rbac_conf *c = f->conf;
+    struct rbac_filter *r = rbac_of(f);
+    if (r->denied) return NET_HOLD;
+    if (r->decided && !c->continuous) return NET_CONTINUE;
+    const struct conn_info *info = network_filter_info(f);
+    struct rbac_ask ask = {.conn = info, .dynamic = info->metadata, .scratch = f->worker->scratch};
+    rbac_shadow(f, &ask);
+    ask.dynamic = info->metadata;
+    r->decided = true;
+    return rbac_enforce(f, &ask) ? NET_CONTINUE : rbac_deny(f);
+}
+
+static void rbac_on_close(struct network_filter *f)
+{
+    loop_timer_stop(&rbac_of(f)->timer);
+}
+
+const struct network_filter_type network_rbac = {
+    .ext = {.name = "envoy.filters.network.rbac", .config = &envoy__extensions__filters__network__rbac__v3__rbac__descriptor},
+    .instance_size = sizeof(struct rbac_filter),
+    .conf_create = rbac_conf_create,
+    .on_read = rbac_on_read,
+    .on_close = rbac_on_close,
+};
