@@ -259,7 +259,7 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
         if (r->vcluster.len == 0) r->vcluster = STR("other");
         r->info->virtual_cluster = r->vcluster;
     }
-    router_vcluster_count(r, "upstream_rq_total");
+    router_named_count(r, ROUTER_NAMED_TOTAL);
     if (!strict_check(r) || maintenance(r)) return HTTP_HOLD;
     prepare(r);
     if (end) request_done(r);

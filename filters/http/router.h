@@ -129,7 +129,12 @@ void router_code_count(struct stat_group *g, uint32_t status);
 void router_charge(struct router *r, uint32_t status, const struct headers *resp);
 void router_charge_retry(struct router *r, uint32_t status);
 void router_charge_time(struct router *r);
-void router_vcluster_count(struct router *r, const char *stat);
+enum router_named {
+    ROUTER_NAMED_RETRY, ROUTER_NAMED_LIMIT_EXCEEDED, ROUTER_NAMED_OVERFLOW, ROUTER_NAMED_RETRY_SUCCESS, ROUTER_NAMED_TIMEOUT,
+    ROUTER_NAMED_TOTAL, ROUTER_NAMED_STATS
+};
+/* For the virtual cluster and the route, where they are configured. */
+void router_named_count(struct router *r, enum router_named stat);
 
 /* router.c */
 /* Ends the request with an answer of our own. */

@@ -209,7 +209,7 @@ static void on_failure(struct upstream_attempt *a, enum upstream_failure why, st
     struct router *r = ra->r;
     ra->live = false;
     if (attempt_is_old(ra)) return;
-    if (a->host) host_facts(r, a->host);
+    if (a->host && why != UPSTREAM_OVERFLOW) host_facts(r, a->host); /* Envoy: an overflow has no host */
     switch (why) {
     case UPSTREAM_NO_HOST:
         router_retry_release(r);
@@ -239,7 +239,7 @@ void router_attempt_timeout(struct router *r, const char *details, bool per_try)
     if (r->finished) return;
     if (!per_try) {
         stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_TIMEOUT);
-        router_vcluster_count(r, "upstream_rq_timeout");
+        router_named_count(r, ROUTER_NAMED_TIMEOUT);
     } else {
         stat_inc(g, idle ? CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT : CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_TIMEOUT);
     }
@@ -326,6 +326,7 @@ static void on_headers(struct upstream_attempt *a, struct headers *h, bool end)
     if (response_retry(r, ra, h, end)) return;
     upstream_report(a, status);
     router_charge(r, status, h);
+    r->info->response_code = status;
     r->response_started = true;
     r->keep_body = false;
     buf_release(&r->body);

@@ -181,10 +181,10 @@ static void retry_fire(struct http_filter *f, struct filter_timer *t)
     router_attempt_start((struct router *)(void *)f);
 }
 
-static void count(struct router *r, enum cluster_stat which, const char *name)
+static void count(struct router *r, enum cluster_stat which, enum router_named named)
 {
     stat_inc(upstream_stats(r->uc), which);
-    router_vcluster_count(r, name);
+    router_named_count(r, named);
 }
 
 enum retry_result router_retry_take(struct router *r, enum retry_verdict v, const struct headers *resp)
@@ -192,22 +192,22 @@ enum retry_result router_retry_take(struct router *r, enum retry_verdict v, cons
     struct router_retry *t = &r->retry;
     struct stat_group *g = upstream_stats(r->uc);
     if (v == RETRY_NO) {
-        if (t->armed && resp) count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY_SUCCESS, "upstream_rq_retry_success");
+        if (t->armed && resp) count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY_SUCCESS, ROUTER_NAMED_RETRY_SUCCESS);
         router_retry_release(r);
         return RETRY_RESULT_NO;
     }
     router_retry_release(r);
     if (t->left == 0) {
-        count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED, "upstream_rq_retry_limit_exceeded");
+        count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED, ROUTER_NAMED_LIMIT_EXCEEDED);
         return RETRY_RESULT_EXCEEDED;
     }
     t->left--;
     if (!upstream_retry_take(r->uc, r->priority)) {
-        router_vcluster_count(r, "upstream_rq_retry_overflow");
+        router_named_count(r, ROUTER_NAMED_OVERFLOW);
         return RETRY_RESULT_OVERFLOW;
     }
     t->armed = true;
-    count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY, "upstream_rq_retry");
+    count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY, ROUTER_NAMED_RETRY);
     uint64_t delay;
     if (reset_header_us(r, resp, &delay)) {
         stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_RETRY_BACKOFF_RATELIMITED);

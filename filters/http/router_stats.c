@@ -27,34 +27,36 @@ static enum upstream_code_scope origin(const struct router *r)
     return is_true(r->req, HDR_X_ENVOY_INTERNAL) ? UPSTREAM_CODES_INTERNAL : UPSTREAM_CODES_EXTERNAL;
 }
 
-/* "vhost.<vh>.vcluster.<vc>." or "vhost.<vh>.route.<prefix>."; the caller's reference; NULL: not configured. */
-static struct stat_group *named_group(const struct router *r, const char *kind, struct str name)
+/* What virtual clusters and routes with a stat_prefix count beside codes. */
+static const struct stat_def named_defs[ROUTER_NAMED_STATS] = {
+    [ROUTER_NAMED_RETRY] = {"upstream_rq_retry", STAT_COUNTER, 0},
+    [ROUTER_NAMED_LIMIT_EXCEEDED] = {"upstream_rq_retry_limit_exceeded", STAT_COUNTER, 0},
+    [ROUTER_NAMED_OVERFLOW] = {"upstream_rq_retry_overflow", STAT_COUNTER, 0},
+    [ROUTER_NAMED_RETRY_SUCCESS] = {"upstream_rq_retry_success", STAT_COUNTER, 0},
+    [ROUTER_NAMED_TIMEOUT] = {"upstream_rq_timeout", STAT_COUNTER, 0},
+    [ROUTER_NAMED_TOTAL] = {"upstream_rq_total", STAT_COUNTER, 0},
+};
+enum { GROUP_CODES, GROUP_NAMED };
+
+/* "vhost.<vh>.vcluster.<vc>." or "vhost.<vh>.route.<prefix>."; NULL: not configured. */
+static struct stat_group *named_group(const struct router *r, const char *kind, struct str name, unsigned which)
 {
     if (name.len == 0 || !r->info->vhost) return NULL;
     struct str prefix = str_fmt(r->info->arena, "vhost.%.*s.%s.%.*s.", STR_ARG(r->info->vhost->name), kind, STR_ARG(name));
-    return stat_group_get(r->f.worker->rt->stats, prefix, code_stat_defs, CODE_STAT_COUNT);
+    if (which == GROUP_NAMED) return upstream_named_stats(r->f.worker, prefix, which, named_defs, ROUTER_NAMED_STATS);
+    return upstream_named_stats(r->f.worker, prefix, which, code_stat_defs, CODE_STAT_COUNT);
 }
 
 static void named_count(const struct router *r, const char *kind, struct str name, uint32_t status)
 {
-    struct stat_group *g = named_group(r, kind, name);
+    struct stat_group *g = named_group(r, kind, name, GROUP_CODES);
     if (g) router_code_count(g, status);
-    stat_group_unref(&g);
 }
 
-static void named_single(const struct router *r, const char *kind, struct str name, const char *stat)
+void router_named_count(struct router *r, enum router_named stat)
 {
-    if (name.len == 0 || !r->info->vhost) return;
-    struct str full = str_fmt(r->info->arena, "vhost.%.*s.%s.%.*s.%s", STR_ARG(r->info->vhost->name), kind, STR_ARG(name), stat);
-    struct stat_group *g = stat_single_get(r->f.worker->rt->stats, full, STAT_COUNTER, 0);
-    stat_inc(g, 0);
-    stat_group_unref(&g);
-}
-
-void router_vcluster_count(struct router *r, const char *stat)
-{
-    named_single(r, "vcluster", r->vcluster, stat);
-    if (r->route) named_single(r, "route", r->route->stat_prefix, stat);
+    stat_inc(named_group(r, "vcluster", r->vcluster, GROUP_NAMED), stat);
+    if (r->route) stat_inc(named_group(r, "route", r->route->stat_prefix, GROUP_NAMED), stat);
 }
 
 void router_charge(struct router *r, uint32_t status, const struct headers *resp)
@@ -67,9 +69,7 @@ void router_charge(struct router *r, uint32_t status, const struct headers *resp
     if (r->route) named_count(r, "route", r->route->stat_prefix, status);
     if (r->alt_stat.len == 0) return;
     struct str prefix = str_fmt(r->info->arena, "cluster.%.*s.%.*s.", STR_ARG(r->info->up.cluster_stat), STR_ARG(r->alt_stat));
-    struct stat_group *g = stat_group_get(r->f.worker->rt->stats, prefix, code_stat_defs, CODE_STAT_COUNT);
-    router_code_count(g, status);
-    stat_group_unref(&g);
+    router_code_count(upstream_named_stats(r->f.worker, prefix, GROUP_CODES, code_stat_defs, CODE_STAT_COUNT), status);
 }
 
 void router_charge_retry(struct router *r, uint32_t status)
@@ -85,10 +85,8 @@ void router_charge_time(struct router *r)
     stat_record(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), CODE_STAT_TIME, ms);
     stat_record(upstream_code_stats(r->uc, origin(r)), CODE_STAT_TIME, ms);
     if (canary(r, r->info->resp)) stat_record(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), CODE_STAT_TIME, ms);
-    struct stat_group *g = named_group(r, "vcluster", r->vcluster);
+    struct stat_group *g = named_group(r, "vcluster", r->vcluster, GROUP_CODES);
     if (g) stat_record(g, CODE_STAT_TIME, ms);
-    stat_group_unref(&g);
-    if (r->route) g = named_group(r, "route", r->route->stat_prefix);
+    g = r->route ? named_group(r, "route", r->route->stat_prefix, GROUP_CODES) : NULL;
     if (g) stat_record(g, CODE_STAT_TIME, ms);
-    stat_group_unref(&g);
 }

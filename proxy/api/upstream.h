@@ -24,6 +24,10 @@ const struct cluster *upstream_conf(const struct upstream_cluster *uc);
 enum upstream_code_scope { UPSTREAM_CODES_ALL, UPSTREAM_CODES_INTERNAL, UPSTREAM_CODES_EXTERNAL, UPSTREAM_CODES_CANARY, UPSTREAM_CODES_RETRY,
                            UPSTREAM_CODES_SCOPES };
 struct stat_group *upstream_code_stats(struct upstream_cluster *uc, enum upstream_code_scope which);
+/* Groups by a name that only requests know ("vhost.v.vcluster.c."): kept by the worker, so that they are found without a lock and their
+ * counts stay. The table must be the same for the same prefix and `which` (0..3). Borrowed. */
+struct stat_def;
+struct stat_group *upstream_named_stats(struct worker *w, struct str prefix, unsigned which, const struct stat_def *defs, size_t count);
 struct stat_group *upstream_stats(const struct upstream_cluster *uc); /* cluster.<name>.: enum cluster_stat of proxy/api/cluster_stats.h */
 
 enum upstream_priority { UPSTREAM_DEFAULT = 0, UPSTREAM_HIGH = 1 };

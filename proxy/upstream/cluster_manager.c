@@ -283,6 +283,7 @@ static void leave_old_service(struct cluster_manager *cm, struct cluster_entry *
 enum cluster_set_result cluster_manager_set(struct cluster_manager *cm, struct cluster *c)
 {
     struct cluster_entry *e = map_get(&cm->entries, c->obj.name);
+    c->obj.on_free = cluster_on_free;
     const struct cluster *was = !e ? NULL : e->warming ? e->warming : e->active;
     if (was && was->obj.hash == c->obj.hash && was->added_via_api == c->added_via_api) {
         cluster_drop(&c);
@@ -294,7 +295,6 @@ enum cluster_set_result cluster_manager_set(struct cluster_manager *cm, struct c
     c->shared = e->shared;
     c->shared->refs++;
     c->manager = cm;
-    c->obj.on_free = cluster_on_free;
     e->changed_wall_us = loop_wall_us(cm->rt->main);
     leave_old_service(cm, e, c);
     struct cluster *before = e->warming;

@@ -261,7 +261,6 @@ static void attempt_attach(struct pool *p, struct pool_conn *pc, struct upstream
     struct attempt_priv *v = attempt_priv(a);
     attempt_unqueue(p, a);
     if (!breaker_room(p->uc->conf, p->priority, BREAKER_RQ)) {
-        stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_PENDING_OVERFLOW);
         stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_ACTIVE_OVERFLOW);
         attempt_fail(a, UPSTREAM_OVERFLOW, STR_NONE);
         return;

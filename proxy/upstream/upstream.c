@@ -11,6 +11,10 @@
 struct upstream_worker {
     struct map by_name; /* struct upstream_cluster *, the current versions */
     struct list all;    /* also replaced ones that still have users */
+    struct map named;   /* struct named_stats * */
+};
+struct named_stats {
+    struct stat_group *groups[4];
 };
 struct upstream_node {
     struct list link;
@@ -113,6 +117,32 @@ struct stat_group *upstream_code_stats(struct upstream_cluster *uc, enum upstrea
     return uc->code_stats[which];
 }
 
+struct stat_group *upstream_named_stats(struct worker *w, struct str prefix, unsigned which, const struct stat_def *defs, size_t count)
+{
+    struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
+    struct named_stats *n = map_get(&uw->named, prefix);
+    must(which < ARRAY_LEN(n->groups));
+    if (!n) {
+        n = mem_alloc(sizeof(*n) + prefix.len + 1);
+        memcpy(n + 1, prefix.ptr, prefix.len);
+        map_put(&uw->named, str_make((char *)(n + 1), prefix.len), n);
+    }
+    if (!n->groups[which]) n->groups[which] = stat_group_get(w->rt->stats, prefix, defs, count);
+    return n->groups[which];
+}
+
+static void named_free(struct upstream_worker *uw)
+{
+    size_t it = 0;
+    void *value;
+    while (map_next(&uw->named, &it, NULL, &value)) {
+        struct named_stats *n = value;
+        for (size_t i = 0; i < ARRAY_LEN(n->groups); i++) stat_group_unref(&n->groups[i]);
+        mem_free(n);
+    }
+    map_release(&uw->named);
+}
+
 /* --- worker hooks --------------------------------------------------------------------------------------------------------------------------- */
 static void upstream_worker_start(struct worker *w)
 {
@@ -129,6 +159,7 @@ static void upstream_worker_stop(struct worker *w)
     loop_turn(w->loop, false); /* what the pools put off to the end of a turn */
     LIST_FOREACH_SAFE(&uw->all, it, next) uc_free(&CONTAINER_OF(it, struct upstream_node, link)->uc);
     map_release(&uw->by_name);
+    named_free(uw);
     mem_free(uw);
     w->slot[WORKER_UPSTREAM] = NULL;
 }
