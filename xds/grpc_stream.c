@@ -8,6 +8,7 @@
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
+#include <grpc/support/string_util.h>
 #include <pthread.h>
 
 #include "base/log.h"
@@ -170,11 +171,77 @@ static void grpc_op_done(struct mail *mail)
     if (s->closed && s->busy == 0) grpc_stream_destroy(s);
 }
 
+/* --- TLS ------------------------------------------------------------------------------------------------------- */
+
+struct grpc_judging {
+    grpc_tls_certificate_verifier_external external;
+    struct grpc_judge *judge;
+};
+
+static int grpc_judge_check(void *user, grpc_tls_custom_verification_check_request *request,
+                            grpc_tls_on_custom_verification_check_done_cb done, void *done_arg, grpc_status_code *status,
+                            char **details)
+{
+    const struct grpc_judging *g = user;
+    const struct grpc_peer peer = {
+        .uri = {request->peer_info.san_names.uri_names, request->peer_info.san_names.uri_names_size},
+        .dns = {request->peer_info.san_names.dns_names, request->peer_info.san_names.dns_names_size},
+        .email = {request->peer_info.san_names.email_names, request->peer_info.san_names.email_names_size},
+        .ip = {request->peer_info.san_names.ip_names, request->peer_info.san_names.ip_names_size},
+    };
+    (void)done;
+    (void)done_arg;
+    bool ok = !g->judge || g->judge->check(g->judge, &peer);
+    *status = ok ? GRPC_STATUS_OK : GRPC_STATUS_UNAUTHENTICATED;
+    if (!ok) *details = gpr_strdup("no subject alternative name of the server's certificate matches");
+    return 1; /* decided at once */
+}
+
+static void grpc_judge_cancel(void *user, grpc_tls_custom_verification_check_request *request)
+{
+    (void)user;
+    (void)request; /* nothing is ever pending */
+}
+
+static void grpc_judge_destroy(void *user)
+{
+    struct grpc_judging *g = user;
+    if (g->judge) g->judge->free(g->judge);
+    mem_free(g);
+}
+
+static void grpc_set_judge(grpc_tls_credentials_options *options, struct grpc_judge *judge)
+{
+    struct grpc_judging *g = mem_alloc(sizeof *g);
+    g->judge = judge;
+    g->external = (grpc_tls_certificate_verifier_external){
+        .user_data = g, .verify = grpc_judge_check, .cancel = grpc_judge_cancel, .destruct = grpc_judge_destroy};
+    grpc_tls_certificate_verifier *v = grpc_tls_certificate_verifier_external_create(&g->external);
+    grpc_tls_credentials_options_set_certificate_verifier(options, v);
+    grpc_tls_certificate_verifier_release(v);
+}
+
 static grpc_channel_credentials *grpc_credentials(const struct grpc_target *t)
 {
     if (!t->tls) return grpc_insecure_credentials_create();
-    grpc_ssl_pem_key_cert_pair pair = {.private_key = t->key_pem, .cert_chain = t->cert_chain_pem};
-    return grpc_ssl_credentials_create(t->roots_pem, t->key_pem ? &pair : NULL, NULL, NULL);
+    grpc_tls_credentials_options *options = grpc_tls_credentials_options_create();
+    grpc_tls_identity_pairs *pairs = NULL;
+    if (t->key_pem && t->cert_chain_pem) {
+        pairs = grpc_tls_identity_pairs_create();
+        grpc_tls_identity_pairs_add_pair(pairs, t->key_pem, t->cert_chain_pem);
+    }
+    bool identity = pairs != NULL;
+    if (identity || t->roots_pem) {
+        grpc_tls_certificate_provider *p = grpc_tls_certificate_provider_static_data_create(t->roots_pem, pairs);
+        grpc_tls_credentials_options_set_certificate_provider(options, p);
+        grpc_tls_certificate_provider_release(p);
+    }
+    if (t->roots_pem) grpc_tls_credentials_options_watch_root_certs(options);
+    if (identity) grpc_tls_credentials_options_watch_identity_key_cert_pairs(options);
+    grpc_tls_credentials_options_set_verify_server_cert(options, t->roots_pem != NULL);
+    grpc_tls_credentials_options_set_check_call_host(options, 0); /* Envoy judges by SAN matchers alone */
+    grpc_set_judge(options, t->judge);
+    return grpc_tls_credentials_create(options);
 }
 
 /* gRPC's argument structs want writable strings but only read them. */

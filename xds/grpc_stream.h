@@ -18,7 +18,20 @@ void grpc_client_free(struct grpc_client **c);
 struct grpc_header {
     const char *name, *value;
 };
-/* Where and how to connect. Borrowed for the call. */
+/* The names in a server's certificate. */
+struct grpc_peer_names {
+    char *const *v;
+    size_t count;
+};
+struct grpc_peer {
+    struct grpc_peer_names uri, dns, email, ip;
+};
+/* Judges a server whose chain was verified. check runs in a thread of gRPC's; free when the last connection that may use it is gone. */
+struct grpc_judge {
+    bool (*check)(const struct grpc_judge *j, const struct grpc_peer *peer);
+    void (*free)(struct grpc_judge *j);
+};
+/* Where and how to connect. Borrowed for the call, but the judge is taken. */
 struct grpc_target {
     const char *address;   /* gRPC name syntax: "ipv4:127.0.0.1:18000,127.0.0.1:18001", "unix:/run/x", "dns:///host:443" */
     const char *authority; /* NULL: gRPC's default */
@@ -26,7 +39,9 @@ struct grpc_target {
     size_t header_count;
     /* TLS: PEM texts; all NULL: plaintext */
     bool tls;
-    const char *roots_pem, *cert_chain_pem, *key_pem, *sni;
+    const char *roots_pem; /* NULL: the server is not verified at all (Envoy without a validation context) */
+    const char *cert_chain_pem, *key_pem, *sni;
+    struct grpc_judge *judge; /* NULL: any name will do */
     uint32_t keepalive_ms; /* 0: off */
 };
 struct grpc_stream_events {

@@ -3,9 +3,9 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "proto/proto.h"
-#include "proxy/upstream/cluster_manager.h"
 #include "xds/grpc_stream.h"
 #include "xds/source.h"
+#include "xds/target.h"
 
 enum { BACKOFF_BASE_US = 500000, BACKOFF_MAX_US = 30000000 };
 
@@ -126,50 +126,20 @@ static const struct grpc_stream_events stream_events = {.on_open = source_grpc_o
                                                         .on_message = source_grpc_on_message,
                                                         .on_closed = source_grpc_on_closed};
 
-/* "ipv4:1.2.3.4:5,1.2.3.5:5", "ipv6:...", "unix:...", or "dns:///name:port" when an endpoint is a name. */
-static bool source_target(struct arena *a, const struct cluster *c, struct str *out)
-{
-    const char *scheme = NULL;
-    struct str list = STR_NONE;
-    for (size_t i = 0; c->endpoints && i < c->endpoints->count; i++) {
-        for (size_t k = 0; k < c->endpoints->v[i].count; k++) {
-            const struct endpoint *e = &c->endpoints->v[i].v[k];
-            if (!e->addr.len) {
-                *out = str_fmt(a, "dns:///%.*s:%u", STR_ARG(e->dns), e->port);
-                return true;
-            }
-            const char *kind = !addr_is_ip(&e->addr) ? "unix:" : addr_is_v4(&e->addr) ? "ipv4:" : "ipv6:";
-            if (scheme && strcmp(scheme, kind) != 0) continue; /* gRPC takes one family; the first decides */
-            struct str one = addr_text(&e->addr, a);
-            if (one.len && one.ptr[0] == '@') kind = "unix-abstract:", one = str_sub(one, 1, one.len);
-            list = scheme ? str_fmt(a, "%.*s,%.*s", STR_ARG(list), STR_ARG(one)) : str_fmt(a, "%s%.*s", kind, STR_ARG(one));
-            scheme = kind;
-        }
-    }
-    *out = list;
-    return list.len > 0;
-}
-
 static void source_grpc_connect(struct source_grpc *g)
 {
     struct xds *x = g->source.x;
     struct arena *a = arena_new("xds target", 0);
     struct grpc_target t = {.authority = g->authority, .headers = g->headers, .header_count = g->header_count};
-    if (g->cluster) {
-        const struct cluster *c = cluster_manager_find(x->env.clusters, str_of(g->cluster));
-        struct str target;
-        if (!c || !source_target(a, c, &target)) {
-            log_warn(LOG_C_CONFIG, "the cluster '%s' of an xDS stream has no endpoint", g->cluster);
-            store_source_failed(x, &g->source);
-            source_grpc_back_off(g);
-            arena_free(&a);
-            return;
-        }
-        t.address = str_z(a, target);
-        if (!t.authority) t.authority = g->cluster; /* Envoy: the :authority of envoy_grpc is the cluster's name */
-    } else {
-        t.address = g->target_uri;
+    struct str why;
+    if (g->cluster && !target_of_cluster(x, str_of(g->cluster), a, &t, &why)) {
+        log_warn(LOG_C_CONFIG, "cannot connect to the xDS cluster '%s' now: %.*s", g->cluster, STR_ARG(why));
+        store_source_failed(x, &g->source);
+        source_grpc_back_off(g);
+        arena_free(&a);
+        return;
     }
+    if (!g->cluster) t.address = g->target_uri;
     if (!x->grpc) x->grpc = grpc_client_new(xds_loop(x));
     g->stream = grpc_stream_open(x->grpc, &t, g->method, &stream_events, g);
     arena_free(&a);
