@@ -20,14 +20,10 @@ static ProtobufCMessage *config_text(struct config *c, struct str name, struct s
 }
 
 /* The suffix tells the format; what has none (a FIFO of a launcher) is YAML, of which JSON is a part. */
-static ProtobufCMessage *config_file(struct config *c, const char *path, const struct proto_opts *opts, struct errors *errors)
+static ProtobufCMessage *config_file_text(struct config *c, const char *path, struct str text, const struct proto_opts *opts,
+                                          struct errors *errors)
 {
-    struct str text, name = str_of(path);
-    int err = file_read(c->arena, path, CONFIG_MOST, &text);
-    if (err < 0) {
-        (void)errors_add(errors, STR_NONE, "unable to read file: %s: %s", path, strerror(-err));
-        return NULL;
-    }
+    struct str name = str_of(path);
     if (str_ends(name, STR(".pb"))) return proto_unpack(c->arena, desc, text, opts, NULL, errors);
     if (str_ends(name, STR(".pb_text"))) {
         (void)errors_add(errors, STR_NONE, "%s: the protobuf text format is not supported; use YAML, JSON or .pb", path);
@@ -39,6 +35,18 @@ static ProtobufCMessage *config_file(struct config *c, const char *path, const s
         format = start.len && start.ptr[0] == '{' ? JSON_FORMAT_JSON : JSON_FORMAT_YAML;
     }
     return config_text(c, name, text, format, opts, errors);
+}
+
+static ProtobufCMessage *config_file(struct config *c, const char *path, const struct proto_opts *opts, struct errors *errors)
+{
+    struct arena *scratch = arena_new("bootstrap text", 0);
+    struct str text;
+    ProtobufCMessage *m = NULL;
+    int err = file_read(scratch, path, CONFIG_MOST, &text);
+    if (err < 0) (void)errors_add(errors, STR_NONE, "unable to read file: %s: %s", path, strerror(-err));
+    else m = config_file_text(c, path, text, opts, errors);
+    arena_free(&scratch);
+    return m;
 }
 
 bool config_read(struct config *c, const struct options *o, const struct proto_opts *opts, struct arena *a, struct errors *errors)

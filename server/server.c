@@ -1,6 +1,7 @@
 /* Start, run, stop: the order in which everything is made and unmade. */
 #include "server/server.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -191,6 +192,8 @@ static int server_serve(struct server *s, struct errors *errors)
 {
     s->state = SERVER_INITIALIZING;
     if (!admin_start(s, &s->admin, errors)) return 1;
+    config_release(&s->config); /* no error needs a line of the text any more */
+    (void)malloc_trim(0);       /* reading took far more memory than running needs */
     server_signals(s);
     s->running = true;
     runtime_start(s->rt);
