@@ -20,7 +20,7 @@ def all_cases():
 @pytest.fixture(scope="module")
 def sides(request, envoy_binary, skiff_binary, concurrency):
     """get(path) -> (Envoy's side, Skiff's side) of a case file; one pair lives at a time."""
-    pair = {}
+    pair, refused = {}, {}
 
     def end(check=True):
         errors = []
@@ -36,11 +36,18 @@ def sides(request, envoy_binary, skiff_binary, concurrency):
         dead = any(not side.proxy.alive() for side in pair.get("sides", ()))
         if pair.get("path") != path or not pair.get("sides") or dead:
             end(check=not dead)  # who died was told by the case that killed it
+            if path in refused:
+                pytest.fail(f"this file's configuration is not served: {refused[path]}", pytrace=False)
             pair["path"] = path
             spec = compare.load(path)
             envoy = compare.Side(envoy_binary, spec, 1)
             pair["sides"] = (envoy,)
-            pair["sides"] = (envoy, compare.Side(skiff_binary, spec, concurrency))
+            try:
+                pair["sides"] = (envoy, compare.Side(skiff_binary, spec, concurrency))
+            except BaseException as error:
+                refused[path] = str(error)[-3000:]
+                end()
+                raise
         return pair["sides"]
     yield get
     end()

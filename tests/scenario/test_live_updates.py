@@ -255,7 +255,7 @@ def test_nack_then_recovery_loop_is_cheap(house):
     """A refused version that is pushed again and again costs little and changes nothing."""
     before = house.proxy.cpu_seconds()
     for _ in range(50):
-        house.plane.set("cluster", [config.cluster("bad", [1], connect_timeout="-5s")])
+        house.plane.set("cluster", [eds_cluster("old"), eds_cluster("new"), config.cluster("bad", [1], connect_timeout="-5s")])
         house.plane.wait_nack("cluster")
     assert house.proxy.cpu_seconds() - before < 10
     assert house.bodies(3) == {"old"}

@@ -20,15 +20,11 @@ LOG = {"flags": "%RESPONSE_FLAGS%", "rx": "%BYTES_RECEIVED%", "tx": "%BYTES_SENT
 MEGABYTE = 1 << 20
 
 
-def tcp(name, cluster="echo", log=None, **over):
-    base = {"@type": TCP, "stat_prefix": name, "cluster": cluster}
+def tcp(name, log=None, fields=None, **over):
+    base = {"@type": TCP, "stat_prefix": name, "cluster": "echo"}
     if log:
-        base["access_log"] = [config.file_log(os.path.join(log, name + ".log"), LOG)]
+        base["access_log"] = [config.file_log(os.path.join(log, name + ".log"), fields or LOG)]
     return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config.merge(base, over)}
-
-
-def tcp_listener(name, log, cluster="echo", listener=None, before=(), **over):
-    return config.listener(name, [*before, tcp(name, cluster, log, **over)], **(listener or {}))
 
 
 # --- upstreams ---
@@ -219,20 +215,16 @@ LOOSE = ("buffered", "paused_reading", "resumed_reading", "backed_up", "drained"
 
 
 class Run:
-    """One proxy with a listener for each case."""
+    """One proxy; `listeners` makes each from the folder of the logs."""
 
-    def __init__(self, binary, upstreams, dead, directory):
+    def __init__(self, binary, upstreams, dead, directory, listeners):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
         clusters = [config.cluster(name, [server.port]) for name, server in upstreams.items()]
         clusters += [config.cluster("empty", []), config.cluster("dead", [dead]),
                      config.cluster("full", [upstreams["echo"].port],
                                     circuit_breakers={"thresholds": [{"max_connections": 0}]})]
-        listeners = [tcp_listener(name, directory, **config.merge({"cluster": "echo"}, {k: v for k, v in over.items()}))
-                     if over.get("cluster", "") is not None else
-                     config.listener(name, [{"name": "envoy.filters.network.tcp_proxy", "typed_config": config.merge(
-                         tcp(name, "echo", directory)["typed_config"], over)}])
-                     for name, _, over in CASES]
+        listeners = [make(directory) for make in listeners]
         self.proxy = Proxy(binary, config.bootstrap(listeners, clusters), directory=directory)
 
     def stats(self):
@@ -257,19 +249,24 @@ class Run:
         return seen, self.log(name), changes
 
 
-@pytest.fixture(scope="module")
-def runs(skiff_binary, envoy_binary, tmp_path_factory):
+def both(skiff_binary, envoy_binary, folder, listeners):
+    """Skiff and Envoy with the same listeners before the same upstreams."""
     upstreams = {name: Upstream(name, handler=handler) for name, handler in UPSTREAMS.items()}
     gone = socket.socket()
     gone.bind(("127.0.0.1", 0))
-    folder = str(tmp_path_factory.mktemp("tcp"))
-    made = [Run(binary, upstreams, gone.getsockname()[1], os.path.join(folder, which))
+    made = [Run(binary, upstreams, gone.getsockname()[1], os.path.join(str(folder), which), listeners)
             for which, binary in (("skiff", skiff_binary), ("envoy", envoy_binary))]
     yield made
     made[1].proxy.stop(check=False)
     made[0].proxy.stop()
     for server in upstreams.values():
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def runs(skiff_binary, envoy_binary, tmp_path_factory):
+    listeners = [lambda log, name=name, over=over: config.listener(name, [tcp(name, log=log, **over)]) for name, _, over in CASES]
+    yield from both(skiff_binary, envoy_binary, tmp_path_factory.mktemp("tcp"), listeners)
 
 
 @pytest.mark.parametrize("name,client", [(name, client) for name, client, _ in CASES], ids=[name for name, _, _ in CASES])
