@@ -46,7 +46,7 @@ static enum accept_flow listener_ratelimit_accept(void *self, const void *conf, 
     bool on = c->enabled.key.len ? runtime_bool(a->worker, c->enabled.key, c->enabled.on) : c->enabled.on;
     if (!on || token_bucket_take(c->bucket, loop_now_us(a->worker->loop))) return ACCEPT_CONTINUE;
     stat_inc(c->stats, 0);
-    return ACCEPT_CLOSE;
+    return ACCEPT_DROP;
 }
 
 const struct listener_filter_type listener_local_ratelimit = {

@@ -94,14 +94,14 @@ static enum accept_flow pp_error(const struct pp_conf *c, int version)
 {
     stat_inc(c->version[version - 1], STAT_VERSION_ERROR);
     stat_inc(c->root, STAT_ROOT_ERROR);
-    return ACCEPT_CLOSE;
+    return ACCEPT_DROP;
 }
 
 static enum accept_flow pp_disallowed(const struct pp_conf *c, int version)
 {
+    stat_inc(c->version[version - 1], STAT_VERSION_FOUND);
     stat_inc(c->version[version - 1], STAT_VERSION_DISALLOWED);
-    stat_inc(c->root, STAT_ROOT_ERROR);
-    return ACCEPT_CLOSE;
+    return ACCEPT_DROP;
 }
 
 static enum accept_flow pp_found(const struct pp_conf *c, int version, struct accepting *a, size_t header)
@@ -111,12 +111,18 @@ static enum accept_flow pp_found(const struct pp_conf *c, int version, struct ac
     return ACCEPT_CONTINUE;
 }
 
+static enum accept_flow pp_refuse_none(const struct pp_conf *c)
+{
+    stat_inc(c->stats, STAT_NOT_FOUND_DISALLOWED);
+    stat_inc(c->root, STAT_ROOT_ERROR);
+    return ACCEPT_DROP;
+}
+
 static enum accept_flow pp_none(const struct pp_conf *c)
 {
-    stat_inc(c->stats, c->allow_none ? STAT_NOT_FOUND_ALLOWED : STAT_NOT_FOUND_DISALLOWED);
-    if (c->allow_none) return ACCEPT_CONTINUE;
-    stat_inc(c->root, STAT_ROOT_ERROR);
-    return ACCEPT_CLOSE;
+    if (!c->allow_none) return pp_refuse_none(c);
+    stat_inc(c->stats, STAT_NOT_FOUND_ALLOWED);
+    return ACCEPT_CONTINUE;
 }
 
 /* --- version 1 ------------------------------------------------------------------------------------------------------ */
@@ -148,7 +154,7 @@ static enum accept_flow v1_data(const struct pp_conf *c, struct accepting *a, st
 {
     struct str head = str_sub(peeked, 0, V1_MOST);
     size_t end = str_find(head, STR("\r\n"));
-    if (end == SIZE_MAX) return peeked.len >= V1_MOST ? pp_error(c, 1) : ACCEPT_WAIT;
+    if (end == SIZE_MAX) return peeked.len >= V1_MOST ? pp_refuse_none(c) : ACCEPT_WAIT;
     if (c->refuse_v1) return pp_disallowed(c, 1);
     if (!v1_parse(str_sub(head, 0, end), a)) return pp_error(c, 1);
     return pp_found(c, 1, a, end + 2);
@@ -212,7 +218,7 @@ static enum accept_flow v2_data(const struct pp_conf *c, struct accepting *a, st
     bool local = p[12] == 0x20;
     if (p[12] != 0x21 && !local) return pp_error(c, 2);
     if (V2_HEADER + len > PEEK_MOST) return pp_error(c, 2);
-    bool v4 = p[13] == 0x11, v6 = p[13] == 0x21;
+    bool v4 = p[13] == 0x11 || p[13] == 0x12, v6 = p[13] == 0x21 || p[13] == 0x22; /* streams and datagrams */
     size_t address = v4 ? V4_LEN : v6 ? V6_LEN : 0;
     if (!local && ((!v4 && !v6) || len < address)) return pp_error(c, 2);
     if (peeked.len < V2_HEADER + len) return ACCEPT_WAIT;

@@ -9,6 +9,7 @@
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/api/network_filter.h"
+#include "proxy/api/stream_info.h"
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/runtime/values.h"
@@ -48,6 +49,7 @@ static enum net_flow ratelimit_on_new(struct network_filter *f)
     bool on = c->enabled.key.len ? runtime_bool(f->worker, c->enabled.key, c->enabled.on) : c->enabled.on;
     if (!on || token_bucket_take(c->bucket, loop_now_us(f->worker->loop))) return NET_CONTINUE;
     stat_inc(c->stats, 0);
+    network_filter_info(f)->flags |= (uint64_t)1 << RF_URX; /* Envoy: this flag */
     conn_close(f->conn, CONN_CLOSE_NOW);
     return NET_HOLD;
 }

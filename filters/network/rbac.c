@@ -52,7 +52,8 @@ static const void *rbac_conf_create(const struct conf_at *at, const struct Proto
     c->continuous = m->enforcement_type == ENVOY__EXTENSIONS__FILTERS__NETWORK__RBAC__V3__RBAC__ENFORCEMENT_TYPE__CONTINUOUS;
     c->shadow_prefix = str_dup(a, str_of(m->shadow_rules_stat_prefix));
     c->stats = conf_stat_group(at, str_fmt(a, "%s.rbac.", m->stat_prefix), enforced_defs, RBAC_STAT_COUNT);
-    struct str shadow_stats = str_fmt(a, "%s.rbac.%.*s", m->stat_prefix, STR_ARG(c->shadow_prefix));
+    const char *dot = c->shadow_prefix.len ? "." : "";
+    struct str shadow_stats = str_fmt(a, "%s.rbac.%.*s%s", m->stat_prefix, STR_ARG(c->shadow_prefix), dot);
     c->shadow_stats = conf_stat_group(at, shadow_stats, shadow_defs, RBAC_STAT_COUNT);
     return ok ? c : NULL;
 }

@@ -23,9 +23,11 @@ static void proxy_log(struct tcp_proxy *p, enum access_log_type type)
     struct worker *w = p->base.worker;
     i->arena = w->scratch;
     i->end_us = loop_now_us(w->loop);
+    i->flags |= i->conn->flags;
     i->dynamic = i->conn->metadata;
     i->state = i->conn->state;
     i->remote = i->conn->remote;
+    i->bytes_received = conn_bytes_read(p->base.conn); /* Envoy: also what no upstream was there for */
     i->wire_received = i->up.wire_sent = i->bytes_received;
     i->wire_sent = i->up.wire_received = i->bytes_sent;
     if (p->link && p->link->conn) i->up.tls = conn_info_of(p->link->conn)->tls;
@@ -150,17 +152,25 @@ static const void *tcp_proxy_conf(const struct conf_at *at, const struct Protobu
     return tcp_conf_create(at, msg);
 }
 
+/* Envoy counts and logs connections that a filter before this one ends, too. */
+static void tcp_proxy_on_attach(struct network_filter *f)
+{
+    struct tcp_proxy *p = proxy_of(f);
+    const struct conn_info *info = network_filter_info(f);
+    p->conf = f->conf;
+    p->info = (struct stream_info){.worker = f->worker,
+                                   .conn = network_filter_info(f),
+                                   .start_us = info->start_us,
+                                   .start_wall_us = info->start_wall_us,
+                                   .random = rng_next(&f->worker->rng)};
+    stat_inc(p->conf->stats, TCP_CX_TOTAL);
+    if (p->conf->stats) conn_set_byte_stats(f->conn, &p->conf->bytes);
+}
+
 static enum net_flow tcp_proxy_on_new(struct network_filter *f)
 {
     struct tcp_proxy *p = proxy_of(f);
-    const struct tcp_conf *c = f->conf;
-    struct conn_info *info = network_filter_info(f);
-    p->conf = c;
-    p->begun = true;
-    p->info = (struct stream_info){
-        .worker = f->worker, .conn = info, .start_us = info->start_us, .start_wall_us = info->start_wall_us, .random = rng_next(&f->worker->rng)};
-    stat_inc(c->stats, TCP_CX_TOTAL);
-    if (c->stats) conn_set_byte_stats(f->conn, &c->bytes);
+    const struct tcp_conf *c = p->conf;
     conn_set_half_close(f->conn, true);
     timers_start(p);
     if (!c->early_data) {
@@ -181,7 +191,6 @@ static void proxy_keep_early(struct tcp_proxy *p, struct buf *data, bool end)
         p->early_counted = true;
         stat_inc(c->stats, TCP_EARLY_DATA);
     }
-    p->info.bytes_received += data->len;
     buf_move(&p->early, data);
     if (end) p->down_ended = true;
     if (p->early.len > c->early_most && !p->paused) {
@@ -202,7 +211,6 @@ static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *dat
         return NET_HOLD;
     }
     uint64_t now = loop_now_us(f->worker->loop);
-    p->info.bytes_received += data->len;
     if (data->len) {
         if (!p->info.up.first_tx_us) p->info.up.first_tx_us = now;
         p->info.last_rx_us = p->info.up.last_tx_us = now;
@@ -236,7 +244,7 @@ static enum tcp_drop drop_how(const struct tcp_proxy *p)
 static void tcp_proxy_on_close(struct network_filter *f)
 {
     struct tcp_proxy *p = proxy_of(f);
-    if (!p->begun || p->ended) return;
+    if (p->ended) return;
     p->ended = true;
     loop_timer_stop(&p->idle);
     loop_timer_stop(&p->duration);
@@ -260,6 +268,7 @@ const struct network_filter_type tcp_proxy_filter = {
     .instance_size = sizeof(struct tcp_proxy),
     .terminal = true,
     .conf_create = tcp_proxy_conf,
+    .on_attach = tcp_proxy_on_attach,
     .on_new = tcp_proxy_on_new,
     .on_read = tcp_proxy_on_read,
     .on_watermark = tcp_proxy_on_watermark,

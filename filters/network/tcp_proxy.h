@@ -75,7 +75,7 @@ struct tcp_proxy {
     struct loop_timer idle, duration, log_timer, retry;
     uint64_t moved;             /* bytes written on both sides when the idle timer was started */
     uint32_t attempts;
-    bool begun, ended;
+    bool ended;
     bool paused;                /* the client is not read: no upstream yet, or the early data's limit */
     bool down_ended, up_ended;  /* the client's, the upstream's end was read */
     bool early_counted;

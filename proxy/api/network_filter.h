@@ -40,6 +40,9 @@ struct network_filter_type {
     void (*on_drain)(struct network_filter *f);
     void (*on_close)(struct network_filter *f);
     void (*destroy)(struct network_filter *f);
+    /* The connection exists, no filter has been asked yet (filters before this one may still end it). Optional; a filter that has it
+     * gets on_close even when on_new was never called. */
+    void (*on_attach)(struct network_filter *f);
 };
 void network_filter_resume(struct network_filter *f);
 struct conn_info *network_filter_info(struct network_filter *f);
@@ -48,7 +51,7 @@ struct arena *network_filter_arena(struct network_filter *f);
 /* The chain (config object) is pinned while the connection lives. Drain state of listener/process: */
 bool network_filter_draining(const struct network_filter *f);
 
-enum accept_flow { ACCEPT_CONTINUE = 0, ACCEPT_WAIT, ACCEPT_CLOSE };
+enum accept_flow { ACCEPT_CONTINUE = 0, ACCEPT_WAIT, ACCEPT_CLOSE, ACCEPT_DROP /* closed, and no error of the filter */ };
 /* A connection before its filter chain is known. */
 struct accepting {
     struct worker *worker;

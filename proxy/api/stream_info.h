@@ -38,6 +38,7 @@ struct conn_info {
     int traffic_direction;                   /* envoy.config.core.v3.TrafficDirection */
     bool local_close;
     bool remote_reset;                       /* the peer reset it */
+    uint64_t flags;                          /* 1 << enum response_flag: what network filters say; for TCP logs */
 };
 
 /* The upstream side of the attempt that answered (or the last one). */

@@ -253,6 +253,9 @@ static void step_run(struct accept_step *s)
             stat_inc(s->base->stats, LISTENER_FILTER_ERROR);
             step_close(s, STR("listener_filter_close"));
             return;
+        case ACCEPT_DROP:
+            step_close(s, STR_NONE);
+            return;
         }
     }
     if (s->a.consume && !step_consume(s)) step_close(s, STR_NONE);

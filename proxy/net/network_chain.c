@@ -172,8 +172,9 @@ static void chain_on_close(struct conn *c, void *owner, enum conn_end why)
         info->termination_details = STR("transport_socket_timeout");
     }
     n->ended = true;
-    for (uint16_t i = 0; i < n->ready; i++) {
-        if (n->v[i]->type->on_close) n->v[i]->type->on_close(n->v[i]);
+    for (uint16_t i = 0; i < n->count; i++) {
+        const struct network_filter_type *t = n->v[i]->type;
+        if (t->on_close && (i < n->ready || t->on_attach)) t->on_close(n->v[i]);
     }
     n->conn = NULL;
     list_remove(&n->link);
@@ -223,7 +224,10 @@ void network_chain_start(struct worker_base *b, struct worker_chain *chain, int 
     n->conn = conn_accept(b->worker, fd, info, conf->transport, conf->transport_timeout_us, &b->conf->limits, &chain_events, n);
     n->conn->arena = arena;
     if (writes) n->conn->on_write = chain_on_write;
-    for (uint16_t i = 0; i < n->count; i++) n->v[i]->conn = n->conn;
+    for (uint16_t i = 0; i < n->count; i++) {
+        n->v[i]->conn = n->conn;
+        if (n->v[i]->type->on_attach) n->v[i]->type->on_attach(n->v[i]);
+    }
 }
 
 /* --- what filters ask ---------------------------------------------------------------------------------------- */
