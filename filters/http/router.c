@@ -157,6 +157,9 @@ static bool answer_directly(struct router *r)
         return true;
     case ROUTE_DIRECT_RESPONSE: {
         struct str body = route_direct_body(r->route, r->info, a, &d->content_type);
+        if (r->route->direct_status == 201 || r->route->direct_status / 100 == 3) {
+            d->location = route_redirect_location(r->route, r->req, r->info, a);
+        }
         direct_reply(r, r->route->direct_status, body, d);
         return true;
     }
@@ -259,7 +262,6 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
         if (r->vcluster.len == 0) r->vcluster = STR("other");
         r->info->virtual_cluster = r->vcluster;
     }
-    router_named_count(r, ROUTER_NAMED_TOTAL);
     if (!strict_check(r) || maintenance(r)) return HTTP_HOLD;
     prepare(r);
     if (end) request_done(r);

@@ -78,9 +78,7 @@ static void rewrite_host(struct router *r)
     if (t->host_rewrite != HOST_REWRITE_AUTO && !t->auto_host_rewrite) return;
     struct str name = host_name(r->host);
     if (name.len == 0) return;
-    struct str was = headers_get(r->req, HDR_AUTHORITY);
-    if (t->append_x_forwarded_host && was.ptr) headers_append(r->req, STR("x-forwarded-host"), was, STR(","));
-    headers_set_id(r->req, HDR_AUTHORITY, str_dup(r->info->arena, name));
+    route_rewrite_host(r->req, str_dup(r->info->arena, name), t->append_x_forwarded_host, !r->conf->suppress_headers);
 }
 
 static void on_ready(struct upstream_attempt *a)
@@ -91,6 +89,7 @@ static void on_ready(struct upstream_attempt *a)
     host_facts(r, a->host);
     upstream_facts(r, ra);
     rewrite_host(r);
+    router_named_count(r, ROUTER_NAMED_TOTAL);
     if (r->waiting_paused) {
         r->waiting_paused = false;
         http_filter_pause_request(&r->f, false);
@@ -209,7 +208,7 @@ static void on_failure(struct upstream_attempt *a, enum upstream_failure why, st
     struct router *r = ra->r;
     ra->live = false;
     if (attempt_is_old(ra)) return;
-    if (a->host && why != UPSTREAM_OVERFLOW) host_facts(r, a->host); /* Envoy: an overflow has no host */
+    if (a->host) host_facts(r, a->host);
     switch (why) {
     case UPSTREAM_NO_HOST:
         router_retry_release(r);

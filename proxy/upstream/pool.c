@@ -170,6 +170,7 @@ static void stream_on_headers(struct codec_stream *s, void *owner, struct header
 {
     (void)s;
     struct upstream_attempt *a = owner;
+    attempt_priv(a)->begun = true;
     attempt_priv(a)->ended = end;
     a->events->on_headers(a, h, end);
 }
@@ -368,6 +369,14 @@ static void pool_purge(struct pool *p, enum upstream_failure why, struct str det
     }
 }
 
+/* Envoy: a response that breaks off in its body is a protocol error. */
+static bool pc_cut_response(const struct pool_conn *pc)
+{
+    if (!pc->codec || pc->codec->ops->kind != CODEC_H1 || pc->streams == 0) return false;
+    const struct attempt_priv *v = CONTAINER_OF(pc->attempts.next, struct attempt_priv, link);
+    return v->begun && !v->ended;
+}
+
 static void pc_on_close(struct conn *c, void *owner, enum conn_end why)
 {
     struct pool_conn *pc = owner;
@@ -382,6 +391,7 @@ static void pc_on_close(struct conn *c, void *owner, enum conn_end why)
     upstream_connect_end(p->uc, p->host, &end);
     if (why == CONN_END_CONNECT_TIMEOUT) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_TIMEOUT);
     if (pc->served > 0) stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PER_CX, pc->served);
+    if (why == CONN_END_RESET && pc_cut_response(pc)) pc->broken = true;
     if (connected) pc->codec->ops->on_conn_closed(pc->codec, pc->broken ? RESET_PROTOCOL_ERROR : RESET_CONN_TERMINATION, conn_failure(c));
     else if (why != CONN_END_LOCAL || p->pending_count > 0) pool_purge(p, upstream_connect_failure(why), conn_failure(c));
     pool_check(p);
@@ -492,6 +502,7 @@ void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, struct 
 {
     struct pool *p = pool_of(uc, host, a->priority, protocol);
     if (!p) {
+        a->host = NULL;
         upstream_fail(a, UPSTREAM_OVERFLOW, STR_NONE);
         return;
     }
@@ -505,6 +516,7 @@ void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, struct 
     if (!breaker_room(uc->conf, p->priority, BREAKER_PENDING)) {
         stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PENDING_OVERFLOW);
         pool_check(p);
+        a->host = NULL; /* Envoy: no connection, no host */
         attempt_fail(a, UPSTREAM_OVERFLOW, STR_NONE);
         return;
     }

@@ -58,7 +58,7 @@ struct attempt_priv {
     struct pool *pool;
     struct pool_conn *pc;
     bool pending, live;
-    bool ended; /* the response's end was told */
+    bool begun, ended; /* the response's headers / end were told */
 };
 _Static_assert(sizeof(struct attempt_priv) <= sizeof(((struct upstream_attempt *)NULL)->priv), "priv is too small");
 static inline struct attempt_priv *attempt_priv(struct upstream_attempt *a)
