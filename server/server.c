@@ -39,12 +39,27 @@ static void server_tell(struct server *s, struct errors *errors)
     (void)fprintf(stderr, "error initializing configuration '%s'\n", s->config.name);
 }
 
+/* Was this said of this field before? A control plane sends the same in every cluster: the log has it once, the counters all. */
+static bool server_noted(struct server *s, struct str path, struct str text)
+{
+    enum { NOTES_MOST = 1000 };
+    struct str before, field = path;
+    (void)str_cut_last(path, '.', &before, &field); /* without a dot the path is the field */
+    struct sb key = {0};
+    sb_fmt(&key, "%.*s: %.*s", STR_ARG(field), STR_ARG(text));
+    bool seen = map_get(&s->notes, sb_str(&key)) != NULL;
+    if (!seen && s->notes.count < NOTES_MOST) (void)map_put(&s->notes, str_dup(s->arena, sb_str(&key)), s); /* was absent */
+    sb_release(&key);
+    return seen;
+}
+
 /* Ignored, deprecated and unknown fields: said once each, as a warning. */
 static void server_note(void *user, enum proto_note_kind kind, struct str path, struct str text)
 {
     struct server *s = user;
     if (kind == PROTO_NOTE_DEPRECATED && s->options.skip_deprecated_logs) return;
     server_stats_note(s, kind);
+    if (server_noted(s, path, text)) return;
     log_warn(LOG_C_CONFIG, "%.*s: %.*s", STR_ARG(path), STR_ARG(text));
 }
 
@@ -176,6 +191,7 @@ static void server_unmake(struct server *s)
     stats_free(&s->stats);
     if (s->loop) loop_free(&s->loop);
     config_release(&s->config);
+    map_release(&s->notes);
 }
 
 static bool server_log(struct server *s, struct errors *errors)

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/loop.h"
+#include "base/map.h"
 #include "server/config.h"
 #include "server/options.h"
 
@@ -23,6 +24,7 @@ enum { SERVER_LOGGERS_MOST = 96 };
 struct server {
     struct options options;
     struct config config;
+    struct map notes; /* of ignored fields that the log has already */
     struct arena *arena;
     struct loop *loop;
     struct stats *stats;
