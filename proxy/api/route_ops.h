@@ -21,6 +21,9 @@ struct route_choice route_choose_cluster(const struct route *r, const struct hea
  * is the router's own (it needs the host). choice may be NULL. */
 void route_finalize_request(const struct route *r, const struct route_choice *choice, struct headers *h,
                             const struct stream_info *info, bool set_original_path);
+/* Sets :authority (empty `to`: nothing happens); the old host is appended to x-forwarded-host unless it is the last there, and kept in
+ * x-envoy-original-host. For auto_host_rewrite, too. */
+void route_rewrite_host(struct headers *h, struct str to, bool append_forwarded, bool keep_original);
 /* Header changes of the response side, same order. r may be NULL (then the table's of info->route_config only when a route matched). */
 void route_finalize_response(const struct route *r, const struct route_choice *choice, struct headers *h,
                              const struct stream_info *info);
@@ -28,7 +31,7 @@ void route_finalize_response(const struct route *r, const struct route_choice *c
 struct str route_rewrite_path(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a);
 
 /* --- answers without upstream ---------------------------------------------------------------------------------------------------------- */
-/* The Location of a ROUTE_REDIRECT route, in `a`. (require_tls: route_find gives such a route.) */
+/* The Location of a ROUTE_REDIRECT route, and of a ROUTE_DIRECT_RESPONSE with 201 or 3xx, in `a`. (require_tls: route_find gives such a route.) */
 struct str route_redirect_location(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a);
 /* Body of a ROUTE_DIRECT_RESPONSE route: plain, or made by body_format; *content_type is empty when the body is plain. */
 struct str route_direct_body(const struct route *r, const struct stream_info *info, struct arena *a, struct str *content_type);

@@ -51,7 +51,7 @@ static struct str request_path(const struct stream_info *i)
 
 void eval_query_param(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
-    struct str v = query_find(request_path(cx->info), p->name, cx->scratch);
+    struct str v = query_find(request_path(cx->info), p->name);
     if (!v.ptr) return;
     r->kind = FORMAT_STRING;
     r->text = v;
@@ -88,7 +88,7 @@ bool format_is_grpc(const struct headers *h)
     if (!h) return false;
     struct str type = headers_get(h, HDR_CONTENT_TYPE);
     if (!str_starts(type, STR("application/grpc"))) return false;
-    return type.len == 16 || type.ptr[16] == '+' || type.ptr[16] == ';';
+    return type.len == 16 || type.ptr[16] == '+';
 }
 
 /* Envoy: the gRPC status that stands for an HTTP status (doc: http-grpc-status-mapping). */

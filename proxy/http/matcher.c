@@ -1,8 +1,6 @@
 /* Matching of strings, headers, query parameters, values and metadata. */
 #include "proxy/http/matcher.h"
 
-#include "base/arena.h"
-#include "base/text.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/metadata.h"
 
@@ -40,41 +38,43 @@ bool string_match_any(const struct string_matcher *v, size_t count, struct str s
     return false;
 }
 
-/* The value that matchers see: one entry as it is, several joined with ",". ptr NULL: absent. */
-static struct str matched_value(const struct header_matcher *m, const struct headers *h, struct arena *scratch)
-{
-    if (m->id != HDR_OTHER) {
-        uint16_t first = h->first[m->id];
-        if (!first) return STR_NONE;
-        bool single = true;
-        for (uint32_t i = first; i < h->count && single; i++) single = h->v[i].removed || h->v[i].id != m->id;
-        if (single) return h->v[first - 1].value.ptr ? h->v[first - 1].value : STR("");
-    }
-    return headers_all(h, m->name, scratch);
-}
-
-static bool value_in_range(const struct header_matcher *m, struct str v)
+static bool value_matches(const struct header_matcher *m, struct str v)
 {
     int64_t n = 0;
-    return str_to_i64(v, &n) && n >= m->range_start && n < m->range_end;
+    if (m->kind == HEADER_MATCH_RANGE) return str_to_i64(v, &n) && n >= m->range_start && n < m->range_end;
+    return string_match(&m->string, v);
+}
+
+/* Envoy: with several values of a name, one that matches is enough. */
+static bool any_value_matches(const struct header_matcher *m, const struct headers *h, bool *present)
+{
+    uint32_t at = 0;
+    *present = false;
+    if (m->id != HDR_OTHER) {
+        if (!h->first[m->id]) return false;
+        at = h->first[m->id] - 1U;
+    }
+    const struct header *x;
+    while ((x = headers_next(h, &at))) {
+        if (m->id != HDR_OTHER ? x->id != m->id : x->id != HDR_OTHER || !str_eq(x->name, m->name)) continue;
+        *present = true;
+        if (m->kind == HEADER_MATCH_PRESENT || m->kind == HEADER_MATCH_ABSENT || value_matches(m, x->value)) return true;
+    }
+    return false;
 }
 
 bool header_match(const struct header_matcher *m, const struct headers *h, struct arena *scratch)
 {
-    struct str v = matched_value(m, h, scratch);
-    bool present = v.ptr != NULL, hit = false;
+    (void)scratch;
+    bool present, hit = any_value_matches(m, h, &present);
     switch (m->kind) {
-    case HEADER_MATCH_PRESENT:
-    case HEADER_MATCH_ABSENT:
-        if (m->missing_as_empty) present = true;
-        hit = present == (m->kind == HEADER_MATCH_PRESENT);
-        return hit != m->invert;
-    case HEADER_MATCH_RANGE:
-        return (present && value_in_range(m, v)) != m->invert;
+    case HEADER_MATCH_PRESENT: return (present || m->missing_as_empty) != m->invert;
+    case HEADER_MATCH_ABSENT: return (present || m->missing_as_empty) == m->invert;
+    case HEADER_MATCH_RANGE: return hit != m->invert; /* what is not there is out of range */
     case HEADER_MATCH_STRING:
-        /* Envoy: a header that is not there matches no string, inverted or not. A range it misses like any other text. */
+        /* Envoy: a header that is not there matches no string, inverted or not. */
         if (!present && !m->missing_as_empty) return false;
-        hit = string_match(&m->string, v);
+        if (!present) hit = string_match(&m->string, STR(""));
         return hit != m->invert;
     }
     return false;
@@ -96,7 +96,7 @@ bool header_match_any(const struct header_matcher *v, size_t count, const struct
     return false;
 }
 
-struct str query_find(struct str path, struct str name, struct arena *scratch)
+struct str query_find(struct str path, struct str name)
 {
     struct str left, query, part;
     if (!str_cut(path, '?', &left, &query)) return STR_NONE;
@@ -105,25 +105,23 @@ struct str query_find(struct str path, struct str name, struct arena *scratch)
     while (str_next(&query, '&', &part)) {
         struct str key = part, value = STR("");
         (void)str_cut(part, '=', &key, &value);
-        if (str_find_char(key, '%') != SIZE_MAX) key = percent_decode(scratch, key);
-        if (!str_eq(key, name)) continue;
-        if (str_find_char(value, '%') != SIZE_MAX) value = percent_decode(scratch, value);
-        return value.ptr ? value : STR("");
+        if (str_eq(key, name)) return value.ptr ? value : STR("");
     }
     return STR_NONE;
 }
 
-static bool query_match(const struct query_matcher *m, struct str path, struct arena *scratch)
+static bool query_match(const struct query_matcher *m, struct str path)
 {
-    struct str v = query_find(path, m->name, scratch);
+    struct str v = query_find(path, m->name);
     if (m->present_only) return (v.ptr != NULL) == m->present_wanted;
     return v.ptr && string_match(&m->string, v);
 }
 
 bool query_match_all(const struct query_matcher *v, size_t count, struct str path, struct arena *scratch)
 {
+    (void)scratch;
     for (size_t i = 0; i < count; i++) {
-        if (!query_match(&v[i], path, scratch)) return false;
+        if (!query_match(&v[i], path)) return false;
     }
     return true;
 }

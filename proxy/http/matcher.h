@@ -2,5 +2,5 @@
 #pragma once
 #include "proxy/api/matcher.h"
 
-/* First value of a query parameter of `path`, percent-decoded (in scratch when it has to be); ptr NULL: absent. */
-struct str query_find(struct str path, struct str name, struct arena *scratch);
+/* First value of a query parameter of `path` as it stands there (Envoy does not decode for matching); ptr NULL: absent. Borrows. */
+struct str query_find(struct str path, struct str name);

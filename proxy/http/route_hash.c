@@ -105,7 +105,7 @@ static bool hash_one(const struct hash_policy *p, const struct headers *h, const
     case HASH_COOKIE: return hash_cookie(p, h, info, a, hash, set_cookie);
     case HASH_SOURCE_IP: return hash_source_ip(info, hash);
     case HASH_QUERY: {
-        struct str v = query_find(headers_get(h, HDR_PATH), p->name, a);
+        struct str v = query_find(headers_get(h, HDR_PATH), p->name);
         if (v.ptr) *hash = hash_xxh64(v, 0);
         return v.ptr != NULL;
     }

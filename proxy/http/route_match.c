@@ -23,14 +23,31 @@ struct search {
     bool connect;
 };
 
-/* The path that routes see. Borrows. */
-static struct str matched_path(const struct route_config *c, struct str full)
+/* Without ";name=value" at the end of each segment. */
+static struct str without_parameters(struct str path, struct arena *a)
+{
+    if (str_find_char(path, ';') == SIZE_MAX) return path;
+    char *out = str_z(a, path);
+    size_t n = 0;
+    bool skip = false;
+    for (size_t i = 0; i < path.len; i++) {
+        if (path.ptr[i] == '/') skip = false;
+        if (path.ptr[i] == ';') skip = true;
+        if (!skip) out[n++] = path.ptr[i];
+    }
+    return str_make(out, n);
+}
+
+/* The path that routes see. */
+static struct str matched_path(const struct route_config *c, struct str full, struct arena *a)
 {
     for (size_t i = 0; i < full.len; i++) {
-        char x = full.ptr[i];
-        if (x == '?' || x == '#' || (x == ';' && c->ignore_path_parameters)) return str_sub(full, 0, i);
+        if (full.ptr[i] == '?' || full.ptr[i] == '#') {
+            full.len = i;
+            break;
+        }
     }
-    return full;
+    return c->ignore_path_parameters ? without_parameters(full, a) : full;
 }
 
 static struct str lower_path(struct search *s)
@@ -201,7 +218,7 @@ const struct route *route_find(const struct route_config *c, struct worker *w, c
         return info->route;
     }
     s.full = headers_get(h, HDR_PATH);
-    s.path = s.full.ptr ? matched_path(c, s.full) : STR_NONE;
+    s.path = s.full.ptr ? matched_path(c, s.full, s.scratch) : STR_NONE;
     s.connect = str_eq(headers_get(h, HDR_METHOD), STR("CONNECT"));
     info->route = first_fit(&s, info->vhost);
     if (info->route && info->vhost->virtual_cluster_count) {

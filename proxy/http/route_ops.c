@@ -93,6 +93,7 @@ struct str route_rewrite_path(const struct route *r, const struct headers *h, co
 {
     struct str path = headers_get(h, HDR_PATH);
     bool redirect = r->action == ROUTE_REDIRECT;
+    if (r->action == ROUTE_DIRECT_RESPONSE) return STR_NONE;
     struct str prefix = redirect ? r->redirect->prefix_rewrite : r->prefix_rewrite;
     const struct regex *regex = redirect ? r->redirect->regex : r->regex_rewrite;
     if (!path.ptr) return STR_NONE;
@@ -109,14 +110,20 @@ struct str route_rewrite_path(const struct route *r, const struct headers *h, co
     return STR_NONE;
 }
 
-static void rewrite_host(const struct route *r, struct headers *h, struct str to)
+static struct str last_token(struct str list)
+{
+    size_t comma = str_rfind_char(list, ',');
+    return str_trim(comma == SIZE_MAX ? list : str_sub(list, comma + 1, list.len));
+}
+
+void route_rewrite_host(struct headers *h, struct str to, bool append_forwarded, bool keep_original)
 {
     struct str old = headers_get(h, HDR_AUTHORITY);
     if (!to.len) return;
-    if (r->append_x_forwarded_host && old.len) {
-        struct str before = headers_get(h, HDR_X_FORWARDED_HOST);
-        if (!str_ends(before, old)) headers_append(h, STR("x-forwarded-host"), old, STR(","));
+    if (append_forwarded && old.len && !str_eq(last_token(headers_get(h, HDR_X_FORWARDED_HOST)), old)) {
+        headers_append(h, STR("x-forwarded-host"), old, STR(","));
     }
+    if (keep_original && old.len) headers_set_id(h, HDR_X_ENVOY_ORIGINAL_HOST, old);
     headers_set_id(h, HDR_AUTHORITY, to);
 }
 
@@ -127,20 +134,20 @@ static struct str host_of_path(const struct route *r, const struct headers *h)
     return regex_replace_all(r->host_rewrite_regex, h->arena, bare, r->host_rewrite_value);
 }
 
-static void finalize_host(const struct route *r, const struct route_choice *choice, struct headers *h, const struct stream_info *info)
+/* The new host; empty: it stays. */
+static struct str host_after(const struct route *r, const struct route_choice *choice, const struct headers *h,
+                             const struct stream_info *info)
 {
-    if (choice && choice->weighted && choice->weighted->host_rewrite.len) {
-        rewrite_host(r, h, choice->weighted->host_rewrite);
-        return;
-    }
+    if (choice && choice->weighted && choice->weighted->host_rewrite.len) return choice->weighted->host_rewrite;
     switch (r->host_rewrite) {
     case HOST_REWRITE_NONE:
-    case HOST_REWRITE_AUTO: return;
-    case HOST_REWRITE_LITERAL: rewrite_host(r, h, r->host_rewrite_value); return;
-    case HOST_REWRITE_HEADER: rewrite_host(r, h, headers_find(h, r->host_rewrite_value)); return;
-    case HOST_REWRITE_PATH_REGEX: rewrite_host(r, h, host_of_path(r, h)); return;
-    case HOST_REWRITE_FORMAT: rewrite_host(r, h, format_dup(r->host_rewrite_format, info, h->arena)); return;
+    case HOST_REWRITE_AUTO: return STR_NONE;
+    case HOST_REWRITE_LITERAL: return r->host_rewrite_value;
+    case HOST_REWRITE_HEADER: return headers_find(h, r->host_rewrite_value);
+    case HOST_REWRITE_PATH_REGEX: return host_of_path(r, h);
+    case HOST_REWRITE_FORMAT: return format_dup(r->host_rewrite_format, info, h->arena);
     }
+    return STR_NONE;
 }
 
 void route_finalize_request(const struct route *r, const struct route_choice *choice, struct headers *h,
@@ -150,7 +157,7 @@ void route_finalize_request(const struct route *r, const struct route_choice *ch
     if (choice && choice->weighted) header_change_apply(choice->weighted->request_headers, h, info);
     apply_levels(v->config->request_headers, v->request_headers, r->request_headers, v->config->most_specific_header_mutations_wins,
                  h, info);
-    finalize_host(r, choice, h, info);
+    route_rewrite_host(h, host_after(r, choice, h, info), r->append_x_forwarded_host, set_original_path);
     struct str path = route_rewrite_path(r, h, info, h->arena);
     if (!path.ptr) return;
     if (set_original_path) headers_set_id(h, HDR_X_ENVOY_ORIGINAL_PATH, headers_get(h, HDR_PATH));
@@ -182,9 +189,9 @@ static struct str redirect_host(const struct headers *h, struct str scheme, bool
     return drop ? str_sub(host, 0, colon) : host;
 }
 
-static struct str redirect_path(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a)
+static struct str redirect_path(const struct route *r, const struct redirect *d, const struct headers *h, const struct stream_info *info,
+                                struct arena *a)
 {
-    const struct redirect *d = r->redirect;
     struct str path = headers_get(h, HDR_PATH), query;
     size_t at = str_find_char(path, '?');
     query = at == SIZE_MAX ? STR_NONE : str_sub(path, at, path.len);
@@ -201,11 +208,12 @@ static struct str redirect_path(const struct route *r, const struct headers *h, 
 
 struct str route_redirect_location(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a)
 {
-    const struct redirect *d = r->redirect;
+    static const struct redirect same = {0}; /* Envoy: direct responses of 201 and 3xx point to where the request went */
+    const struct redirect *d = r->redirect ? r->redirect : &same;
     struct str scheme = headers_get(h, HDR_SCHEME);
     if (d->scheme.len) scheme = d->scheme;
     else if (d->https) scheme = STR("https");
-    struct str host = d->host.len ? d->host : redirect_host(h, scheme, d->port != 0), path = redirect_path(r, h, info, a);
+    struct str host = d->host.len ? d->host : redirect_host(h, scheme, d->port != 0), path = redirect_path(r, d, h, info, a);
     if (d->port) {
         return str_fmt(a, "%.*s://%.*s:%u%.*s", STR_ARG(scheme), STR_ARG(host), d->port, STR_ARG(path));
     }

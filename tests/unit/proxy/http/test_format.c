@@ -105,7 +105,7 @@ static void test_operators_give_envoys_texts(void **state)
         {"%DOWNSTREAM_REMOTE_ADDRESS%|%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%|%DOWNSTREAM_REMOTE_PORT%",
          "10.1.2.3:5000|10.1.2.3|5000"},
         {"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%|%DOWNSTREAM_LOCAL_ADDRESS%", "10.1.0.0/16|[2001:db8::1]:80"},
-        {"%QUERY_PARAM(d)%|%QUERY_PARAMS%|%QUERY_PARAMS(DECODED)%|%QUERY_PARAM(x)%", " e|b=c&d=%20e|b=c&d= e|-"},
+        {"%QUERY_PARAM(d)%|%QUERY_PARAMS%|%QUERY_PARAMS(DECODED)%|%QUERY_PARAM(x)%", "%20e|b=c&d=%20e|b=c&d= e|-"},
         {"%PATH%|%PATH(NQ)%|%PATH(WQ:ORIG)%", "/a?b=c&d=%20e|/a|-"},
         {"%REQUESTED_SERVER_NAME%|%REQUESTED_SERVER_NAME(HOST_FIRST)%", "sni.example|host.example"},
         {"%DOWNSTREAM_TRANSPORT_FAILURE_REASON%", "TLS_error:_bad_cert"},
