@@ -158,9 +158,9 @@ static void server_make(struct server *s)
     s->watches = watch_set_new(s->loop);
     server_stats_start(s);
     s->clusters = cluster_manager_new(s->rt);
-    s->listeners = listener_manager_new(s->rt);
     runtime_add_hooks(s->rt, &http_worker_hooks);
     access_log_start(s->rt, (uint64_t)s->options.file_flush_ms * 1000, (size_t)s->options.file_flush_min_kb * 1024);
+    s->listeners = listener_manager_new(s->rt); /* last: its connections end while all that they use is there */
     listener_manager_set_drain(s->listeners, (uint64_t)s->options.drain_time_s * 1000000,
                                s->options.drain_immediate ? LISTENER_DRAIN_IMMEDIATE : LISTENER_DRAIN_GRADUAL);
 }

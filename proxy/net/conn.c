@@ -3,9 +3,11 @@
 #include "proxy/net/conn.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,8 +22,19 @@ enum {
     LINGER_US = 1000 * 1000,    /* how long a closed connection waits for the peer's end */
     FLUSH_MOST_US = 300 * 1000 * 1000, /* without delayed_close: bytes that nobody takes are dropped after this */
     FREE_ROUNDS = 4,
+    FDS_KEPT = 256,
     LOOK_US = 250 * 1000        /* how often a paused connection looks whether its peer left */
 };
+
+/* Accepting stops where the last quarter (at most FDS_KEPT) begins: an accepted request is of no use without a descriptor for its
+ * upstream connection. */
+int net_fd_most(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+    rlim_t kept = limit.rlim_cur / 4 < FDS_KEPT ? limit.rlim_cur / 4 : FDS_KEPT;
+    return (int)(limit.rlim_cur - kept);
+}
 
 struct net_worker *net_worker(struct worker *w)
 {
@@ -30,6 +43,7 @@ struct net_worker *net_worker(struct worker *w)
     n = mem_alloc(sizeof(*n));
     list_init(&n->conns);
     list_init(&n->draining);
+    n->fd_most = net_fd_most();
     w->slot[WORKER_NET] = n;
     return n;
 }
@@ -67,8 +81,10 @@ static void conn_free(struct conn *c)
 {
     list_remove(&c->link);
     buf_release(&c->in);
-    if (c->transport) c->ts->type->close(c->transport);
+    conn_drop_stats(c);
+    if (c->transport) c->type->close(c->transport);
     arena_free(&c->arena);
+    if (c->on_free) c->on_free(c->free_arg);
     mem_free(c->info);
     mem_free(c->failure);
     mem_free(c);
@@ -82,6 +98,8 @@ static void conn_tell_end(struct conn *c, enum conn_end why)
     if (c->info && c->failure) c->info->transport_failure = str_of(c->failure);
     if (c->info) c->info->local_close = why == CONN_END_LOCAL;
     if (c->info) c->info->remote_reset = why == CONN_END_RESET;
+    /* Nobody vouches for the owner's statistics after this, unless the connection pins them. */
+    if (!c->on_free) conn_drop_stats(c);
     events->on_close(c, owner, why);
 }
 
@@ -245,7 +263,7 @@ struct conn *conn_connect(struct worker *w, const struct addr *to, const struct 
         return c;
     }
     if (ts && ts->type->open) {
-        c->ts = ts;
+        c->type = ts->type;
         c->transport = ts->type->open(ts, c, fd, false, ts_ask);
     }
     if (timeout_us) loop_timer_start(w->loop, &c->timer, timeout_us, conn_on_timeout);
@@ -262,7 +280,7 @@ struct conn *conn_accept(struct worker *w, int fd, struct conn_info *info, const
     c->info = info;
     c->state = CONN_HANDSHAKE;
     if (ts && ts->type->open) {
-        c->ts = ts;
+        c->type = ts->type;
         c->transport = ts->type->open(ts, c, fd, true, NULL);
         if (handshake_us) loop_timer_start(w->loop, &c->timer, handshake_us, conn_on_timeout);
     }
@@ -323,7 +341,7 @@ void conn_set_half_close(struct conn *c, bool on)
  * sends a reset that can destroy the answer on its way. */
 void conn_linger(struct conn *c)
 {
-    if (c->transport && c->ts->type->shutdown) (void)c->ts->type->shutdown(c->transport);
+    if (c->transport && c->type->shutdown) (void)c->type->shutdown(c->transport);
     bool peer_left = c->end_seen;
     if (peer_left || shutdown(c->io.fd, SHUT_WR) != 0) {
         conn_shut(c);
@@ -401,7 +419,7 @@ struct conn_info *conn_info_of(struct conn *c)
     i->start_us = loop_now_us(c->worker->loop);
     i->start_wall_us = loop_wall_us(c->worker->loop);
     if (c->failure) i->transport_failure = str_of(c->failure);
-    if (c->state == CONN_OPEN && c->transport && c->ts->type->info) i->tls = c->ts->type->info(c->transport);
+    if (c->state == CONN_OPEN && c->transport && c->type->info) i->tls = c->type->info(c->transport);
     return i;
 }
 
@@ -422,8 +440,8 @@ struct str conn_failure(const struct conn *c)
 
 struct str conn_alpn(const struct conn *c)
 {
-    if (!c->transport || !c->ts->type->alpn) return STR_NONE;
-    return c->ts->type->alpn(c->transport);
+    if (!c->transport || !c->type->alpn) return STR_NONE;
+    return c->type->alpn(c->transport);
 }
 
 struct buf *conn_input(struct conn *c)

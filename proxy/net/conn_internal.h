@@ -32,7 +32,9 @@ struct conn {
     struct worker *worker;
     const struct conn_events *events;
     void *owner; /* NULL once closed */
-    const struct transport_socket *ts; /* NULL: raw bytes; its configuration outlives the connection */
+    void (*on_free)(void *arg); /* what must live as long as the memory (the filter chain's pin); NULL: none */
+    void *free_arg;
+    const struct transport_socket_type *type; /* NULL: raw bytes. The configuration may go before a closed connection does */
     void *transport;                   /* the transport's state */
     struct buf in, out;
     const struct conn_byte_stats *stats;
@@ -88,8 +90,10 @@ struct net_worker {
     struct tls_sessions *tls_sessions; /* upstream sessions for resumption; made at first use */
     char *tls_chunk;                   /* where small writes are joined to one record */
     bool accepting;
+    int fd_most; /* descriptors from here on are kept for upstream connections, files and the like */
     _Atomic uint64_t open; /* downstream connections with a filter chain; written here, read by all, relaxed */
 };
 struct net_worker *net_worker(struct worker *w); /* made at first use */
+int net_fd_most(void); /* reads the limit of descriptors */
 void tls_worker_release(struct net_worker *n); /* tls_session.c */
 uint64_t net_next_id(struct worker *w); /* connection ids: unique in the process */

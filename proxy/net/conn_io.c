@@ -24,13 +24,13 @@ static ssize_t raw_result(ssize_t n)
 
 static ssize_t transport_read(struct conn *c, void *to, size_t len)
 {
-    if (c->transport) return c->ts->type->read(c->transport, to, len);
+    if (c->transport) return c->type->read(c->transport, to, len);
     return raw_result(recv(c->io.fd, to, len, 0));
 }
 
 static ssize_t transport_writev(struct conn *c, struct iovec *iov, int count)
 {
-    if (c->transport) return c->ts->type->writev(c->transport, iov, count);
+    if (c->transport) return c->type->writev(c->transport, iov, count);
     ssize_t n;
     if (count == 1) {
         n = send(c->io.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL);
@@ -44,7 +44,7 @@ static ssize_t transport_writev(struct conn *c, struct iovec *iov, int count)
 
 static bool transport_pending(const struct conn *c)
 {
-    return c->transport && c->ts->type->pending && c->ts->type->pending(c->transport);
+    return c->transport && c->type->pending && c->type->pending(c->transport);
 }
 
 /* --- what the loop watches ---------------------------------------------------------------------- */
@@ -81,7 +81,7 @@ static void conn_opened(struct conn *c)
     c->state = CONN_OPEN;
     c->blocked = false;
     loop_timer_stop(&c->timer);
-    if (c->info && c->transport && c->ts->type->info) c->info->tls = c->ts->type->info(c->transport);
+    if (c->info && c->transport && c->type->info) c->info->tls = c->type->info(c->transport);
     if (c->out.len || c->end_queued) conn_later_add(c, CONN_LATER_FLUSH);
     if (transport_pending(c)) conn_later_add(c, CONN_LATER_READ);
     conn_update_want(c);
@@ -91,10 +91,10 @@ static void conn_opened(struct conn *c)
 void conn_begin(struct conn *c)
 {
     int r = 0;
-    if (c->transport && c->ts->type->handshake) r = c->ts->type->handshake(c->transport);
+    if (c->transport && c->type->handshake) r = c->type->handshake(c->transport);
     if (r == TRANSPORT_ERROR) {
-        if (c->ts->type->failure) conn_set_failure(c, c->ts->type->failure(c->transport));
-        if (c->info && c->ts->type->info) c->info->tls = c->ts->type->info(c->transport);
+        if (c->type->failure) conn_set_failure(c, c->type->failure(c->transport));
+        if (c->info && c->type->info) c->info->tls = c->type->info(c->transport);
         conn_end_with(c, CONN_END_TRANSPORT);
         return;
     }
@@ -172,7 +172,7 @@ void conn_read(struct conn *c)
     enum conn_end why = CONN_END_RESET;
     if (last == TRANSPORT_ERROR && c->transport) {
         why = CONN_END_TRANSPORT;
-        if (c->ts->type->failure) conn_set_failure(c, c->ts->type->failure(c->transport));
+        if (c->type->failure) conn_set_failure(c, c->type->failure(c->transport));
     }
     if (got || last == 0) {
         conn_show(c);
@@ -199,8 +199,8 @@ static void conn_write_failed(struct conn *c, bool may_end)
         return;
     }
     c->fail_as = CONN_END_RESET;
-    if (c->transport && c->ts->type->failure) {
-        struct str text = c->ts->type->failure(c->transport);
+    if (c->transport && c->type->failure) {
+        struct str text = c->type->failure(c->transport);
         if (text.len) conn_set_failure(c, text);
     }
     if (may_end && conn_may_read(c)) {
@@ -215,8 +215,8 @@ static void conn_write_failed(struct conn *c, bool may_end)
 static void conn_send_end(struct conn *c)
 {
     if (c->end_sent) return;
-    if (c->transport && c->ts->type->shutdown) {
-        int r = c->ts->type->shutdown(c->transport);
+    if (c->transport && c->type->shutdown) {
+        int r = c->type->shutdown(c->transport);
         if (r == TRANSPORT_WANT_WRITE) {
             c->blocked = true;
             return;

@@ -1,6 +1,7 @@
 /* From a readable listening socket to a connection with a filter chain: limits, listener filters that peek at the first bytes, the
  * choice of the chain. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -366,9 +367,23 @@ static void accepted(struct accept_socket *s, int fd, struct addr *peer)
     else start_chain(l, fd, info, NULL);
 }
 
+/* The number that the next descriptor would have. */
+static int next_fd(int like)
+{
+    int fd = fcntl(like, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0) (void)close(fd);
+    return fd < 0 ? INT_MAX : fd;
+}
+
 static void accept_resume(struct loop_timer *t)
 {
     struct accept_socket *s = CONTAINER_OF(t, struct accept_socket, timer);
+    struct net_worker *n = net_worker(s->listener->worker);
+    n->fd_most = net_fd_most();
+    if (next_fd(s->io.fd) >= n->fd_most) {
+        loop_timer_start(s->listener->worker->loop, &s->timer, PAUSE_US, accept_resume);
+        return;
+    }
     s->paused = false;
     loop_io_want(&s->io, LOOP_READ);
 }
@@ -377,7 +392,8 @@ static void accept_resume(struct loop_timer *t)
 static void accept_pause(struct accept_socket *s, int error)
 {
     struct str name = s->listener->name;
-    log_warn(LOG_C_CONN_HANDLER, "listener '%.*s': accept failed: %s; pausing", STR_ARG(name), strerrordesc_np(error));
+    if (!s->warned) log_warn(LOG_C_CONN_HANDLER, "listener '%.*s': accept failed: %s; pausing", STR_ARG(name), strerrordesc_np(error));
+    s->warned = true;
     s->paused = true;
     loop_io_want(&s->io, 0);
     loop_timer_start(s->listener->worker->loop, &s->timer, PAUSE_US, accept_resume);
@@ -398,6 +414,9 @@ static uint32_t accept_some(struct accept_socket *s, uint32_t most, int *error)
         }
         count++;
         accepted(s, fd, &peer);
+        if (fd < net_worker(s->listener->worker)->fd_most) continue;
+        *error = EMFILE;
+        break;
     }
     return count;
 }
@@ -413,6 +432,7 @@ void accept_ready(struct loop_io *io, int ready)
     uint32_t count = accept_some(s, most, &error);
     if (count) stat_record(b->stats, LISTENER_ACCEPTED_PER_EVENT, count);
     if (error) accept_pause(s, error);
+    else s->warned = false;
 }
 
 void accept_rest(struct accept_socket *s)

@@ -60,7 +60,7 @@ struct accept_socket {
     struct loop_timer timer; /* out of descriptors: pause */
     struct bound *bound;     /* main's; this worker is a holder */
     struct worker_listener *listener;
-    bool paused;
+    bool paused, warned;
 };
 struct worker_listener {
     struct worker *worker;
@@ -89,6 +89,7 @@ void worker_listener_remove(struct worker *w, struct str name, uint64_t drain_us
 void worker_listeners_start(struct worker *w);
 void worker_listeners_stop(struct worker *w, bool inbound_only);
 void worker_listeners_drain(struct worker *w, bool inbound_only, uint64_t drain_us, bool immediate);
+void worker_conns_end(struct worker *w);     /* closes all connections of the worker */
 void worker_listeners_end(struct worker *w); /* the worker's end: all goes */
 
 void worker_base_drop(struct worker_base **b);

@@ -78,7 +78,10 @@ static void net_stop(struct worker *w)
     struct net_worker *n = w->slot[WORKER_NET];
     worker_listeners_end(w);
     /* Connections and filter chains free themselves in work for the end of the turn. */
-    while (n && (!list_empty(&n->conns) || atomic_load_explicit(&n->open, memory_order_relaxed))) loop_turn(w->loop, false);
+    while (n && (!list_empty(&n->conns) || atomic_load_explicit(&n->open, memory_order_relaxed))) {
+        worker_conns_end(w); /* a failed request may have begun another one */
+        loop_turn(w->loop, false);
+    }
     loop_turn(w->loop, false);
     if (n) tls_worker_release(n);
     if (n) map_release(&n->listeners);

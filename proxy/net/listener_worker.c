@@ -201,8 +201,31 @@ static void base_replace(struct worker_listener *l, struct listener_base *conf)
     worker_base_drop(&old);
 }
 
+/* The worker never ran: main delivers its mail at the end, only so that nothing leaks. */
+static void order_release(struct listener_order *o)
+{
+    struct listener_conf *l = o->conf;
+    struct obj *x;
+    for (size_t i = 0; i < l->chain_count; i++) {
+        x = &l->chains[i]->obj;
+        obj_unref(&x);
+    }
+    x = l->default_chain ? &l->default_chain->obj : NULL;
+    obj_unref(&x);
+    x = &l->base->obj;
+    obj_unref(&x);
+    x = &l->obj;
+    obj_unref(&x);
+    for (size_t i = 0; i < o->bound_count; i++) bound_unref(&o->bound[i]);
+    mem_free(o->bound);
+}
+
 void worker_listener_set(struct worker *w, struct listener_order *o)
 {
+    if (worker_self() != w) {
+        order_release(o);
+        return;
+    }
     struct worker_listener *l = map_get(&net_worker(w)->listeners, o->conf->obj.name);
     if (!l) l = worker_listener_new(w, o->conf->obj.name);
     struct listener_conf *old = l->conf;
@@ -230,12 +253,14 @@ static void worker_listener_free(struct worker_listener *l, uint64_t drain_us, b
 
 void worker_listener_remove(struct worker *w, struct str name, uint64_t drain_us, bool immediate)
 {
+    if (worker_self() != w) return;
     struct worker_listener *l = map_get(&net_worker(w)->listeners, name);
     if (l) worker_listener_free(l, drain_us, immediate);
 }
 
 void worker_listeners_start(struct worker *w)
 {
+    if (worker_self() != w) return;
     struct net_worker *n = net_worker(w);
     n->accepting = true;
     size_t it = 0;
@@ -255,6 +280,7 @@ static bool listener_meant(const struct worker_listener *l, bool inbound_only)
 
 void worker_listeners_stop(struct worker *w, bool inbound_only)
 {
+    if (worker_self() != w) return;
     size_t it = 0;
     struct str name;
     void *value;
@@ -269,6 +295,7 @@ void worker_listeners_stop(struct worker *w, bool inbound_only)
 
 void worker_listeners_drain(struct worker *w, bool inbound_only, uint64_t drain_us, bool immediate)
 {
+    if (worker_self() != w) return;
     size_t it = 0;
     struct str name;
     void *value;
@@ -276,6 +303,14 @@ void worker_listeners_drain(struct worker *w, bool inbound_only, uint64_t drain_
         struct worker_listener *l = value;
         if (l->base->conf->drain_modify_only || !listener_meant(l, inbound_only)) continue;
         for (size_t i = 0; i < l->chain_count; i++) chain_drain(l->chains[i], drain_us, immediate);
+    }
+}
+
+void worker_conns_end(struct worker *w)
+{
+    LIST_FOREACH_SAFE(&net_worker(w)->conns, it, next)
+    {
+        conn_end_with(CONTAINER_OF(it, struct conn, link), CONN_END_LOCAL); /* also those that linger */
     }
 }
 
@@ -287,8 +322,5 @@ void worker_listeners_end(struct worker *w)
     struct str name;
     void *value;
     for (size_t it = 0; map_next(&n->listeners, &it, &name, &value); it = 0) worker_listener_free(value, 1, true);
-    LIST_FOREACH_SAFE(&n->conns, it, next)
-    {
-        conn_close(CONTAINER_OF(it, struct conn, link), CONN_CLOSE_NOW);
-    }
+    worker_conns_end(w);
 }

@@ -20,7 +20,8 @@ struct network_chain {
     bool held;        /* on_new of v[ready - 1] said HOLD */
     bool in_filters;  /* inside a filter: a resume waits */
     bool resumed, ended;
-    uint8_t rounds;   /* before it is freed */
+    uint8_t rounds;   /* before the filters are freed */
+    uint8_t holders;  /* the connection's memory and the filters */
     struct network_filter *v[];
 };
 
@@ -128,15 +129,23 @@ static bool chain_on_write(void *owner, struct buf *data, bool end)
 
 /* --- the end ---------------------------------------------------------------------------------------------- */
 
-static void chain_free(struct network_chain *n)
+/* The configuration stays pinned until the connection's memory is gone, too: a closed connection may still flush and linger. */
+static void chain_drop(void *arg)
+{
+    struct network_chain *n = arg;
+    if (--n->holders > 0) return;
+    worker_base_drop(&n->base);
+    worker_chain_drop(&n->chain);
+    mem_free(n);
+}
+
+static void chain_free_filters(struct network_chain *n)
 {
     for (uint16_t i = 0; i < n->count; i++) {
         if (n->v[i]->type->destroy) n->v[i]->type->destroy(n->v[i]);
         mem_free(n->v[i]);
     }
-    worker_base_drop(&n->base);
-    worker_chain_drop(&n->chain);
-    mem_free(n);
+    n->count = n->ready = 0;
 }
 
 static void chain_continue(struct network_chain *n)
@@ -159,7 +168,8 @@ static void chain_on_later(struct loop_later *later)
         loop_later(n->base->worker->loop, &n->later, chain_on_later);
         return;
     }
-    chain_free(n);
+    chain_free_filters(n);
+    chain_drop(n);
 }
 
 static void chain_on_close(struct conn *c, void *owner, enum conn_end why)
@@ -223,6 +233,9 @@ void network_chain_start(struct worker_base *b, struct worker_chain *chain, int 
     bool writes = chain_add_filters(n, conf);
     n->conn = conn_accept(b->worker, fd, info, conf->transport, conf->transport_timeout_us, &b->conf->limits, &chain_events, n);
     n->conn->arena = arena;
+    n->conn->on_free = chain_drop;
+    n->conn->free_arg = n;
+    n->holders = 2;
     if (writes) n->conn->on_write = chain_on_write;
     for (uint16_t i = 0; i < n->count; i++) {
         n->v[i]->conn = n->conn;

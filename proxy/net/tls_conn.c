@@ -140,11 +140,12 @@ static int tls_fail(struct tls_conn *t)
     bool saw, no_cert, verify;
     struct arena *a = conn_arena(t->conn);
     struct str text = tls_error_text(a, &saw, &no_cert, &verify);
-    if (no_cert && !t->counted) {
+    if (no_cert && !t->counted && conn_is_open(t->conn)) {
         stat_inc(t->conf->stats, TLS_STAT_FAIL_NO_CERT);
         t->counted = true;
     }
-    if (saw && !t->counted) stat_inc(t->conf->stats, TLS_STAT_CONNECTION_ERROR);
+    /* A connection that was closed may outlive its configuration. */
+    if (saw && !t->counted && conn_is_open(t->conn)) stat_inc(t->conf->stats, TLS_STAT_CONNECTION_ERROR);
     t->counted = true;
     if (!text.len && !t->up) text = STR("TLS_error:|connection closed during the handshake:TLS_error_end");
     if (no_cert) t->verify_text = STR("peer did not provide required client certificate");
