@@ -180,7 +180,8 @@ static bool discovery_type(const struct conf_at *at, const Envoy__Config__Cluste
     if (c->discovery == CLUSTER_ORIGINAL_DST && m->lb_policy != ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__CLUSTER_PROVIDED)
         return conf_fail(at, "cluster: LB policy %s is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'",
                          proto_enum_name(&envoy__config__cluster__v3__cluster__lb_policy__descriptor, (int)m->lb_policy));
-    if (c->discovery == CLUSTER_ORIGINAL_DST) return conf_fail(&here, "ORIGINAL_DST clusters are not supported yet");
+    if (c->discovery == CLUSTER_ORIGINAL_DST && m->load_assignment)
+        return conf_fail(at, "ORIGINAL_DST clusters must have no load assignment configured");
     return true;
 }
 

@@ -9,6 +9,7 @@
 #include "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.pb-c.h"
 #include "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.pb-c.h"
 #include "envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.pb-c.h"
+#include "envoy/type/metadata/v3/metadata.pb-c.h"
 #include "envoy/type/v3/percent.pb-c.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
@@ -156,6 +157,39 @@ static bool policy_named(const struct conf_at *at, const char *name, const Proto
     return c->lb_conf != NULL;
 }
 
+static void original_dst_metadata(struct arena *a, const Envoy__Type__Metadata__V3__MetadataKey *m, struct original_dst_conf *o)
+{
+    struct str *path = ARENA_ARRAY(a, struct str, m->n_path);
+    for (size_t i = 0; i < m->n_path; i++) path[i] = str_dup(a, str_of(m->path[i]->key));
+    o->metadata_ns = str_dup(a, str_of(m->key));
+    o->metadata_path = path;
+    o->metadata_count = m->n_path;
+}
+
+/* ORIGINAL_DST clusters choose for themselves (proxy/upstream/original_dst.c). */
+static bool original_dst(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
+{
+    enum { CLEANUP_US = 5 * 1000 * 1000 };
+    struct arena *a = conf_arena(at);
+    struct original_dst_conf *o = ARENA_NEW(a, struct original_dst_conf);
+    struct conf_at cleanup = conf_field(at, "cleanup_interval"), config = conf_field(at, "original_dst_lb_config");
+    c->original_dst = o;
+    bool ok = conf_duration(&cleanup, m->cleanup_interval, CLEANUP_US, &o->cleanup_us);
+    if (m->lb_config_case != ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ORIGINAL_DST_LB_CONFIG) return ok;
+    const Envoy__Config__Cluster__V3__Cluster__OriginalDstLbConfig *x = m->original_dst_lb_config;
+    struct str name = str_of(x->http_header_name);
+    if (x->use_http_header) o->header = name.len ? str_dup_lower(a, name) : STR("x-envoy-original-dst-host");
+    else if (name.len) {
+        struct conf_at here = conf_field(&config, "http_header_name");
+        ok = conf_fail(&here, "ORIGINAL_DST cluster: invalid config http_header_name=%.*s and use_http_header is false. Set use_http_header to true "
+                       "if http_header_name is desired", STR_ARG(name));
+    }
+    o->has_port = x->upstream_port_override != NULL;
+    if (o->has_port) o->port = (uint16_t)x->upstream_port_override->value;
+    if (x->metadata_key) original_dst_metadata(a, x->metadata_key, o);
+    return ok;
+}
+
 static bool policy_enum(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
 {
     struct arena *a = conf_arena(at);
@@ -174,6 +208,7 @@ static bool policy_enum(const struct conf_at *at, const Envoy__Config__Cluster__
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__CLUSTER_PROVIDED:
         if (c->discovery != CLUSTER_CUSTOM && c->discovery != CLUSTER_ORIGINAL_DST)
             return conf_fail(&here, "cluster: LB policy CLUSTER_PROVIDED needs a cluster type that provides one");
+        if (c->discovery == CLUSTER_ORIGINAL_DST) return original_dst(at, m, c);
         return policy_named(&here, "envoy.load_balancing_policies.cluster_provided", NULL, c);
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__LOAD_BALANCING_POLICY_CONFIG:
         return conf_fail(&here, "cluster: field load_balancing_policy need to be set");

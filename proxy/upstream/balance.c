@@ -102,6 +102,7 @@ static struct host *override_find(struct upstream_cluster *uc, const struct lb_a
 
 struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
 {
+    if (uc->conf->discovery == CLUSTER_ORIGINAL_DST) return original_dst_pick(uc, ask);
     if (!uc->hosts) return NULL;
     if (ask->override_host.len > 0) {
         struct host *h = override_find(uc, ask);

@@ -115,6 +115,17 @@ struct socket_options; /* proxy/net/socket.h */
 struct health_check; /* proxy/upstream/health.h */
 struct outlier_conf;
 
+/* OriginalDstLbConfig. */
+struct original_dst_conf {
+    struct str header; /* lower case; empty: none */
+    bool has_port;
+    uint16_t port; /* instead of the original one */
+    struct str metadata_ns;
+    const struct str *metadata_path;
+    size_t metadata_count; /* 0: none */
+    uint64_t cleanup_us;
+};
+
 struct cluster {
     struct obj obj;            /* name, version, hash of the message */
     struct str stat_name;      /* alt_stat_name or name, ':' still in it */
@@ -153,6 +164,7 @@ struct cluster {
     bool track_timeout_budgets, track_sizes, per_endpoint_stats;
     bool cleanup_interval_set;
     bool wait_for_warm;        /* wait_for_warm_on_init, default true */
+    const struct original_dst_conf *original_dst; /* ORIGINAL_DST; else NULL */
     /* set by the cluster manager before publication */
     struct cluster_shared *shared;
     struct cluster_manager *manager; /* main only */

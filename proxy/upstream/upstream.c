@@ -54,6 +54,7 @@ static void uc_free(struct upstream_cluster *uc)
 {
     struct upstream_node *n = CONTAINER_OF(uc, struct upstream_node, uc);
     uc_hosts_set(uc, NULL);
+    original_dst_release(uc);
     pin_drop(uc->worker, &uc->pin);
     map_release(&uc->pool_by_key);
     for (size_t i = 0; i < ARRAY_LEN(uc->codec_stats); i++) stat_group_unref(&uc->codec_stats[i]);

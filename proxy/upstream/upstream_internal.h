@@ -40,11 +40,16 @@ struct upstream_cluster {
     struct codec_options codec_options[2];
     struct stat_group *code_stats[UPSTREAM_CODES_SCOPES];
     struct conn_byte_stats bytes; /* connections point here */
+    struct original_dst *original_dst; /* ORIGINAL_DST: this worker's hosts; NULL until used */
 };
 /* Picks a host; NULL: none. Counts panic. */
 struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
 /* Forgets the cursors (the host set changed). */
 void balance_reset(struct upstream_cluster *uc);
+
+/* ORIGINAL_DST clusters (original_dst.c): the host that the client meant; NULL: it is not known. */
+struct host *original_dst_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
+void original_dst_release(struct upstream_cluster *uc);
 
 /* --- pools -------------------------------------------------------------------------------------------------------------------------- */
 struct pool;

@@ -8,7 +8,7 @@ import pytest
 
 from harness import config
 from harness.wait import wait_for
-from test_tcp_proxy import LOG, both, connect, only_read, read_end, tcp
+from test_tcp_proxy import LOG, PORTS, both, connect, only_read, read_end, tcp
 
 FIELDS = {**LOG, "details": "%CONNECTION_TERMINATION_DETAILS%", "rbac": "%DYNAMIC_METADATA(envoy.filters.network.rbac)%",
           "common": "%DYNAMIC_METADATA(envoy.common)%", "tlv": "%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol)%",
@@ -220,6 +220,19 @@ CASES += [
     ("proxy_v2_tlv_cut", header_v1(header_v2(body=bytes(12) + b"\xe0\x00\x09ab")), [], PROXY),
     ("proxy_v2_big_tlv", header_v1(header_v2(tlvs=[(0xE0, b"v" * 3000)])), [], PROXY),
 ]
+
+
+def to_upstream(which, host="127.0.0.1"):
+    """A PROXY header that names an upstream as the destination."""
+    return lambda port: say_and_read(port, f"PROXY TCP4 1.2.3.4 {host} 1111 {PORTS.get(which, which)}\r\nping".encode())
+
+
+ORIGINAL = [
+    ("orig", to_upstream("echo"), "orig", PROXY),
+    ("orig_again", lambda port: [to_upstream("echo")(port), to_upstream("greet")(port), to_upstream("echo")(port)], "orig", PROXY),
+    ("orig_none", say_and_read, "orig", PROXY_MAYBE),
+    ("orig_port", to_upstream(9), "orig_port", PROXY),
+]
 ENDS_ITSELF = [("echo", say_and_read, [network("echo", "echo.v3.Echo")]),
                ("direct", only_read, [network("direct_response", "direct_response.v3.Config", response={"inline_string": "well\n"})])]
 MORE_STATS = ("rbac", "connection_limit", "local_rate_limit", "listener_local_ratelimit", "tls_inspector", "proxy_proto",
@@ -235,6 +248,8 @@ def listener_of(name, filters, listener_filters):
 @pytest.fixture(scope="module")
 def runs(skiff_binary, envoy_binary, tmp_path_factory):
     listeners = [listener_of(name, filters, before) for name, _, filters, before in CASES]
+    listeners += [lambda log, n=name, c=cluster, b=before: config.listener(n, [tcp(n, log, FIELDS, cluster=c)], listener_filters=b)
+                  for name, _, cluster, before in ORIGINAL]
     listeners += [lambda log, n=name, f=filters: config.listener(n, f) for name, _, filters in ENDS_ITSELF]
     yield from both(skiff_binary, envoy_binary, tmp_path_factory.mktemp("filters"), listeners)
 
@@ -275,7 +290,7 @@ def normal(line):
     return line
 
 
-@pytest.mark.parametrize("name,client", [(case[0], case[1]) for case in CASES + ENDS_ITSELF], ids=[case[0] for case in CASES + ENDS_ITSELF])
+@pytest.mark.parametrize("name,client", [(case[0], case[1]) for case in CASES + ORIGINAL + ENDS_ITSELF], ids=[case[0] for case in CASES + ORIGINAL + ENDS_ITSELF])
 def test_as_envoy(runs, name, client):
     skiff, envoy = (observe(run, name, client) for run in runs)
     wait_for(lambda: lines(runs[0], name) == lines(runs[1], name), "as many log lines", 5)

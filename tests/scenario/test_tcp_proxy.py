@@ -214,6 +214,14 @@ LOOSE = ("buffered", "paused_reading", "resumed_reading", "backed_up", "drained"
          "assignment", "bind_errors", "early_data", "upstream_cx_destroy")
 
 
+PORTS = {}  # of the upstreams, by name
+
+
+def original_dst(name, options=None):
+    over = {"original_dst_lb_config": options} if options else {}
+    return config.cluster(name, [], type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED", load_assignment=None, **over)
+
+
 class Run:
     """One proxy; `listeners` makes each from the folder of the logs."""
 
@@ -223,7 +231,8 @@ class Run:
         clusters = [config.cluster(name, [server.port]) for name, server in upstreams.items()]
         clusters += [config.cluster("empty", []), config.cluster("dead", [dead]),
                      config.cluster("full", [upstreams["echo"].port],
-                                    circuit_breakers={"thresholds": [{"max_connections": 0}]})]
+                                    circuit_breakers={"thresholds": [{"max_connections": 0}]}),
+                     original_dst("orig"), original_dst("orig_port", {"upstream_port_override": upstreams["echo"].port})]
         listeners = [make(directory) for make in listeners]
         self.proxy = Proxy(binary, config.bootstrap(listeners, clusters), directory=directory)
 
@@ -252,6 +261,7 @@ class Run:
 def both(skiff_binary, envoy_binary, folder, listeners):
     """Skiff and Envoy with the same listeners before the same upstreams."""
     upstreams = {name: Upstream(name, handler=handler) for name, handler in UPSTREAMS.items()}
+    PORTS.update({name: server.port for name, server in upstreams.items()})
     gone = socket.socket()
     gone.bind(("127.0.0.1", 0))
     made = [Run(binary, upstreams, gone.getsockname()[1], os.path.join(str(folder), which), listeners)
