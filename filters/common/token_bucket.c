@@ -1,6 +1,9 @@
 /* The bucket is one number: the time at which it would have been empty. Its content is the time since then over the time of one token. */
 #include "filters/common/token_bucket.h"
 
+/* The clock begins at boot; a full bucket may hold more time than has passed since. */
+#define BEFORE_BOOT_NS ((uint64_t)1 << 62)
+
 void token_bucket_init(struct token_bucket *b, uint64_t max, uint64_t fill, uint64_t interval_us)
 {
     b->max = (double)max;
@@ -10,7 +13,7 @@ void token_bucket_init(struct token_bucket *b, uint64_t max, uint64_t fill, uint
 
 bool token_bucket_take(struct token_bucket *b, uint64_t now_us)
 {
-    uint64_t now_ns = now_us * 1000;
+    uint64_t now_ns = now_us * 1000 + BEFORE_BOOT_NS;
     uint64_t was = atomic_load_explicit(&b->empty_ns, memory_order_relaxed);
     for (;;) {
         /* Workers' clocks differ by a turn: a time before the mark is an empty bucket. */
