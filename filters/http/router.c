@@ -259,8 +259,8 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
     if (answer_directly(r) || !find_cluster(r)) return HTTP_HOLD;
     if (r->route->vhost && r->route->vhost->virtual_cluster_count > 0) {
         r->vcluster = route_virtual_cluster(r->route->vhost, h, r->info->arena);
+        r->info->virtual_cluster = r->vcluster; /* Envoy: the rest has a statistic of its own but no name */
         if (r->vcluster.len == 0) r->vcluster = STR("other");
-        r->info->virtual_cluster = r->vcluster;
     }
     if (!strict_check(r) || maintenance(r)) return HTTP_HOLD;
     prepare(r);
@@ -304,6 +304,7 @@ static enum http_flow router_decode_data(struct http_filter *f, struct buf *data
     if (send && r->keep_body) buf_share(&r->body, data);
     if (send) {
         upstream_send_data(&ra->a, data, end);
+        if (end) r->info->up.last_tx_us = loop_now_us(f->worker->loop);
     } else {
         buf_move(&r->body, data);
         router_attempt_send(r);

@@ -36,6 +36,7 @@ void router_attempt_send(struct router *r)
     if (r->keep_body) buf_share(&out, &r->body);
     else buf_move(&out, &r->body);
     if (out.len > 0 || end) upstream_send_data(&ra->a, &out, end);
+    if (r->request_done) r->info->up.last_tx_us = loop_now_us(r->f.worker->loop);
     buf_release(&out);
     if (r->trailers && ra->live) upstream_send_trailers(&ra->a, r->trailers);
 }
@@ -66,9 +67,22 @@ static void host_facts(struct router *r, struct host *h)
     up->host = *host_address(h);
     up->host_name = host_name(h);
     up->host_metadata = host_metadata(h);
-    struct str text = host_address_text(h);
-    up->hosts_attempted = up->hosts_attempted.len ? str_fmt(r->info->arena, "%.*s,%.*s", STR_ARG(up->hosts_attempted), STR_ARG(text))
-                                                  : str_dup(r->info->arena, text);
+}
+
+static struct str listed(struct arena *a, struct str list, struct str one)
+{
+    return list.len ? str_fmt(a, "%.*s,%.*s", STR_ARG(list), STR_ARG(one)) : str_dup(a, one);
+}
+
+/* Envoy: a host counts as attempted once there is a connection to it. */
+static void attempted_facts(struct router *r, struct host *h)
+{
+    struct upstream_info *up = &r->info->up;
+    struct arena *a = r->info->arena;
+    struct str address = host_address_text(h), name = host_name(h);
+    up->hosts_attempted = listed(a, up->hosts_attempted, address);
+    up->host_names_attempted = listed(a, up->host_names_attempted, name.len ? name : address);
+    up->conn_ids_attempted = listed(a, up->conn_ids_attempted, str_fmt(a, "%llu", (unsigned long long)up->conn_id));
 }
 
 /* auto_host_rewrite: the host's own name. */
@@ -88,6 +102,7 @@ static void on_ready(struct upstream_attempt *a)
     ra->ready = true;
     host_facts(r, a->host);
     upstream_facts(r, ra);
+    attempted_facts(r, a->host);
     rewrite_host(r);
     router_named_count(r, ROUTER_NAMED_TOTAL);
     if (r->waiting_paused) {
@@ -97,6 +112,7 @@ static void on_ready(struct upstream_attempt *a)
     bool only = r->request_done && r->body.len == 0 && !r->trailers;
     for (uint32_t i = 0; i < r->downstream_above; i++) upstream_pause(a, true);
     upstream_send_headers(a, r->req, only);
+    if (only) r->info->up.last_tx_us = loop_now_us(r->f.worker->loop);
     if (!only && (r->body.len > 0 || r->request_done)) router_attempt_send(r);
     if (r->request_done && ra->live) router_timeouts_try(r);
 }

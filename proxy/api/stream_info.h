@@ -56,7 +56,8 @@ struct upstream_info {
     uint64_t cx_begin_us, cx_end_us, handshake_end_us, pool_ready_us;
     uint64_t wire_sent, wire_received, header_sent, header_received;
     uint32_t attempts;
-    struct str hosts_attempted; /* comma list, built on demand in the stream's arena */
+    struct str hosts_attempted; /* comma lists in the stream's arena */
+    struct str host_names_attempted, conn_ids_attempted;
 };
 
 struct stream_info {

@@ -117,6 +117,8 @@ static struct str text_fact(int n, const struct stream_info *i)
     case N_CLUSTER: return i->up.cluster_stat.len ? i->up.cluster_stat : i->up.cluster;
     case N_CLUSTER_RAW: return i->up.cluster;
     case N_HOSTS_ATTEMPTED: return i->up.hosts_attempted;
+    case N_NAMES_ATTEMPTED: return i->up.host_names_attempted;
+    case N_CONN_IDS_ATTEMPTED: return i->up.conn_ids_attempted;
     case N_STREAM_ID: return i->request_id;
     case N_UP_FAILURE: return i->up.transport_failure;
     case N_DOWN_FAILURE: return i->conn ? i->conn->transport_failure : STR_NONE;
@@ -204,8 +206,8 @@ void eval_unique_id(const struct format_part *p, const struct format_cx *cx, str
 void eval_reply_body(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
     (void)p;
-    r->kind = FORMAT_STRING; /* Envoy: an empty body is an empty text, not "-" */
-    r->text = cx->info->local_reply_body;
+    r->kind = FORMAT_STRING; /* Envoy: no body is an empty text, not "-"; access logs never see one */
+    r->text = cx->type == ACCESS_LOG_TYPE_NONE ? cx->info->local_reply_body : STR_NONE;
 }
 
 void eval_log_type(const struct format_part *p, const struct format_cx *cx, struct format_result *r)

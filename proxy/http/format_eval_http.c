@@ -54,7 +54,7 @@ void eval_query_param(const struct format_part *p, const struct format_cx *cx, s
     struct str v = query_find(request_path(cx->info), p->name);
     if (!v.ptr) return;
     r->kind = FORMAT_STRING;
-    r->text = v;
+    r->text = str_find_char(v, '%') == SIZE_MAX ? v : percent_decode(cx->scratch, v);
 }
 
 void eval_query_params(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
@@ -131,16 +131,6 @@ void eval_grpc(const struct format_part *p, const struct format_cx *cx, struct f
     }
 }
 
-static struct str host_without_port(struct str host)
-{
-    if (host.len && host.ptr[0] == '[') {
-        size_t end = str_find_char(host, ']');
-        return end == SIZE_MAX ? host : str_sub(host, 0, end + 1);
-    }
-    size_t colon = str_rfind_char(host, ':');
-    return colon == SIZE_MAX ? host : str_sub(host, 0, colon);
-}
-
 void eval_server_name(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
     const struct stream_info *i = cx->info;
@@ -148,7 +138,6 @@ void eval_server_name(const struct format_part *p, const struct format_cx *cx, s
     if (p->choice != 0 && i->req) {
         struct str original = headers_get(i->req, HDR_X_ENVOY_ORIGINAL_HOST), now = headers_get(i->req, HDR_AUTHORITY);
         host = p->choice2 == 1 || (p->choice2 == 0 && !original.ptr) ? now : original;
-        host = host_without_port(host);
     }
     if (p->choice == 2) format_set_text(r, host.len ? host : sni);
     else format_set_text(r, sni.len || p->choice == 0 ? sni : host);

@@ -13,7 +13,7 @@ static const struct addr *address_of(int which, const struct stream_info *i)
     switch (which) {
     case N_UP_HOST: return &i->up.host;
     case N_UP_LOCAL: return &i->up.local;
-    case N_UP_REMOTE: return i->up.remote.len ? &i->up.remote : &i->up.host;
+    case N_UP_REMOTE: return &i->up.remote;
     case N_REMOTE: return i->remote.len ? &i->remote : c ? &c->remote : NULL;
     case N_DIRECT_REMOTE: return !c ? NULL : c->direct_remote.len ? &c->direct_remote : &c->remote;
     case N_LOCAL: return c ? &c->local : NULL;
@@ -27,6 +27,8 @@ static struct str masked(const struct addr *x, uint32_t bits, struct arena *a)
     char ip[ADDR_TEXT_MAX];
     struct cidr c;
     size_t n = addr_format_ip(x, ip);
+    uint32_t most = addr_is_v4(x) ? 32 : 128;
+    if (bits > most) bits = most;
     if (!cidr_make(str_make(ip, n), bits, &c)) return STR_NONE;
     return cidr_text(&c, a);
 }
@@ -65,6 +67,34 @@ void eval_host_name(const struct format_part *p, const struct format_cx *cx, str
     }
     size_t colon = p->op->n ? str_rfind_char(name, ':') : SIZE_MAX;
     format_set_text(r, colon == SIZE_MAX ? name : str_sub(name, 0, colon));
+}
+
+/* The names of all attempts, each without its port. */
+void eval_bare_names(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+{
+    (void)p;
+    struct str rest = cx->info->up.host_names_attempted, name;
+    struct sb out = {0};
+    while (str_next(&rest, ',', &name)) {
+        size_t colon = str_rfind_char(name, ':');
+        if (out.len) sb_char(&out, ',');
+        sb_add(&out, colon == SIZE_MAX ? name : str_sub(name, 0, colon));
+    }
+    format_set_text(r, str_dup(cx->scratch, sb_str(&out)));
+    sb_release(&out);
+}
+
+/* Addresses of internal listeners have one; all others give an empty text. */
+void eval_endpoint_id(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+{
+    if (p->op->n == N_UP ? cx->info->up.remote.len > 0 : cx->info->conn != NULL) r->kind = FORMAT_STRING;
+    r->text = STR_NONE;
+}
+
+/* Resets are not told apart from orderly ends when the entry is written. */
+void eval_close_type(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+{
+    if (p->op->n == N_UP ? cx->info->up.host.len > 0 : cx->info->conn != NULL) format_set_text(r, STR("Normal"));
 }
 
 static const struct tls_info *tls_of(const struct format_part *p, const struct stream_info *i)
