@@ -103,13 +103,18 @@ static bool set_enum(struct json_builder *b, const struct jval *v, const Protobu
     return json_fail(b, v, false, path, "unknown value \"%.*s\" of %s", STR_ARG(name), desc->name);
 }
 
-/* The text of a value for a string field. A plain YAML word or number (`id: 5`) is taken as it is written. */
+/* The text of a value for a string field. Envoy refuses what YAML reads as a number or a boolean (`id: 5`, `id: n`). */
 static bool text_of(struct json_builder *b, const struct jval *v, const struct proto_path *path, struct str *out)
 {
-    if (v->type == JVAL_STRING) *out = v->text;
-    else if ((v->type == JVAL_BOOL || v->type == JVAL_NUMBER) && v->plain) *out = *v->plain;
-    else return wrong(b, v, path, "expected a string");
-    return true;
+    bool plain = (v->type == JVAL_BOOL || v->type == JVAL_NUMBER) && v->plain;
+    if (v->type == JVAL_STRING) {
+        *out = v->text;
+        return true;
+    }
+    if (!plain) return wrong(b, v, path, "expected a string");
+    const char *kind = v->type == JVAL_BOOL ? "boolean" : "number";
+    return json_fail(b, v, false, path, "expected a string, but YAML reads %.*s as a %s; write \"%.*s\" with quotes",
+                     STR_ARG(*v->plain), kind, STR_ARG(*v->plain));
 }
 
 static bool set_string(struct json_builder *b, const struct jval *v, const struct proto_path *path, void *to)

@@ -182,25 +182,47 @@ static bool admin_logs(struct admin *a, const struct conf_at *at, const Envoy__C
     return ok;
 }
 
-static bool admin_bind(struct admin *a, const struct conf_at *at, const Envoy__Config__Bootstrap__V3__Admin *m, int *fd)
+/* What translation gives, as far as binding needs it. */
+struct admin_socket {
+    struct socket_options options;
+    uint32_t mode;
+};
+
+static bool admin_translate(struct admin *a, const struct conf_at *at, const Envoy__Config__Bootstrap__V3__Admin *m,
+                            struct admin_socket *out)
 {
-    struct socket_options options = {0};
     struct conf_at address = conf_field(at, "address");
-    uint32_t mode = 0;
     bool ok;
-    if (!translate_address(&address, m->address, &a->addr, &mode)) return false;
-    if (!translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options, &options)) return false;
+    *out = (struct admin_socket){0};
+    if (!translate_address(&address, m->address, &a->addr, &out->mode)) return false;
+    if (!translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options, &out->options)) return false;
     a->allowed = conf_string_matchers(at, "allow_paths", m->n_allow_paths, m->allow_paths, &ok);
     a->allowed_count = m->n_allow_paths;
-    if (!ok || !admin_logs(a, at, m)) return false;
-    const struct socket_listen how = {.addr = &a->addr, .opts = &options, .pipe_mode = mode};
+    return ok && admin_logs(a, at, m);
+}
+
+static bool admin_bind(struct admin *a, const struct conf_at *at, const struct admin_socket *socket, int *fd)
+{
+    const struct socket_listen how = {.addr = &a->addr, .opts = &socket->options, .pipe_mode = socket->mode};
+    struct conf_at address = conf_field(at, "address");
+    char text[ADDR_TEXT_MAX];
     *fd = socket_listen(&how);
-    if (*fd < 0) {
-        char text[ADDR_TEXT_MAX];
-        (void)addr_format(&a->addr, text);
-        return conf_fail(&address, "cannot bind '%s': %s", text, strerror(-*fd));
-    }
-    return true;
+    if (*fd >= 0) return true;
+    (void)addr_format(&a->addr, text);
+    return conf_fail(&address, "cannot bind '%s': %s", text, strerror(-*fd));
+}
+
+bool admin_check(struct server *s, struct errors *errors)
+{
+    const Envoy__Config__Bootstrap__V3__Admin *m = s->config.bootstrap->admin;
+    if (!m || !m->address) return true;
+    struct admin a = {.arena = arena_new("admin", 0)};
+    struct admin_socket socket;
+    struct conf_cx cx = {.arena = a.arena, .errors = errors, .registry = &filters_registry, .rt = s->rt, .validate_only = true};
+    struct conf_at root = conf_root(&cx), at = conf_field(&root, "admin");
+    bool good = admin_translate(&a, &at, m, &socket);
+    arena_free(&a.arena);
+    return good;
 }
 
 bool admin_start(struct server *s, struct admin **out, struct errors *errors)
@@ -212,8 +234,9 @@ bool admin_start(struct server *s, struct admin **out, struct errors *errors)
     a->arena = arena_new("admin", 0);
     struct conf_cx cx = {.arena = a->arena, .errors = errors, .registry = &filters_registry, .rt = s->rt};
     struct conf_at root = conf_root(&cx), at = conf_field(&root, "admin");
+    struct admin_socket socket;
     int fd;
-    if (!admin_bind(a, &at, m, &fd)) {
+    if (!admin_translate(a, &at, m, &socket) || !admin_bind(a, &at, &socket, &fd)) {
         arena_free(&a->arena);
         mem_free(a);
         return false;

@@ -9,5 +9,7 @@ struct server;
 /* Binds the address of bootstrap.admin (none configured: NULL without an error) and begins to answer. Writes --admin-address-path.
  * False: told in errors. */
 bool admin_start(struct server *s, struct admin **out, struct errors *errors);
+/* What admin_start would refuse of the configuration, without binding (--mode validate). False: told. */
+bool admin_check(struct server *s, struct errors *errors);
 /* Closes the socket and all connections; leaves NULL. NULL is fine. */
 void admin_stop(struct admin **a);

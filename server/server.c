@@ -232,6 +232,7 @@ static int server_run(struct server *s, struct errors *errors)
     if (!server_stats_configure(s, errors)) return 1;
     if (!xds_load_bootstrap(s->xds, &s->config.bootstrap->base, errors)) return 1;
     if (s->options.mode == MODE_VALIDATE) {
+        if (!admin_check(s, errors)) return 1;
         (void)printf("configuration '%s' OK\n", s->options.config_path ? s->options.config_path : "");
         return 0;
     }

@@ -77,8 +77,10 @@ static void types_plain_yaml_as_envoy_does(void **state)
     YAML_IS(CLUSTER, "metadata: {filter_metadata: {m: {a: 1.5, b: 0x10, c: yes, d: ~, e: 010, f: 5000000000, g: '1', h: No, i: yEs}}}",
             "{\"metadata\":{\"filter_metadata\":{\"m\":{\"a\":\"1.5\",\"b\":16,\"c\":true,\"d\":null,\"e\":8,\"f\":\"5000000000\","
             "\"g\":\"1\",\"h\":false,\"i\":\"yEs\"}}}}");
-    /* A string field takes a plain word or number as written. */
-    YAML_IS(CLUSTER, "name: n\nalt_stat_name: 0x10\n", "{\"name\":\"n\",\"alt_stat_name\":\"0x10\"}");
+    /* A string field takes neither. */
+    fails(CLUSTER, JSON_FORMAT_YAML, "name: n", "f:1:7: name: expected a string, but YAML reads n as a boolean; write \"n\" with quotes");
+    fails(CLUSTER, JSON_FORMAT_YAML, "name: 0x10", "YAML reads 0x10 as a number");
+    YAML_IS(CLUSTER, "name: 1.5", "{\"name\":\"1.5\"}");
     YAML_IS(CLUSTER, "per_connection_buffer_limit_bytes: 1e3", "{\"per_connection_buffer_limit_bytes\":1000}");
     YAML_IS(CLUSTER, "per_connection_buffer_limit_bytes: '10'", "{\"per_connection_buffer_limit_bytes\":10}");
     YAML_IS(CLUSTER, "per_connection_buffer_limit_bytes: {value: 3}", "{\"per_connection_buffer_limit_bytes\":3}");
