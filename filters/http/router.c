@@ -130,8 +130,8 @@ static void direct_edit(void *arg, struct headers *h)
 {
     const struct direct_answer *d = arg;
     if (d->location.len > 0) headers_set_id(h, HDR_LOCATION, d->location);
-    if (d->content_type.len > 0) headers_set_id(h, HDR_CONTENT_TYPE, d->content_type);
     route_finalize_response(d->r->route, NULL, h, d->r->info);
+    if (d->content_type.len > 0) headers_set_id(h, HDR_CONTENT_TYPE, d->content_type);
 }
 
 static void direct_reply(struct router *r, uint32_t status, struct str body, struct direct_answer *d)
@@ -152,13 +152,13 @@ static bool answer_directly(struct router *r)
     switch (r->route->action) {
     case ROUTE_FORWARD: return false;
     case ROUTE_REDIRECT:
-        d->location = route_redirect_location(r->route, r->req, r->info, a);
+        d->location = route_redirect_location(r->route, r->req, r->info, !r->conf->suppress_headers);
         direct_reply(r, r->route->redirect->code, STR_NONE, d);
         return true;
     case ROUTE_DIRECT_RESPONSE: {
         struct str body = route_direct_body(r->route, r->info, a, &d->content_type);
         if (r->route->direct_status == 201 || r->route->direct_status / 100 == 3) {
-            d->location = route_redirect_location(r->route, r->req, r->info, a);
+            d->location = route_redirect_location(r->route, r->req, r->info, !r->conf->suppress_headers);
         }
         direct_reply(r, r->route->direct_status, body, d);
         return true;
@@ -225,8 +225,7 @@ static void prepare(struct router *r)
 {
     struct headers *h = r->req;
     r->priority = r->route->high_priority ? UPSTREAM_HIGH : UPSTREAM_DEFAULT;
-    struct str type = headers_get(h, HDR_CONTENT_TYPE);
-    r->is_grpc = str_starts(type, STR("application/grpc")) && (type.len == 16 || type.ptr[16] == '+' || type.ptr[16] == ';');
+    r->is_grpc = headers_is_grpc(h);
     r->alt_stat = str_dup(r->info->arena, headers_get(h, HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME));
     headers_remove_id(h, HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME);
     router_timeouts_find(r);

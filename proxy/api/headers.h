@@ -77,3 +77,9 @@ uint32_t headers_status(const struct headers *h);
 void headers_set_status(struct headers *h, uint32_t status);
 /* Token lists: does the comma-separated value of id contain the token (case-insensitively)? */
 bool headers_has_token(const struct headers *h, enum header_id id, struct str token);
+/* Is the content type gRPC's: "application/grpc" or "application/grpc+..."? (application/grpc-web is not, as in Envoy.) */
+static inline bool headers_is_grpc(const struct headers *h)
+{
+    struct str t = headers_get(h, HDR_CONTENT_TYPE);
+    return str_starts(t, STR("application/grpc")) && (t.len == 16 || t.ptr[16] == '+');
+}

@@ -31,10 +31,11 @@ void route_finalize_response(const struct route *r, const struct route_choice *c
 struct str route_rewrite_path(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a);
 
 /* --- answers without upstream ---------------------------------------------------------------------------------------------------------- */
-/* The Location of a ROUTE_REDIRECT route, and of a ROUTE_DIRECT_RESPONSE with 201 or 3xx, in `a`. (require_tls: route_find gives such a route.) */
-struct str route_redirect_location(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a);
+/* The Location of a ROUTE_REDIRECT route, and of a ROUTE_DIRECT_RESPONSE with 201 or 3xx, in the arena of the headers. Rewrites the path
+ * in the headers when the redirect does, as Envoy. (require_tls: route_find gives such a route.) */
+struct str route_redirect_location(const struct route *r, struct headers *h, const struct stream_info *info, bool set_original_path);
 /* Body of a ROUTE_DIRECT_RESPONSE route: plain, or made by body_format; *content_type is empty when the body is plain. */
-struct str route_direct_body(const struct route *r, const struct stream_info *info, struct arena *a, struct str *content_type);
+struct str route_direct_body(const struct route *r, struct stream_info *info, struct arena *a, struct str *content_type);
 /* --- per-stream facts ------------------------------------------------------------------------------------------------------------------- */
 /* Hash of the route's hash policies. False: none gave one. Cookies that have to be set are told through *set_cookie (one value for a
  * set-cookie header, in `a`); empty: none. */

@@ -8,11 +8,11 @@
 #include "proto/decode.h"
 #include "proxy/config/route_internal.h"
 
-static const struct format *field_format(const struct conf_at *at, const char *field, const char *text)
+static const struct format *field_format(const struct conf_at *at, const char *field, const char *text, bool omit_empty)
 {
     struct conf_at here = conf_field(at, field);
     struct str why = STR_NONE;
-    const struct format *f = format_parse(conf_arena(at), str_dup(conf_arena(at), str_of(text)), true, &why);
+    const struct format *f = format_parse(conf_arena(at), str_dup(conf_arena(at), str_of(text)), omit_empty, &why);
     if (!f) (void)conf_fail(&here, "%.*s", STR_ARG(why));
     return f;
 }
@@ -64,7 +64,7 @@ static bool action_host(const struct conf_at *at, const Envoy__Config__Route__V3
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE:
         if (!m->host_rewrite[0]) return true;
         r->host_rewrite = HOST_REWRITE_FORMAT;
-        r->host_rewrite_format = field_format(at, "host_rewrite", m->host_rewrite);
+        r->host_rewrite_format = field_format(at, "host_rewrite", m->host_rewrite, false);
         return r->host_rewrite_format != NULL;
     default: return true;
     }
@@ -80,7 +80,7 @@ static bool action_path(const struct conf_at *at, const Envoy__Config__Route__V3
         return conf_regex_rewrite(&here, m->regex_rewrite, &r->regex_rewrite, &r->regex_rewrite_to);
     }
     if (!m->path_rewrite[0]) return true;
-    r->path_rewrite_format = field_format(at, "path_rewrite", m->path_rewrite);
+    r->path_rewrite_format = field_format(at, "path_rewrite", m->path_rewrite, true);
     return r->path_rewrite_format != NULL;
 }
 

@@ -83,14 +83,6 @@ static const char *const grpc_snake[] = {"OK", "CANCELLED", "UNKNOWN", "INVALID_
                                          "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
                                          "UNAUTHENTICATED"};
 
-bool format_is_grpc(const struct headers *h)
-{
-    if (!h) return false;
-    struct str type = headers_get(h, HDR_CONTENT_TYPE);
-    if (!str_starts(type, STR("application/grpc"))) return false;
-    return type.len == 16 || type.ptr[16] == '+';
-}
-
 /* Envoy: the gRPC status that stands for an HTTP status (doc: http-grpc-status-mapping). */
 static uint64_t grpc_of_http(uint32_t status)
 {
@@ -121,7 +113,7 @@ bool format_grpc_status(const struct stream_info *i, uint64_t *status)
 void eval_grpc(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
     uint64_t status = 0;
-    if (!format_is_grpc(cx->info->req) || !format_grpc_status(cx->info, &status)) return;
+    if (!cx->info->req || !headers_is_grpc(cx->info->req) || !format_grpc_status(cx->info, &status)) return;
     if (p->op->n == 1 || p->choice == 2) {
         format_set_number(r, status);
     } else if (status < sizeof grpc_camel / sizeof grpc_camel[0]) {

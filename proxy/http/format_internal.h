@@ -208,6 +208,5 @@ enum {
 };
 
 /* --- format_eval_http.c, for access log filters too */
-bool format_is_grpc(const struct headers *h); /* content-type application/grpc */
 /* The gRPC status of trailers, headers or, for want of those, the HTTP status. False: no response. */
 bool format_grpc_status(const struct stream_info *i, uint64_t *status);

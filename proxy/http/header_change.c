@@ -29,9 +29,17 @@ static struct str op_value(const struct header_op *op, const struct headers *h, 
 static void add_value(struct headers *h, struct str name, struct str value)
 {
     enum header_id id = header_id_of(name);
-    bool joined = id != HDR_OTHER && id != HDR_SET_COOKIE && id != HDR_WWW_AUTHENTICATE && id != HDR_PROXY_AUTHENTICATE;
-    if (joined && headers_has(h, id)) headers_append(h, name, value, id == HDR_COOKIE ? STR("; ") : STR(","));
+    bool joined = id != HDR_OTHER && id != HDR_COOKIE && id != HDR_SET_COOKIE && id != HDR_WWW_AUTHENTICATE &&
+                  id != HDR_PROXY_AUTHENTICATE;
+    if (joined && headers_has(h, id)) headers_append(h, name, value, STR(","));
     else headers_add(h, name, value);
+}
+
+/* Envoy: what is overwritten moves to the end. */
+static void overwrite(struct headers *h, struct str name, struct str value)
+{
+    (void)headers_remove(h, name);
+    headers_add(h, name, value);
 }
 
 static void op_add(const struct header_op *op, struct headers *h, struct str value, bool existed)
@@ -41,9 +49,9 @@ static void op_add(const struct header_op *op, struct headers *h, struct str val
     case HEADER_ADD_IF_ABSENT:
         if (!existed) headers_add(h, op->name, value);
         return;
-    case HEADER_OVERWRITE_OR_ADD: headers_set(h, op->name, value); return;
+    case HEADER_OVERWRITE_OR_ADD: overwrite(h, op->name, value); return;
     case HEADER_OVERWRITE_IF_EXISTS:
-        if (existed) headers_set(h, op->name, value);
+        if (existed) overwrite(h, op->name, value);
         return;
     }
 }

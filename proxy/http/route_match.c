@@ -108,7 +108,7 @@ static bool state_fits(const struct search *s, const struct filter_state_matcher
 static bool rest_fits(const struct search *s, const struct route_entry *e)
 {
     if (e->has_fraction && !runtime_fraction(s->worker, e->runtime_key, e->numerator, e->denominator, s->info->random)) return false;
-    if (e->grpc && !format_is_grpc(s->headers)) return false;
+    if (e->grpc && !headers_is_grpc(s->headers)) return false;
     if (!header_match_all(e->headers, e->header_count, s->headers, s->scratch)) return false;
     if (e->query_count && !query_match_all(e->query, e->query_count, s->full, s->scratch)) return false;
     if ((e->tls_presented != ROUTE_ANY || e->tls_validated != ROUTE_ANY) && !tls_fits(s, e)) return false;

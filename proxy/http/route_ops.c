@@ -105,7 +105,7 @@ struct str route_rewrite_path(const struct route *r, const struct headers *h, co
     if (prefix.len) return replaced(path, matched_len(r, path), prefix, a);
     if (!redirect && r->path_rewrite_format) {
         struct str to = format_dup(r->path_rewrite_format, info, a);
-        if (to.len) return to;
+        if (to.len) return replaced(path, path_len_without_query(path), to, a);
     }
     return STR_NONE;
 }
@@ -113,7 +113,7 @@ struct str route_rewrite_path(const struct route *r, const struct headers *h, co
 static struct str last_token(struct str list)
 {
     size_t comma = str_rfind_char(list, ',');
-    return str_trim(comma == SIZE_MAX ? list : str_sub(list, comma + 1, list.len));
+    return comma == SIZE_MAX ? list : str_sub(list, comma + 1, list.len);
 }
 
 void route_rewrite_host(struct headers *h, struct str to, bool append_forwarded, bool keep_original)
@@ -135,10 +135,8 @@ static struct str host_of_path(const struct route *r, const struct headers *h)
 }
 
 /* The new host; empty: it stays. */
-static struct str host_after(const struct route *r, const struct route_choice *choice, const struct headers *h,
-                             const struct stream_info *info)
+static struct str host_after(const struct route *r, const struct headers *h, const struct stream_info *info)
 {
-    if (choice && choice->weighted && choice->weighted->host_rewrite.len) return choice->weighted->host_rewrite;
     switch (r->host_rewrite) {
     case HOST_REWRITE_NONE:
     case HOST_REWRITE_AUTO: return STR_NONE;
@@ -150,6 +148,14 @@ static struct str host_after(const struct route *r, const struct route_choice *c
     return STR_NONE;
 }
 
+static void rewrite_path(const struct route *r, struct headers *h, const struct stream_info *info, bool set_original_path)
+{
+    struct str path = route_rewrite_path(r, h, info, h->arena);
+    if (!path.ptr) return;
+    if (set_original_path) headers_set_id(h, HDR_X_ENVOY_ORIGINAL_PATH, headers_get(h, HDR_PATH));
+    headers_set_id(h, HDR_PATH, path);
+}
+
 void route_finalize_request(const struct route *r, const struct route_choice *choice, struct headers *h,
                             const struct stream_info *info, bool set_original_path)
 {
@@ -157,11 +163,12 @@ void route_finalize_request(const struct route *r, const struct route_choice *ch
     if (choice && choice->weighted) header_change_apply(choice->weighted->request_headers, h, info);
     apply_levels(v->config->request_headers, v->request_headers, r->request_headers, v->config->most_specific_header_mutations_wins,
                  h, info);
-    route_rewrite_host(h, host_after(r, choice, h, info), r->append_x_forwarded_host, set_original_path);
-    struct str path = route_rewrite_path(r, h, info, h->arena);
-    if (!path.ptr) return;
-    if (set_original_path) headers_set_id(h, HDR_X_ENVOY_ORIGINAL_PATH, headers_get(h, HDR_PATH));
-    headers_set_id(h, HDR_PATH, path);
+    if (choice && choice->weighted && choice->weighted->host_rewrite.len) {
+        headers_set_id(h, HDR_AUTHORITY, choice->weighted->host_rewrite); /* Envoy: leaves no trace of the old one */
+    } else {
+        route_rewrite_host(h, host_after(r, h, info), r->append_x_forwarded_host, set_original_path);
+    }
+    rewrite_path(r, h, info, set_original_path);
 }
 
 void route_finalize_response(const struct route *r, const struct route_choice *choice, struct headers *h,
@@ -189,8 +196,7 @@ static struct str redirect_host(const struct headers *h, struct str scheme, bool
     return drop ? str_sub(host, 0, colon) : host;
 }
 
-static struct str redirect_path(const struct route *r, const struct redirect *d, const struct headers *h, const struct stream_info *info,
-                                struct arena *a)
+static struct str redirect_path(const struct redirect *d, const struct headers *h, struct arena *a)
 {
     struct str path = headers_get(h, HDR_PATH), query;
     size_t at = str_find_char(path, '?');
@@ -200,31 +206,31 @@ static struct str redirect_path(const struct route *r, const struct redirect *d,
         if (str_find_char(d->path, '?') != SIZE_MAX || d->strip_query || !query.len) return d->path;
         return str_cat(a, d->path, query);
     }
-    struct str rewritten = route_rewrite_path(r, h, info, a);
-    if (rewritten.ptr) path = rewritten;
-    at = str_find_char(path, '?');
     return d->strip_query && at != SIZE_MAX ? str_sub(path, 0, at) : path;
 }
 
-struct str route_redirect_location(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a)
+struct str route_redirect_location(const struct route *r, struct headers *h, const struct stream_info *info, bool set_original_path)
 {
     static const struct redirect same = {0}; /* Envoy: direct responses of 201 and 3xx point to where the request went */
     const struct redirect *d = r->redirect ? r->redirect : &same;
     struct str scheme = headers_get(h, HDR_SCHEME);
+    struct arena *a = h->arena;
+    rewrite_path(r, h, info, set_original_path);
     if (d->scheme.len) scheme = d->scheme;
     else if (d->https) scheme = STR("https");
-    struct str host = d->host.len ? d->host : redirect_host(h, scheme, d->port != 0), path = redirect_path(r, d, h, info, a);
+    struct str host = d->host.len ? d->host : redirect_host(h, scheme, d->port != 0), path = redirect_path(d, h, a);
     if (d->port) {
         return str_fmt(a, "%.*s://%.*s:%u%.*s", STR_ARG(scheme), STR_ARG(host), d->port, STR_ARG(path));
     }
     return str_fmt(a, "%.*s://%.*s%.*s", STR_ARG(scheme), STR_ARG(host), STR_ARG(path));
 }
 
-struct str route_direct_body(const struct route *r, const struct stream_info *info, struct arena *a, struct str *content_type)
+struct str route_direct_body(const struct route *r, struct stream_info *info, struct arena *a, struct str *content_type)
 {
     *content_type = STR_NONE;
     if (!r->direct_format) return r->direct_body;
     *content_type = format_content_type(r->direct_format);
+    info->local_reply_body = r->direct_body; /* %LOCAL_REPLY_BODY% */
     return format_dup(r->direct_format, info, a);
 }
 

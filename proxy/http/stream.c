@@ -332,7 +332,7 @@ static void stream_on_headers(struct codec_stream *cs, void *owner, struct heade
     stream_touch(s);
     s->info.original_path = headers_get(h, HDR_PATH);
     s->is_head = str_eq(headers_get(h, HDR_METHOD), STR("HEAD"));
-    s->is_grpc = str_starts(headers_get(h, HDR_CONTENT_TYPE), STR("application/grpc"));
+    s->is_grpc = headers_is_grpc(h);
     if (m->codec->ops->kind == CODEC_H1) {
         const struct h1_counts *n = h1_stream_counts(cs);
         s->info.header_received = n->header_received;

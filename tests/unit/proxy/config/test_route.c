@@ -248,7 +248,7 @@ static void test_require_tls(void **state)
     const struct route *r = route_find(c, e->w, i->req, i);
     assert_int_equal(r->action, ROUTE_REDIRECT);
     assert_int_equal(r->redirect->code, 301);
-    struct str to = route_redirect_location(r, i->req, i, e->a);
+    struct str to = route_redirect_location(r, i->req, i, false);
     assert_true(str_eq(to, STR("https://h/a?b")));
     headers_set(i->req, STR("x-forwarded-proto"), STR("https"));
     r = route_find(c, e->w, i->req, i);
@@ -277,7 +277,7 @@ static void test_redirects(void **state)
         const struct route_config *c = load_ok(e, yaml);
         struct stream_info *i = request(e, table[k].ask);
         const struct route *r = route_find(c, e->w, i->req, i);
-        struct str to = route_redirect_location(r, i->req, i, e->a);
+        struct str to = route_redirect_location(r, i->req, i, false);
         if (!str_eq(to, str_of(table[k].want))) fail_msg("%s: got %.*s, want %s", table[k].redirect, STR_ARG(to), table[k].want);
     }
 }
