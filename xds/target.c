@@ -16,11 +16,29 @@
 
 /* --- endpoints ------------------------------------------------------------------------------------------------------ */
 
-/* "ipv4:1.2.3.4:5,1.2.3.5:5", "ipv6:...", "unix:...", or "dns:///name:port" when an endpoint is a name. */
-static bool target_address(struct arena *a, const struct cluster *c, struct str *out)
+/* A list of addresses of one family; the first decides, because gRPC takes one. */
+struct target_list {
+    const char *scheme;
+    struct str text;
+};
+
+static void target_add(struct target_list *l, const struct addr *addr, struct arena *a)
 {
-    const char *scheme = NULL;
-    struct str list = STR_NONE;
+    const char *kind = !addr_is_ip(addr) ? "unix:" : addr_is_v4(addr) ? "ipv4:" : "ipv6:";
+    struct str one = addr_text(addr, a);
+    if (one.len && one.ptr[0] == '@') kind = "unix-abstract:", one = str_sub(one, 1, one.len);
+    if (l->scheme && strcmp(l->scheme, kind) != 0) return;
+    l->text = l->scheme ? str_fmt(a, "%.*s,%.*s", STR_ARG(l->text), STR_ARG(one)) : str_fmt(a, "%s%.*s", kind, STR_ARG(one));
+    l->scheme = kind;
+}
+
+/* "ipv4:1.2.3.4:5,1.2.3.5:5", "ipv6:...", "unix:...", or "dns:///name:port" when an endpoint is a name. A static cluster that is active has
+ * its endpoints as hosts only. */
+static bool target_address(struct xds *x, struct arena *a, const struct cluster *c, struct str *out)
+{
+    struct target_list list = {0};
+    const struct host_set *hosts = c->endpoints ? NULL : cluster_manager_hosts(x->env.clusters, c->obj.name);
+    for (uint32_t i = 0; hosts && i < hosts->host_count; i++) target_add(&list, &hosts->hosts[i]->addr, a);
     for (size_t i = 0; c->endpoints && i < c->endpoints->count; i++) {
         for (size_t k = 0; k < c->endpoints->v[i].count; k++) {
             const struct endpoint *e = &c->endpoints->v[i].v[k];
@@ -28,16 +46,11 @@ static bool target_address(struct arena *a, const struct cluster *c, struct str 
                 *out = str_fmt(a, "dns:///%.*s:%u", STR_ARG(e->dns), e->port);
                 return true;
             }
-            const char *kind = !addr_is_ip(&e->addr) ? "unix:" : addr_is_v4(&e->addr) ? "ipv4:" : "ipv6:";
-            struct str one = addr_text(&e->addr, a);
-            if (one.len && one.ptr[0] == '@') kind = "unix-abstract:", one = str_sub(one, 1, one.len);
-            if (scheme && strcmp(scheme, kind) != 0) continue; /* gRPC takes one family; the first decides */
-            list = scheme ? str_fmt(a, "%.*s,%.*s", STR_ARG(list), STR_ARG(one)) : str_fmt(a, "%s%.*s", kind, STR_ARG(one));
-            scheme = kind;
+            target_add(&list, &e->addr, a);
         }
     }
-    *out = list;
-    return list.len > 0;
+    *out = list.text;
+    return list.text.len > 0;
 }
 
 /* --- secrets --------------------------------------------------------------------------------------------------------- */
@@ -213,7 +226,7 @@ bool target_of_cluster(struct xds *x, struct str cluster, struct arena *a, struc
     struct conf_cx cx = {.arena = a, .errors = &errors, .registry = x->env.registry, .rt = x->env.rt, .opts = &x->env.static_opts};
     struct conf_at at = conf_root(&cx);
     struct str address;
-    if (!c || !m || !target_address(a, c, &address)) {
+    if (!c || !m || !target_address(x, a, c, &address)) {
         *why = STR("it has no endpoint");
         return false;
     }
