@@ -208,9 +208,9 @@ static void merges_as_protobuf(void **state)
     (void)state;
     static const struct print_opts compact;
     const ProtobufCMessage *under = read_as(BOOTSTRAP, JSON_FORMAT_YAML, "node: {id: a, cluster: b}\nstatic_resources: {clusters: [{name: x}]}");
-    const ProtobufCMessage *over = read_as(BOOTSTRAP, JSON_FORMAT_YAML, "node: {id: c}\nstatic_resources: {clusters: [{name: y}]}");
+    const ProtobufCMessage *over = read_as(BOOTSTRAP, JSON_FORMAT_YAML, "node: {id: c}\nstatic_resources: {clusters: [{name: z}]}");
     assert_string_equal(print_to(arena, json_merge(arena, under, over), &compact).ptr,
-                        "{\"node\":{\"id\":\"c\",\"cluster\":\"b\"},\"static_resources\":{\"clusters\":[{\"name\":\"x\"},{\"name\":\"y\"}]}}");
+                        "{\"node\":{\"id\":\"c\",\"cluster\":\"b\"},\"static_resources\":{\"clusters\":[{\"name\":\"x\"},{\"name\":\"z\"}]}}");
 }
 
 /* `count` times `piece` in the arena. */
