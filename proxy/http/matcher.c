@@ -41,7 +41,10 @@ bool string_match_any(const struct string_matcher *v, size_t count, struct str s
 static bool value_matches(const struct header_matcher *m, struct str v)
 {
     int64_t n = 0;
-    if (m->kind == HEADER_MATCH_RANGE) return str_to_i64(v, &n) && n >= m->range_start && n < m->range_end;
+    if (m->kind == HEADER_MATCH_RANGE) {
+        if (v.len > 1 && v.ptr[0] == '+' && v.ptr[1] != '-') v = str_sub(v, 1, v.len); /* Envoy: "+3" is a number */
+        return str_to_i64(v, &n) && n >= m->range_start && n < m->range_end;
+    }
     return string_match(&m->string, v);
 }
 
