@@ -26,13 +26,13 @@ enum {
     LOOK_US = 250 * 1000        /* how often a paused connection looks whether its peer left */
 };
 
-/* Accepting stops where the last quarter (at most FDS_KEPT) begins: an accepted request is of no use without a descriptor for its
+/* Accepting stops where the upper half (at most FDS_KEPT) begins: an accepted request is of no use without a descriptor for its
  * upstream connection. */
 int net_fd_most(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
-    rlim_t kept = limit.rlim_cur / 4 < FDS_KEPT ? limit.rlim_cur / 4 : FDS_KEPT;
+    rlim_t kept = limit.rlim_cur / 2 < FDS_KEPT ? limit.rlim_cur / 2 : FDS_KEPT;
     return (int)(limit.rlim_cur - kept);
 }
 
