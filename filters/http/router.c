@@ -98,8 +98,7 @@ static const void *router_conf_create(const struct conf_at *at, const ProtobufCM
 static void reply_edit(void *arg, struct headers *h)
 {
     struct router *r = arg;
-    if (!r->route || r->route->action != ROUTE_FORWARD) return;
-    route_finalize_response(r->route, r->choice, h, r->info);
+    if (!r->route || r->route->action != ROUTE_FORWARD) return; /* the route's header changes were made for every local reply */
     if (r->attempts > 0 && r->route->vhost && r->route->vhost->include_attempt_count_in_response)
         headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_fmt(r->info->arena, "%u", r->attempts));
 }

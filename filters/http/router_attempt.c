@@ -300,6 +300,8 @@ static void response_headers(struct router *r, struct headers *h)
     if (r->route->vhost && r->route->vhost->include_attempt_count_in_response)
         headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_fmt(a, "%u", r->attempts));
     if (r->set_cookie.len > 0) headers_add_id(h, HDR_SET_COOKIE, r->set_cookie);
+    r->info->response_code = headers_status(h); /* formats of the route's header changes read both */
+    r->info->resp = h;
     route_finalize_response(r->route, r->choice, h, r->info);
 }
 

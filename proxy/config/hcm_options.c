@@ -139,7 +139,10 @@ bool hcm_codec_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *
     c->codec = m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1)   ? HCM_CODEC_H1
                : m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2) ? HCM_CODEC_H2
                                                                                     : HCM_CODEC_AUTO;
-    c->stream_error_on_bad_message = m->stream_error_on_invalid_http_message && m->stream_error_on_invalid_http_message->value;
+    const Google__Protobuf__BoolValue *keep = m->stream_error_on_invalid_http_message;
+    const Envoy__Config__Core__V3__Http1ProtocolOptions *h1 = m->http_protocol_options;
+    if (h1 && h1->override_stream_error_on_invalid_http_message) keep = h1->override_stream_error_on_invalid_http_message;
+    c->stream_error_on_bad_message = keep && keep->value;
     o->override_stream_error = c->stream_error_on_bad_message;
     struct conf_at first = conf_field(at, "http_protocol_options"), second = conf_field(at, "http2_protocol_options");
     bool ok = hcm_http1_options(&first, m->http_protocol_options, o);

@@ -10,12 +10,18 @@ static struct edge_refusal edge_refuse(uint32_t status, const char *details)
     return (struct edge_refusal){.status = status, .details = details};
 }
 
+/* A bad message ends an HTTP/1 connection unless it was configured otherwise. */
+void edge_close_after(struct http_stream *s)
+{
+    s->m->close_next |= s->m->codec->ops->kind == CODEC_H1 && !s->m->conf->stream_error_on_bad_message;
+}
+
 struct edge_refusal edge_check_request(struct http_stream *s, struct headers *h)
 {
     bool connect = str_eq(headers_get(h, HDR_METHOD), STR("CONNECT"));
     struct str path = headers_get(h, HDR_PATH);
     if (!headers_has(h, HDR_AUTHORITY)) {
-        s->m->close_next |= s->m->codec->ops->kind == CODEC_H1;
+        edge_close_after(s);
         return edge_refuse(400, "missing_host_header");
     }
     if (!connect && path.len == 0) return edge_refuse(404, "missing_path_rejected");

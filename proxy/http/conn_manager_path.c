@@ -21,19 +21,25 @@ static int path_escape(struct str s, size_t at)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* Escapes that stand for unreserved bytes are undone, so that "%2e%2e" cannot hide; the others keep their form. False: %00. */
+/* Escapes that stand for unreserved bytes are undone, so that "%2e%2e" cannot hide; the others keep their form; bytes that belong in no
+ * path are escaped. `out` has room for 3 times the input. False: %00. */
 static bool path_unescape_unreserved(struct str in, char *out, size_t *len)
 {
     size_t n = 0;
     for (size_t i = 0; i < in.len; i++) {
         int c = path_escape(in, i);
         if (c == 0 || in.ptr[i] == 0) return false;
+        char raw = in.ptr[i];
         bool plain = c > 0 && ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || strchr("-._~", c));
         if (plain) {
             out[n++] = (char)c;
             i += 2;
+        } else if (strchr("\"<>^`{|}", raw)) {
+            out[n++] = '%';
+            out[n++] = "0123456789ABCDEF"[(unsigned char)raw >> 4];
+            out[n++] = "0123456789ABCDEF"[raw & 15];
         } else {
-            out[n++] = in.ptr[i] == '\\' ? '/' : in.ptr[i];
+            out[n++] = raw == '\\' ? '/' : raw;
         }
     }
     *len = n;
@@ -77,7 +83,7 @@ bool path_normalize(struct arena *a, struct str path, struct str *out)
     size_t query = str_find_char(path, '?');
     struct str rest = query == SIZE_MAX ? STR_NONE : str_sub(path, query, SIZE_MAX);
     struct str front = str_sub(path, 0, path.len - rest.len);
-    char *text = arena_alloc_raw(a, path.len + 1);
+    char *text = arena_alloc_raw(a, front.len * 3 + rest.len + 1);
     size_t len;
     if (!path_unescape_unreserved(front, text, &len)) return false;
     len = path_remove_dots(text, len);
@@ -133,7 +139,7 @@ static const struct edge_refusal edge_fine = {0};
 static struct edge_refusal path_refused(struct http_stream *s)
 {
     stat_hcm_add(s->m, HCM_STAT_RQ_FAILED_PATH_NORMALIZATION);
-    s->m->close_next |= s->m->codec->ops->kind == CODEC_H1;
+    edge_close_after(s);
     return (struct edge_refusal){.status = 400, .details = "path_normalization_failed"};
 }
 

@@ -65,6 +65,7 @@ static enum h1_step h1_read_chunked(struct h1 *h, struct buf *in)
     h->in = in;
     h->slice = slice.ptr;
     h->slice_used = 0;
+    h->span_end = NULL;
     size_t before = h->body.len;
     llhttp_resume(&h->parser);
     enum llhttp_errno e = llhttp_execute(&h->parser, slice.ptr, slice.len);
@@ -75,6 +76,13 @@ static enum h1_step h1_read_chunked(struct h1 *h, struct buf *in)
         if (!h->fail_details.len) (void)h1_refuse(h, 400, "http1.codec_error");
         return H1_FAILED;
     }
+    /* llhttp takes a bare LF for the last line. */
+    char before_last = used > 1 ? slice.ptr[used - 2] : h->last_byte;
+    if (h->message_done && (!used || before_last != '\r' || slice.ptr[used - 1] != '\n')) {
+        (void)h1_refuse(h, 400, "http1.codec_error");
+        return H1_FAILED;
+    }
+    if (used) h->last_byte = slice.ptr[used - 1];
     buf_drain(in, used - h->slice_used);
     h->counts.wire_received += used;
     h->overhead += used - data;

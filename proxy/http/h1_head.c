@@ -33,7 +33,7 @@ static struct h1 *h1_from(llhttp_t *p)
     return p->data;
 }
 
-/* Spans of a head are contiguous in the block; those of trailers may be cut by slices and are copied. A second span elsewhere is a
+/* Spans of a head are contiguous in the block; those of trailers may be cut by slices and are copied: a second span elsewhere is a
  * folded line. False: too much. */
 static bool h1_span_add(struct h1 *h, struct str *to, const char *at, size_t len)
 {
@@ -41,11 +41,11 @@ static bool h1_span_add(struct h1 *h, struct str *to, const char *at, size_t len
         h->line_bytes += len;
         if (h->line_bytes > h->options->max_header_bytes) return h1_refuse(h, 431, "http1.trailers_too_large");
         if (to->len && at != h->slice && at != h->span_end) h->obs_fold = true;
+        if (!to->len && to == &h->value && h->span_end && memchr(h->span_end, '\n', (size_t)(at - h->span_end))) h->obs_fold = true;
         h->span_end = at + len;
         *to = str_cat(h->stream.arena, *to, str_make(at, len));
         return true;
     }
-    if (to->len && to->ptr + to->len != at) h->obs_fold = true;
     *to = to->len ? str_make(to->ptr, to->len + len) : str_make(at, len);
     return true;
 }
@@ -180,6 +180,22 @@ static enum h1_step h1_parser_failed(struct h1 *h, enum llhttp_errno e)
     return H1_FAILED;
 }
 
+/* A line that begins with white space continues the one before it (RFC 9112 5.2): never accepted. */
+static bool h1_is_folded(struct str block)
+{
+    const char *at = block.ptr, *end = block.ptr + block.len;
+    while (at < end && (at = memchr(at, '\n', (size_t)(end - at))) && ++at < end) {
+        if (*at == ' ' || *at == '\t') return true;
+    }
+    return false;
+}
+
+/* llhttp takes a bare LF for the empty line. */
+static bool h1_ends_well(struct str block)
+{
+    return str_ends(block, STR("\r\n\r\n"));
+}
+
 /* The whole head is at the front of the input and `len` bytes long (or a bit longer: the parser knows). */
 static enum h1_step h1_parse_block(struct h1 *h, struct buf *in, struct str block)
 {
@@ -198,6 +214,8 @@ static enum h1_step h1_parse_block(struct h1 *h, struct buf *in, struct str bloc
     enum llhttp_errno e = llhttp_execute(&h->parser, h->block, block.len);
     if (e != HPE_PAUSED) return h1_parser_failed(h, e);
     size_t used = (size_t)(llhttp_get_error_pos(&h->parser) - h->block);
+    struct str head = str_make(h->block, used);
+    if (h1_is_folded(head) || !h1_ends_well(head)) return h1_refuse(h, 400, "http1.codec_error") ? H1_NEXT : H1_FAILED;
     buf_drain(in, used);
     h->counts.header_received += used;
     h->counts.wire_received += used;

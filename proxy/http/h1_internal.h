@@ -54,6 +54,7 @@ struct h1 {
     struct buf body;        /* CHUNKED: data found by the parser */
     const char *slice, *span_end;
     size_t slice_used;
+    char last_byte;         /* CHUNKED: the last one that the parser took */
     struct headers *trailers;
 
     struct str fail_details; /* why a callback refused; empty: a parser error */

@@ -177,11 +177,19 @@ static bool h1_request_connection(struct h1 *h)
     return true;
 }
 
+/* "METHOD SP target SP HTTP/1.x" and nothing else: llhttp forgives more spaces. */
+static bool h1_line_strict(const struct h1 *h, size_t method)
+{
+    const char *target = h->url.ptr;
+    return target == h->block + method + 1 && target[-1] == ' ' && memcmp(target + h->url.len, " HTTP/", 6) == 0;
+}
+
 bool h1_request_accept(struct h1 *h)
 {
     if (h->parser.method == HTTP_PRI) return h1_refuse(h, 400, "http1.codec_error");
     if (!h1_version_accept(h)) return false;
     const char *method = llhttp_method_name((llhttp_method_t)h->parser.method);
+    if (!h1_line_strict(h, strlen(method))) return h1_refuse(h, 400, "http1.codec_error");
     headers_set_id(h->head, HDR_METHOD, str_of(method));
     h->is_head = h->parser.method == HTTP_HEAD;
     h->is_connect = h->parser.method == HTTP_CONNECT;

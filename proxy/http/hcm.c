@@ -76,6 +76,27 @@ static void hcm_on_idle(struct loop_timer *t)
     hcm_close(m);
 }
 
+/* The client did not leave by itself. */
+static void hcm_on_delayed(struct loop_timer *t)
+{
+    struct hcm *m = CONTAINER_OF(t, struct hcm, delay);
+    stat_hcm_add(m, HCM_STAT_CX_DELAYED_CLOSE_TIMEOUT);
+    hcm_close(m);
+}
+
+/* The response that says "Connection: close" is queued. Envoy: unless the client asked for the end, it may close first, so that no reset
+ * overtakes the response; what it still sends is thrown away. */
+static void hcm_close_gently(struct hcm *m)
+{
+    if (m->closing || m->closed || m->winding) return;
+    if (!m->conf->delayed_close_us) {
+        hcm_close(m);
+        return;
+    }
+    m->winding = true;
+    loop_timer_start(m->worker->loop, &m->delay, m->conf->delayed_close_us, hcm_on_delayed);
+}
+
 static void hcm_idle_start(struct hcm *m)
 {
     if (m->conf->idle_timeout_us && !m->closing && !m->closed) loop_timer_start(m->worker->loop, &m->idle, m->conf->idle_timeout_us, hcm_on_idle);
@@ -88,8 +109,11 @@ void hcm_stream_ended(struct hcm *m, struct http_stream *s)
     m->open--;
     loop_later(m->worker->loop, &m->sweep, hcm_sweep);
     if (m->open) return;
-    if (m->close_next) hcm_close(m);
-    else hcm_idle_start(m);
+    if (!m->close_next) hcm_idle_start(m);
+    else if (m->close_asked && s->end_in) hcm_close(m);
+    else if (s->info.protocol == HTTP_PROTOCOL_10 && s->info.resp && !headers_has(s->info.resp, HDR_CONTENT_LENGTH)) hcm_close(m);
+    else if (m->codec->ops->kind != CODEC_H1) hcm_close(m);
+    else hcm_close_gently(m);
 }
 
 /* --- the end of the connection --------------------------------------------------------------------------------------------- */
@@ -98,6 +122,7 @@ void hcm_close(struct hcm *m)
 {
     if (m->closing || m->closed) return;
     m->closing = true;
+    loop_timer_stop(&m->delay);
     loop_timer_stop(&m->idle);
     conn_set_delayed_close(m->conn, m->conf->delayed_close_us);
     conn_close(m->conn, CONN_CLOSE_FLUSH);
@@ -163,6 +188,7 @@ void hcm_on_close(struct hcm *m)
     loop_timer_stop(&m->idle);
     loop_timer_stop(&m->max_age);
     loop_timer_stop(&m->drain_wait);
+    loop_timer_stop(&m->delay);
     if (m->codec) m->codec->ops->on_conn_closed(m->codec, RESET_CONN_TERMINATION, STR_NONE);
 }
 
@@ -248,6 +274,7 @@ void hcm_note_request(struct hcm *m, const struct headers *h, bool http10)
     if (http10 && !headers_has_token(h, HDR_CONNECTION, STR("keep-alive"))) close = true;
     if (headers_has_token(h, HDR_PROXY_CONNECTION, STR("close"))) close = true;
     if (hcm_is_last(m)) close = true;
+    m->close_asked |= close;
     m->close_next |= close;
 }
 
@@ -271,13 +298,18 @@ void hcm_init(struct hcm *m, const struct hcm_conf *conf, struct conn *c, struct
 
 void hcm_on_read(struct hcm *m, struct buf *in, bool end)
 {
-    if (m->closing || m->closed) {
+    if (m->closing || m->closed || m->winding) {
         buf_drain(in, in->len);
+        if (end && m->winding) conn_close(m->conn, CONN_CLOSE_FLUSH);
         return;
     }
     if (!m->codec && in->len) hcm_start_codec(m, in);
     if (m->codec) (void)m->codec->ops->on_bytes(m->codec, in, end);
     if (!end || m->closing || m->closed) return;
+    if (m->winding) {
+        conn_close(m->conn, CONN_CLOSE_FLUSH);
+        return;
+    }
     /* Envoy: no half-close; a client that ends its side is gone. */
     m->remote_closed = true;
     conn_close(m->conn, CONN_CLOSE_NOW);

@@ -118,12 +118,14 @@ struct hcm {
     struct list streams; /* struct http_stream.link, open ones */
     struct list ended;   /* over, waiting for the end of the turn */
     struct loop_later sweep;
-    struct loop_timer idle, max_age, drain_wait;
+    struct loop_timer idle, max_age, drain_wait, delay;
     uint64_t start_us;
     uint64_t requests;
     uint32_t open;
     bool draining;   /* the listener or the process is leaving: say so on the next response */
     bool close_next; /* Connection: close was or will be said; no more requests */
+    bool close_asked; /* by the client */
+    bool winding;    /* the last response is queued; the client may close first */
     bool closing;    /* conn_close was called, or must be once flushed */
     bool closed;     /* on_close came */
     bool remote_closed, protocol_error;

@@ -134,6 +134,9 @@ void stream_reply(struct http_stream *s, struct filter_slot *by, const struct lo
     struct headers *h = headers_new(s->arena);
     struct str body = str_dup(s->arena, r->body);
     headers_set_status(h, status);
+    /* Envoy: whoever answers for a forwarding route, its response header changes apply. */
+    const struct route *route = s->route_known ? s->info.route : NULL;
+    if (route && route->action == ROUTE_FORWARD) route_finalize_response(route, &s->choice, h, &s->info);
     if (r->edit) r->edit(r->edit_arg, h);
     struct str type = headers_get(h, HDR_CONTENT_TYPE);
     s->info.resp = h;

@@ -182,6 +182,7 @@ void stream_bad_request(struct http_stream *s, uint32_t status, struct str detai
     if (s->over) return;
     s->m->protocol_error = true;
     stat_hcm(s, HCM_STAT_CX_PROTOCOL_ERROR);
+    stat_hcm(s, HCM_STAT_RQ_RX_RESET);
     loop_timer_stop(&s->header_timer);
     s->m->close_next = true;
     struct local_reply r = {.status = status ? status : 400, .details = details, .grpc_status = -1, .flags = (uint64_t)1 << RF_DPE};

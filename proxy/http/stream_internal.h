@@ -33,6 +33,7 @@ struct edge_refusal {
     const char *details;
     struct str location;   /* of a redirect */
 };
+void edge_close_after(struct http_stream *s);
 struct edge_refusal edge_check_request(struct http_stream *s, struct headers *h);
 void edge_mutate_request(struct http_stream *s, struct headers *h);
 void edge_mutate_response(struct http_stream *s, struct headers *h);

@@ -31,6 +31,7 @@ static void test_normalize(void **state)
         {"/a%3Fb%23c", "/a%3Fb%23c"},
         {"/a\\b", "/a/b"},
         {"//x/../y//z", "//y//z"},
+        {"/a|b^`{}\"<>?|", "/a%7Cb%5E%60%7B%7D%22%3C%3E?|"},
         {"/a/%00", NULL},
         {"*", NULL},
         {"", NULL},
