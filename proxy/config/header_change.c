@@ -1,4 +1,6 @@
 /* Translation of header additions and removals. */
+#include <string.h>
+
 #include "base/arena.h"
 #include "envoy/config/common/mutation_rules/v3/mutation_rules.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
@@ -18,6 +20,16 @@ static bool line_break(struct str s)
         if (s.ptr[i] == '\r' || s.ptr[i] == '\n' || s.ptr[i] == '\0') return true;
     }
     return false;
+}
+
+/* A name that could be sent. Envoy takes spaces here; then the message is broken for the other side. */
+static bool sendable(struct str name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        unsigned char c = (unsigned char)name.ptr[i];
+        if (c <= ' ' || c >= 0x7f || strchr("()<>@,;:\\\"/[]?={}", c)) return false;
+    }
+    return true;
 }
 
 static bool append_action(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValueOption *m, enum header_append *out)
@@ -58,6 +70,10 @@ static bool op_add(const struct conf_at *at, const Envoy__Config__Core__V3__Head
     if (!modifiable(op->name)) {
         struct conf_at key = conf_field(&header, "key");
         return conf_fail(&key, ":-prefixed or host headers may not be modified");
+    }
+    if (!sendable(op->name)) {
+        struct conf_at key = conf_field(&header, "key");
+        return conf_fail(&key, "is no valid header name");
     }
     return op_value(&header, m->header, op);
 }

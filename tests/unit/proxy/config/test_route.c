@@ -362,6 +362,8 @@ static void test_mistakes_are_told_with_their_path(void **state)
         {"virtual_hosts: [{name: v, domains: ['']}]", "virtual_hosts[0].domains[0]", "must not be empty"},
         {VHOST "request_headers_to_add: [{header: {key: ':path', value: x}}]", "virtual_hosts[0].request_headers_to_add[0].header.key",
          ":-prefixed or host headers may not be modified"},
+        {VHOST "request_headers_to_add: [{header: {key: 'a b', value: x}}]", "virtual_hosts[0].request_headers_to_add[0].header.key",
+         "is no valid header name"},
         {VHOST "response_headers_to_remove: [Host]", "virtual_hosts[0].response_headers_to_remove[0]",
          ":-prefixed or host headers may not be removed"},
         {VHOST "request_headers_to_add: [{header: {key: a, value: '%NOPE%'}}]", "virtual_hosts[0].request_headers_to_add[0].header.value",
