@@ -152,7 +152,7 @@ static void h2_detach(struct codec_stream *cs)
     s->base.events = NULL;
     s->base.arena = NULL;
     buf_release(&s->in);
-    if (!s->peer_end) (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+    s->detached = true; /* h2_on_sent resets it when the answer is out */
     h2_flush_soon(h);
 }
 
@@ -179,6 +179,7 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
     h->receiving = true;
     while (in->len && !h->fail.len && conn_is_open(c->conn)) {
         struct str front = buf_front(in);
+        if (h->server && !h2_check_bytes(h, front)) break;
         ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)front.ptr, front.len);
         if (n < 0) {
             h->fail = n == NGHTTP2_ERR_FLOODED ? STR("http2.outbound_control_flood") : STR("http2.protocol_error");
@@ -306,6 +307,19 @@ static void h2_ping_due(struct loop_timer *t)
 
 /* --- making ---------------------------------------------------------------------------------------------------------------------- */
 
+/* Every reset of ours passes here; and an answer that is out before its request was whole ends the request, too (RFC 9113 8.1). */
+static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+    struct h2 *h = user;
+    if (frame->hd.type == NGHTTP2_RST_STREAM) h2_note_reset(h, frame->hd.stream_id);
+    bool body = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
+    if (!body || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
+    struct h2_stream *s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (!s || !s->detached || s->peer_end) return 0;
+    (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR); /* out of memory aborts */
+    return 0;
+}
+
 static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error, void *user)
 {
     struct h2 *h = user;
@@ -341,6 +355,7 @@ static void h2_session_new(struct h2 *h)
     h2_set_callbacks(cb);
     h2_set_send_callbacks(cb);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(cb, h2_on_not_send);
+    nghttp2_session_callbacks_set_on_frame_send_callback(cb, h2_on_sent);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_option_set_max_settings(option, SETTINGS_MOST);

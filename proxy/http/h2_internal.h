@@ -17,6 +17,7 @@ enum {
     H2_OUT_HIGH = 256 * 1024,          /* bytes of one stream that wait for the peer's window: above, the producer stops */
     H2_OUT_LOW = 128 * 1024,
     H2_HEADER_OVERHEAD = 32,           /* RFC 9113 6.5.2 */
+    H2_RESET_MEMORY = 128,
     H2_RESETS_BURST = 200, H2_RESETS_PER_S = 20 /* streams that end before their time, either side's doing */
 };
 
@@ -36,6 +37,7 @@ struct h2_stream {
     bool connect;           /* tunnel: no content-length */
     bool deferred;          /* the data provider waits for bytes */
     bool submitted;         /* our headers went to nghttp2 */
+    bool detached;          /* nobody waits for the rest of the request: reset once our answer is out */
     bool above;             /* told the producer to stop */
     bool end_shown;         /* the owner heard of the peer's end */
     struct headers *held_trailers; /* came while paused: shown after the body */
@@ -61,6 +63,14 @@ struct h2 {
     struct buf wire;        /* serialised frames on their way to the connection */
     /* abuse */
     uint64_t reset_tokens_us; /* bucket as time: now - this, in tokens */
+    int32_t reset_by_us[H2_RESET_MEMORY]; /* ids, a ring: what the peer still sends on them is no mistake */
+    int32_t opened_ids[H2_RESET_MEMORY];  /* the last ones that the peer opened */
+    unsigned reset_count, opened_count;
+    /* frame heads are looked at before nghttp2 sees them */
+    uint8_t head[9];
+    size_t head_have, frame_left;
+    bool preface_seen;
+    int32_t last_id; /* highest stream the peer opened */
     uint64_t inbound_priority, inbound_window, inbound_empty, opened, data_sent;
 };
 
@@ -87,6 +97,12 @@ void h2_fail(struct h2 *h, uint32_t code, const char *details);
 void h2_count_reset(struct h2 *h);
 /* Ends one stream by the peer's fault. */
 void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details);
+
+/* h2_check.c: follows the frames in the bytes that nghttp2 will get next. False: h2_fail or a reset was queued because a frame came on a
+ * closed stream (RFC 9113 5.1), which nghttp2 1.52 lets pass. */
+bool h2_check_bytes(struct h2 *h, struct str bytes);
+/* Remembers that we reset a stream. */
+void h2_note_reset(struct h2 *h, int32_t id);
 
 /* h2_recv.c: nghttp2's callbacks */
 void h2_set_callbacks(nghttp2_session_callbacks *cb);
