@@ -30,7 +30,7 @@ static void proxy_log(struct tcp_proxy *p, enum access_log_type type)
     i->bytes_received = conn_bytes_read(p->base.conn); /* Envoy: also what no upstream was there for */
     i->wire_received = i->up.wire_sent = i->bytes_received;
     i->wire_sent = i->up.wire_received = i->bytes_sent;
-    if (p->link && p->link->conn) i->up.tls = conn_info_of(p->link->conn)->tls;
+    if (p->link) i->up.tls = tcp_link_tls(p->link);
     access_log_run(w, c->access_log, i, type);
     i->up.tls = NULL;
 }
@@ -46,7 +46,7 @@ static void log_fire(struct loop_timer *t)
 
 static uint64_t bytes_moved(const struct tcp_proxy *p)
 {
-    return conn_bytes_written(p->base.conn) + (p->link && p->link->conn ? conn_bytes_written(p->link->conn) : 0);
+    return conn_bytes_written(p->base.conn) + (p->link ? tcp_link_written(p->link) : 0);
 }
 
 static void idle_fire(struct loop_timer *t)
@@ -91,8 +91,7 @@ static void timers_start(struct tcp_proxy *p)
 /* Both peers have said all: what is queued is still written, then both connections close. */
 static void proxy_finish(struct tcp_proxy *p, bool upstream_last)
 {
-    struct tcp_link *l = p->link;
-    l->ended_by_peer = upstream_last;
+    if (p->link) p->link->ended_by_peer = upstream_last;
     conn_close(p->base.conn, CONN_CLOSE_FLUSH); /* on_close drops the link */
 }
 
@@ -100,13 +99,13 @@ static void proxy_finish(struct tcp_proxy *p, bool upstream_last)
 
 void tcp_proxy_connected(struct tcp_proxy *p)
 {
-    struct conn *up = p->link->conn;
+    struct tcp_link *l = p->link;
     if (p->conf->log_connected) proxy_log(p, ACCESS_LOG_TYPE_TCP_UPSTREAM_CONNECTED);
     if (p->early.len || p->down_ended) {
         p->info.up.first_tx_us = loop_now_us(p->base.worker->loop);
-        conn_write(up, &p->early, p->down_ended);
+        tcp_link_write(l, &p->early, p->down_ended);
     }
-    if (conn_above_watermark(p->base.conn)) conn_pause_read(up, true);
+    if (conn_above_watermark(p->base.conn)) tcp_link_pause(l, true);
     if (p->paused) {
         p->paused = false;
         conn_pause_read(p->base.conn, false);
@@ -206,7 +205,7 @@ static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *dat
 {
     struct tcp_proxy *p = proxy_of(f);
     if (data->len) tcp_proxy_active(p);
-    if (!p->link || !p->link->conn) {
+    if (!p->link || !p->link->up) {
         proxy_keep_early(p, data, end);
         return NET_HOLD;
     }
@@ -216,9 +215,9 @@ static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *dat
         p->info.last_rx_us = p->info.up.last_tx_us = now;
     }
     bool ends = end && !p->down_ended;
-    if (data->len || ends) conn_write(p->link->conn, data, end);
+    if (ends) p->down_ended = true;
+    if (data->len || ends) tcp_link_write(p->link, data, end);
     if (!ends) return NET_HOLD;
-    p->down_ended = true;
     if (p->up_ended) proxy_finish(p, false);
     return NET_HOLD;
 }
@@ -226,10 +225,10 @@ static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *dat
 static void tcp_proxy_on_watermark(struct network_filter *f, bool above)
 {
     struct tcp_proxy *p = proxy_of(f);
-    if (!p->link || !p->link->conn) return;
+    if (!p->link || !p->link->up) return;
     stat_inc(upstream_stats(p->uc), above ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
                                           : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
-    conn_pause_read(p->link->conn, above);
+    tcp_link_pause(p->link, above);
     if (!above) tcp_proxy_active(p);
 }
 

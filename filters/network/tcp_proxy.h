@@ -23,6 +23,13 @@ struct tcp_target {
     uint64_t weight;
     const struct metadata *metadata_match; /* the whole proxy's merged in; NULL: none */
 };
+/* TunnelingConfig: the connection is the body of a CONNECT or POST request. */
+struct tcp_tunnel_conf {
+    const struct format *hostname;
+    bool post;
+    struct str path; /* POST */
+    const struct header_change *headers;
+};
 enum tcp_connect_mode { TCP_CONNECT_NOW, TCP_CONNECT_ON_DATA };
 enum tcp_hash { TCP_HASH_NONE, TCP_HASH_SOURCE_IP, TCP_HASH_FILTER_STATE };
 struct tcp_conf {
@@ -44,6 +51,7 @@ struct tcp_conf {
     enum tcp_connect_mode connect_mode;
     bool early_data;                       /* bytes are taken before the upstream is there */
     size_t early_most;
+    const struct tcp_tunnel_conf *tunnel;  /* NULL: raw connections */
     struct stat_group *stats;              /* NULL when only validating */
     struct conn_byte_stats bytes;
 };
@@ -54,7 +62,9 @@ const struct tcp_conf *tcp_conf_create(const struct conf_at *at, const struct Pr
 struct tcp_link {
     struct upstream_tcp tcp;
     struct tcp_proxy *proxy;  /* NULL: the client is gone, what is queued is written */
-    struct conn *conn;        /* NULL until connected */
+    struct conn *conn;        /* NULL until connected, and for tunnels */
+    struct tcp_tunnel *tunnel; /* NULL: a raw connection */
+    bool up;                  /* bytes may go */
     struct worker *worker;
     bool ended_by_peer;       /* both directions had ended, the upstream's last */
     bool flushing;            /* alone, with bytes queued */
@@ -86,6 +96,26 @@ void tcp_connect(struct tcp_proxy *p);
 /* The attempt or connection is given up: FLUSH writes what is queued first and goes on alone. */
 enum tcp_drop { TCP_DROP_NOW, TCP_DROP_FLUSH, TCP_DROP_RESET };
 void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how);
+/* The rest while l->up. write moves the bytes out. */
+void tcp_link_write(struct tcp_link *l, struct buf *data, bool end);
+void tcp_link_pause(struct tcp_link *l, bool pause);
+uint64_t tcp_link_written(const struct tcp_link *l);
+const struct tls_info *tcp_link_tls(const struct tcp_link *l); /* NULL: none, or over */
+
+/* --- inside the upstream side (tcp_proxy_upstream.c, tcp_proxy_tunnel.c) --------------------------------------- */
+void tcp_link_host_facts(struct tcp_proxy *p, struct host *h);
+void tcp_link_conn_facts(struct tcp_proxy *p, const struct conn_info *i);
+/* It ended before it was up: frees l, says why in the flags, tries again or gives up. */
+void tcp_link_failed(struct tcp_link *l, enum upstream_failure why, struct str detail);
+void tcp_link_free(struct tcp_link *l);
+void tcp_tunnel_start(struct tcp_link *l, struct upstream_cluster *uc, const struct lb_ask *ask);
+void tcp_tunnel_write(struct tcp_tunnel *t, struct buf *data, bool end);
+void tcp_tunnel_pause(struct tcp_tunnel *t, bool pause);
+const struct tls_info *tcp_tunnel_tls(const struct tcp_tunnel *t);
+/* Lets it end by itself (both sides have said all) or resets it now; then l is freed. */
+void tcp_tunnel_drop(struct tcp_link *l, bool complete);
+void tcp_tunnel_free(struct tcp_tunnel **t);
+
 /* --- what the upstream side tells the proxy ------------------------------------------------------------------- */
 void tcp_proxy_connected(struct tcp_proxy *p);
 void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end);

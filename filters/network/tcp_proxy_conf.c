@@ -162,6 +162,27 @@ static bool conf_connect_mode(const struct conf_at *at, const TcpProxy *m, struc
     return conf_fail(&field, "max_early_data_bytes must be set when upstream_connect_mode is ON_DOWNSTREAM_DATA");
 }
 
+static bool conf_tunnel(const struct conf_at *at, const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingConfig *m,
+                        struct tcp_conf *c)
+{
+    if (!m) return true;
+    struct arena *a = conf_arena(at);
+    struct tcp_tunnel_conf *t = ARENA_NEW(a, struct tcp_tunnel_conf);
+    struct conf_at host = conf_field(at, "hostname"), path = conf_field(at, "post_path");
+    struct str why = STR_NONE;
+    bool ok = true;
+    t->hostname = format_parse(a, str_dup(a, str_of(m->hostname)), true, &why);
+    if (!t->hostname) ok = conf_fail(&host, "%.*s", STR_ARG(why));
+    bool headers_ok;
+    t->headers = conf_header_change(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add, NULL, 0, NULL, &headers_ok);
+    t->post = m->use_post;
+    t->path = str_dup(a, str_of(m->post_path));
+    if (t->path.len && !t->post) ok = conf_fail(&path, "Can't set a post path when POST method isn't used");
+    if (t->path.len == 0) t->path = STR("/");
+    c->tunnel = t;
+    return ok && headers_ok;
+}
+
 static void conf_stats(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
 {
     struct str prefix = str_fmt(conf_arena(at), "tcp.%s.", m->stat_prefix);
@@ -182,6 +203,8 @@ const struct tcp_conf *tcp_conf_create(const struct conf_at *at, const struct Pr
     ok &= conf_logs(at, m, c);
     ok &= conf_hash(at, m, c);
     ok &= conf_connect_mode(at, m, c);
+    struct conf_at tunnel = conf_field(at, "tunneling_config");
+    ok &= conf_tunnel(&tunnel, m->tunneling_config, c);
     conf_stats(at, m, c);
     return ok ? c : NULL;
 }

@@ -11,9 +11,10 @@
 
 /* --- the flush of a connection whose client has gone --------------------------------------------------------------------------- */
 
-static void link_free(struct tcp_link *l)
+void tcp_link_free(struct tcp_link *l)
 {
     loop_timer_stop(&l->idle);
+    tcp_tunnel_free(&l->tunnel);
     stat_group_unref(&l->stats);
     mem_free(l);
 }
@@ -84,7 +85,7 @@ static void link_on_close(struct conn *c, void *owner, enum conn_end why)
     if (l->flushing) stat_dec(l->stats, TCP_UPSTREAM_FLUSH_ACTIVE);
     upstream_tcp_end(&l->tcp, why == CONN_END_LOCAL && !l->ended_by_peer);
     if (p) p->link = NULL;
-    link_free(l);
+    tcp_link_free(l);
     if (p) tcp_proxy_upstream_closed(p, why == CONN_END_RESET);
 }
 
@@ -97,7 +98,7 @@ static const struct conn_events link_events = {
 
 /* --- facts for the log --------------------------------------------------------------------------------------------------------- */
 
-static void link_host_facts(struct tcp_proxy *p, struct host *h)
+void tcp_link_host_facts(struct tcp_proxy *p, struct host *h)
 {
     struct upstream_info *up = &p->info.up;
     if (!h) return;
@@ -123,13 +124,10 @@ static void link_cluster_facts(struct tcp_proxy *p, struct upstream_cluster *uc)
     p->info.up.cluster_metadata = c->metadata;
 }
 
-static void link_conn_facts(struct tcp_proxy *p, struct tcp_link *l)
+void tcp_link_conn_facts(struct tcp_proxy *p, const struct conn_info *i)
 {
     struct upstream_info *up = &p->info.up;
-    up->cx_begin_us = l->tcp.start_us;
-    up->cx_end_us = up->pool_ready_us = l->tcp.ready_us;
-    if (!p->conf->access_log) return;
-    const struct conn_info *i = conn_info_of(l->conn);
+    if (!i) return;
     up->local = i->local;
     up->remote = i->remote;
     up->conn_id = i->id;
@@ -142,9 +140,12 @@ static void link_on_ready(struct upstream_tcp *t)
     struct tcp_link *l = t->owner;
     struct tcp_proxy *p = l->proxy;
     l->conn = t->conn;
+    l->up = true;
     conn_set_owner(l->conn, &link_events, l);
-    link_host_facts(p, t->host);
-    link_conn_facts(p, l);
+    tcp_link_host_facts(p, t->host);
+    p->info.up.cx_begin_us = t->start_us;
+    p->info.up.cx_end_us = p->info.up.pool_ready_us = t->ready_us;
+    if (p->conf->access_log) tcp_link_conn_facts(p, conn_info_of(l->conn));
     tcp_proxy_connected(p);
 }
 
@@ -167,15 +168,13 @@ static void attempt_again(struct tcp_proxy *p)
     tcp_connect(p);
 }
 
-static void link_on_failure(struct upstream_tcp *t, enum upstream_failure why, struct str detail)
+void tcp_link_failed(struct tcp_link *l, enum upstream_failure why, struct str detail)
 {
-    struct tcp_link *l = t->owner;
     struct tcp_proxy *p = l->proxy;
-    if (why != UPSTREAM_OVERFLOW) link_host_facts(p, t->host);
     if (why == UPSTREAM_NO_HOST || why == UPSTREAM_OVERFLOW) p->info.up.attempts--; /* Envoy: nothing was tried */
     if (detail.len && p->conf->access_log) p->info.up.transport_failure = str_dup(network_filter_arena(&p->base), detail);
     p->link = NULL;
-    link_free(l);
+    tcp_link_free(l);
     switch (why) {
     case UPSTREAM_NO_HOST:
         stream_info_flag(&p->info, RF_UH);
@@ -190,6 +189,13 @@ static void link_on_failure(struct upstream_tcp *t, enum upstream_failure why, s
     case UPSTREAM_LOCAL_FAILURE: break;
     }
     attempt_again(p);
+}
+
+static void link_on_failure(struct upstream_tcp *t, enum upstream_failure why, struct str detail)
+{
+    struct tcp_link *l = t->owner;
+    if (why != UPSTREAM_OVERFLOW) tcp_link_host_facts(l->proxy, t->host);
+    tcp_link_failed(l, why, detail);
 }
 
 static const struct upstream_tcp_events link_tcp_events = {.on_ready = link_on_ready, .on_failure = link_on_failure};
@@ -271,7 +277,8 @@ void tcp_connect(struct tcp_proxy *p)
     struct lb_ask ask = {.worker = w, .stream = &p->info, .downstream = p->info.conn, .metadata_match = target.metadata_match,
                          .attempt = p->attempts};
     hash_fill(p, &ask);
-    upstream_tcp_start(w, uc, &l->tcp, &ask); /* l may be gone now */
+    if (p->conf->tunnel) tcp_tunnel_start(l, uc, &ask); /* l may be gone after either */
+    else upstream_tcp_start(w, uc, &l->tcp, &ask);
 }
 
 void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how)
@@ -280,9 +287,13 @@ void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how)
     loop_timer_stop(&p->retry);
     if (!l) return;
     p->link = NULL;
+    if (l->tunnel) {
+        tcp_tunnel_drop(l, p->down_ended && p->up_ended);
+        return;
+    }
     if (!l->conn) {
         upstream_tcp_cancel(&l->tcp);
-        link_free(l);
+        tcp_link_free(l);
         return;
     }
     if (how == TCP_DROP_FLUSH) {
@@ -291,4 +302,27 @@ void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how)
     }
     l->proxy = NULL;
     conn_close(l->conn, how == TCP_DROP_RESET ? CONN_CLOSE_RESET : CONN_CLOSE_NOW);
+}
+
+void tcp_link_write(struct tcp_link *l, struct buf *data, bool end)
+{
+    if (l->tunnel) tcp_tunnel_write(l->tunnel, data, end);
+    else conn_write(l->conn, data, end);
+}
+
+void tcp_link_pause(struct tcp_link *l, bool pause)
+{
+    if (l->tunnel) tcp_tunnel_pause(l->tunnel, pause);
+    else conn_pause_read(l->conn, pause);
+}
+
+uint64_t tcp_link_written(const struct tcp_link *l)
+{
+    return l->conn ? conn_bytes_written(l->conn) : 0;
+}
+
+const struct tls_info *tcp_link_tls(const struct tcp_link *l)
+{
+    if (l->tunnel) return tcp_tunnel_tls(l->tunnel);
+    return l->conn ? conn_info_of(l->conn)->tls : NULL;
 }

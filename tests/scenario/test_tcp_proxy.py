@@ -84,7 +84,36 @@ def noted_end(connection):
         ENDS.append("reset")
 
 
-UPSTREAMS = {"noted": noted_end, "echo": echo, "greet": greet_and_close, "half": half_first, "reset": reset_after_read, "big": big, "count": read_all_then_answer,
+def tunnel(connection):
+    """An HTTP proxy that speaks CONNECT: tells what it was asked, then echoes."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        more = connection.sock.recv(1)
+        if not more:
+            return
+        head += more
+    if b"refuse" in head:
+        connection.sock.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+        return
+    lines = sorted(line for line in head.decode().lower().split("\r\n") if line)
+    chunked = any(line.startswith("transfer-encoding") for line in lines)
+    if chunked:
+        connection.sock.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        text = repr(lines).encode()
+        connection.sock.sendall(b"%x\r\n%b\r\n" % (len(text), text))
+        got = b""
+        while not got.endswith(b"0\r\n\r\n"):
+            more = connection.sock.recv(100)
+            if not more:
+                return
+            got += more
+        connection.sock.sendall(b"0\r\n\r\n")
+        return
+    connection.sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + repr(lines).encode())
+    echo(connection)
+
+
+UPSTREAMS = {"tunnel": tunnel, "noted": noted_end, "echo": echo, "greet": greet_and_close, "half": half_first, "reset": reset_after_read, "big": big, "count": read_all_then_answer,
              "silent": silent}
 
 
@@ -115,6 +144,15 @@ def talk(port, data=b"ping", half=True):
         except OSError:  # refused so fast that it is over
             return b"", "reset"
         return read_end(sock)
+
+
+def talk_then_close(port, data=b"ping", until=b"ping"):
+    with connect(port) as sock:
+        sock.sendall(data)
+        got = b""
+        while until not in got:
+            got += sock.recv(65536)
+        return got
 
 
 def only_read(port):
@@ -207,6 +245,22 @@ CASES = [
     ("early", talk, {"max_early_data_bytes": 1024}),
     ("early_over_limit", lambda port: talk(port, b"e" * 100000), {"max_early_data_bytes": 1024}),
 ]
+
+def tunnelled(**options):
+    return {"cluster": "tunnel", "tunneling_config": {"hostname": "host.example:443", **options}}
+
+
+HEADER = {"header": {"key": "x-peer", "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}}
+# The client keeps its side open: after its end Envoy drops what the tunnel still says, Skiff does not (test_tunnel_after_half_close).
+CASES += [
+    ("tunnel", talk_then_close, tunnelled()),
+    ("tunnel_big", lambda port: talk_then_close(port, b"t" * 500000 + b"last", b"last"), tunnelled()),
+    ("tunnel_refused", talk, tunnelled(hostname="refuse.example:1")),
+    ("tunnel_refused_twice", talk, {**tunnelled(hostname="refuse.example:1"), "max_connect_attempts": 2}),
+    ("tunnel_dead", talk, {**tunnelled(), "cluster": "dead"}),
+    ("tunnel_headers", talk_then_close, tunnelled(headers_to_add=[HEADER])),
+    ("tunnel_post", lambda port: talk_then_close(port, until=b"]"), tunnelled(use_post=True, post_path="/tunnel")),
+]
 STATS = ("tcp.", "cluster.")
 # Not compared: gauges of a moment, and how often a slow peer was met.
 LOOSE = ("buffered", "paused_reading", "resumed_reading", "backed_up", "drained", "_ms", "membership", "circuit_breakers", "lb_",
@@ -285,4 +339,12 @@ def test_as_envoy(runs, name, client):
     assert skiff[0] == envoy[0]
     assert skiff[1] == envoy[1]
     assert skiff[2] == envoy[2]
+    runs[0].proxy.check_health()
+
+
+def test_tunnel_after_half_close(runs):
+    got, how = talk(runs[0].proxy.port("tunnel"), b"u" * 300000)
+    assert got.endswith(b"]" + b"u" * 300000) and how == "end"
+    got, how = talk(runs[0].proxy.port("tunnel_post"))
+    assert got.endswith(b"]") and how == "end"
     runs[0].proxy.check_health()
