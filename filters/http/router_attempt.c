@@ -95,6 +95,17 @@ static void rewrite_host(struct router *r)
     route_rewrite_host(r->req, str_dup(r->info->arena, name), t->append_x_forwarded_host, !r->conf->suppress_headers);
 }
 
+static void wire_facts(struct router *r)
+{
+    struct upstream_info *up = &r->info->up;
+    const struct upstream_attempt *a = &r->cur->a;
+    upstream_wire(&r->cur->a);
+    up->header_sent = a->header_sent;
+    up->wire_sent = a->wire_sent;
+    up->header_received = a->header_received;
+    up->wire_received = a->wire_received;
+}
+
 static void on_ready(struct upstream_attempt *a)
 {
     struct router_attempt *ra = attempt_of(a);
@@ -197,6 +208,7 @@ static void try_failed(struct router *r, enum stream_reset why, struct str detai
 {
     struct str text = str_dup(r->info->arena, detail);
     r->info->up.transport_failure = text;
+    wire_facts(r);
     router_timeouts_try_over(r);
     if (r->cur->paused_request) http_filter_pause_request(&r->f, false);
     r->cur->paused_request = false;
@@ -262,6 +274,7 @@ void router_attempt_timeout(struct router *r, const char *details, bool per_try)
         upstream_report_timeout(&ra->a);
         if (!r->response_started) upstream_report(&ra->a, 504);
     }
+    if (ra) wire_facts(r);
     router_attempt_cancel(r);
     if (per_try && !r->response_started && r->keep_body) {
         r->timeout_retry = true;
@@ -311,6 +324,7 @@ static void response_end(struct router *r)
     router_timeouts_stop(r);
     r->finished = true;
     r->info->up.last_rx_us = loop_now_us(r->f.worker->loop);
+    wire_facts(r);
     router_charge_time(r);
     if (!r->request_done) router_attempt_cancel(r);
 }

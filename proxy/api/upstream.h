@@ -68,7 +68,11 @@ struct upstream_attempt {
     bool reused;                          /* the connection had served before */
     uint64_t start_us, connect_begin_us, connect_end_us, ready_us;
     void *priv[8];                        /* upstream's own */
+    /* Bytes on the wire of this exchange so far: of the headers, and of all. As of the end event, or of upstream_wire(). */
+    uint64_t header_sent, wire_sent, header_received, wire_received;
 };
+/* Brings the byte counts up to date (HTTP/1). */
+void upstream_wire(struct upstream_attempt *a);
 /* Picks a host and a connection. on_ready/on_failure may be called before it returns. */
 void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask);
 void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end);

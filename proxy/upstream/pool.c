@@ -83,6 +83,7 @@ static void attempt_detach(struct upstream_attempt *a)
     struct attempt_priv *v = attempt_priv(a);
     struct pool_conn *pc = v->pc;
     struct pool *p = pc->pool;
+    upstream_wire(a);
     list_remove(&v->link);
     pc->streams--;
     v->pc = NULL;

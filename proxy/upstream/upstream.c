@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/must.h"
+#include "proxy/http/h1.h"
 #include "proxy/net/conn.h"
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/pool_codec.h"
@@ -232,6 +233,16 @@ void upstream_pause(struct upstream_attempt *a, bool pause)
     stat_inc(upstream_stats(a->uc), pause ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
                                           : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
     a->stream->codec->ops->pause(a->stream, pause);
+}
+
+void upstream_wire(struct upstream_attempt *a)
+{
+    if (!a->stream || a->protocol != UPSTREAM_PROTO_H1) return;
+    const struct h1_counts *n = h1_stream_counts(a->stream);
+    a->header_sent = n->header_sent;
+    a->wire_sent = n->wire_sent;
+    a->header_received = n->header_received;
+    a->wire_received = n->wire_received;
 }
 
 void upstream_cancel(struct upstream_attempt *a)
