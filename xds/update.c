@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/text.h"
 #include "proto/decode.h"
 #include "proto/proto.h"
 #include "xds/source.h"
@@ -40,6 +41,7 @@ struct applying {
     struct arena *arena; /* of the response */
     struct sb nack;
     size_t refused;
+    bool garbled; /* a resource is no message of its type: who knows which one it was meant to be? */
     uint64_t began_us;
 };
 
@@ -120,12 +122,21 @@ static void applying_told(struct applying *ap, struct resource *r, const struct 
     store_done(r);
 }
 
+/* Refused: for what it says, or because its bytes are not even a message? */
+static bool applying_is_message(struct applying *ap, const struct mux_resource *m)
+{
+    static const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
+    struct errors unused = {.arena = ap->arena};
+    return proto_unpack(ap->arena, ap->ops->desc, m->bytes, &lenient, NULL, &unused) != NULL;
+}
+
 static void applying_new(struct applying *ap, struct resource *r, const struct mux_resource *m)
 {
     struct errors errors = {.arena = ap->arena};
     const struct proto_opts *opts = &ap->x->env.dynamic_opts;
     const ProtobufCMessage *msg = proto_decode(ap->arena, ap->ops->desc, m->bytes, opts, NULL, &errors);
     if (!msg || !store_accept(r, msg, &errors, opts)) {
+        if (!msg && !applying_is_message(ap, m)) ap->garbled = true;
         resource_refused(ap, r, m, errors_text(&errors, ap->arena, STR_NONE));
         return;
     }
@@ -143,6 +154,11 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         return;
     }
     if (!name.len) (void)resource_peek_name(m->bytes, &name); /* without one the name is empty */
+    if (!utf8_valid(name)) {
+        ap->garbled = true;
+        applying_refuse(ap, STR_NONE, STR("has a name that is not UTF-8"));
+        return;
+    }
     if (!str_eq(m->type_url, str_of(ap->ops->type_url))) {
         applying_refuse(ap, name, str_fmt(ap->arena, "has type \"%.*s\" in a response of type \"%s\"", STR_ARG(m->type_url),
                                           ap->ops->type_url));
@@ -165,6 +181,7 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         applying_told(ap, r, m);
     } else if (r->failed_hash == hash && str_eq(r->failed_bytes, m->bytes)) {
         r->seen = ap->x->generation; /* the same mistake again: the same answer, for next to nothing */
+        if (!applying_is_message(ap, m)) ap->garbled = true;
         applying_refuse(ap, r->name, r->error);
         sub_rejected(r->stats);
     } else {
@@ -216,7 +233,7 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
     ap.ops = kind_of(ap.kind);
     x->generation++;
     for (size_t i = 0; i < u->count; i++) applying_one(&ap, &u->resources[i]);
-    if (u->full && ap.ops->full) applying_sweep(&ap);
+    if (u->full && ap.ops->full && !ap.garbled) applying_sweep(&ap); /* Envoy: a garbled response removes nothing */
     applying_removed(&ap);
     struct top *top = xds_top(x, ap.kind);
     if (top) {
@@ -228,9 +245,14 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
         }
         xds_top_updated(x, ap.kind);
     }
-    struct str nack = str_dup(a, sb_str(&ap.nack));
+    char *nack = str_z(a, sb_str(&ap.nack));
+    size_t len = ap.nack.len;
     sb_release(&ap.nack);
-    return nack;
+    if (utf8_valid(str_make(nack, len))) return str_make(nack, len);
+    /* Bytes of a garbled resource got into the text; a control plane could not read such a request. */
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)nack[i] >= 0x80) nack[i] = '?';
+    return str_make(nack, len);
 }
 
 void store_source_failed(struct xds *x, struct source *s)
