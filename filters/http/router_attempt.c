@@ -318,7 +318,7 @@ static void response_headers(struct router *r, struct headers *h)
     route_finalize_response(r->route, r->choice, h, r->info);
 }
 
-/* The whole response is in. Envoy: a request that is still coming then is not waited for. */
+/* The whole response is in: what logs and statistics say of it. */
 static void response_end(struct router *r)
 {
     router_timeouts_stop(r);
@@ -326,7 +326,12 @@ static void response_end(struct router *r)
     r->info->up.last_rx_us = loop_now_us(r->f.worker->loop);
     wire_facts(r);
     router_charge_time(r);
-    if (!r->request_done) router_attempt_cancel(r);
+}
+
+/* The response is passed on. Envoy: a request that is still coming then is not waited for. */
+static void response_passed(struct router *r, bool end)
+{
+    if (end && !r->request_done) router_attempt_cancel(r);
 }
 
 static bool response_retry(struct router *r, struct router_attempt *ra, struct headers *h, bool end)
@@ -365,6 +370,7 @@ static void on_headers(struct upstream_attempt *a, struct headers *h, bool end)
     r->info->code_details = STR("via_upstream");
     if (end) response_end(r);
     http_filter_respond_headers(&r->f, h, end);
+    response_passed(r, end);
 }
 
 static void on_data(struct upstream_attempt *a, struct buf *data, bool end)
@@ -379,6 +385,7 @@ static void on_data(struct upstream_attempt *a, struct buf *data, bool end)
     if (r->info->up.first_body_us == 0) r->info->up.first_body_us = loop_now_us(r->f.worker->loop);
     if (end) response_end(r);
     http_filter_respond_data(&r->f, data, end);
+    response_passed(r, end);
 }
 
 static void on_trailers(struct upstream_attempt *a, struct headers *t)
@@ -388,6 +395,7 @@ static void on_trailers(struct upstream_attempt *a, struct headers *t)
     if (attempt_is_old(ra)) return;
     response_end(r);
     http_filter_respond_trailers(&r->f, t);
+    response_passed(r, true);
 }
 
 static void on_complete(struct upstream_attempt *a)
