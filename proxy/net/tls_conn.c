@@ -314,6 +314,8 @@ void tls_close(void *arg)
 {
     struct tls_conn *t = arg;
     secrets_drop(t);
+    /* OpenSSL forbids to resume a session whose connection it did not see closed in order; ours end as it suits HTTP. */
+    if (t->up) SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(t->ssl);
     ERR_clear_error();
     mem_free(t);
