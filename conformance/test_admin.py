@@ -15,7 +15,7 @@ UNSTEADY = re.compile(r"::(cx_|rq_|success_rate|local_origin_success_rate)|succe
 @pytest.fixture(scope="module")
 def sides(envoy_binary, skiff_binary, concurrency):
     spec = compare.load(os.path.join(compare.CASES, "admin.yaml"))
-    envoy = compare.Side(envoy_binary, spec, 1)
+    envoy = compare.Side(envoy_binary, spec, concurrency)
     try:
         skiff = compare.Side(skiff_binary, spec, concurrency)
     except BaseException:

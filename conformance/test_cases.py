@@ -40,7 +40,7 @@ def sides(request, envoy_binary, skiff_binary, concurrency):
                 pytest.fail(f"this file's configuration is not served: {refused[path]}", pytrace=False)
             pair["path"] = path
             spec = compare.load(path)
-            envoy = compare.Side(envoy_binary, spec, 1)
+            envoy = compare.Side(envoy_binary, spec, concurrency)
             pair["sides"] = (envoy,)
             try:
                 pair["sides"] = (envoy, compare.Side(skiff_binary, spec, concurrency))
