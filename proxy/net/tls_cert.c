@@ -189,6 +189,7 @@ const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_c
     if (!ok || !check_key_kind(at, s, c) || !load_ocsp(at, s, c)) return NULL;
     unsigned size = TLS_HASH_SIZE;
     must(X509_digest(c->x509, EVP_sha256(), c->digest, &size) == 1);
+    tls_text_id(s->chain, s->chain_name, c->id);
     c->must_staple = wants_staple(c->x509);
     cert_names(a, c);
     tls_cert_facts(a, c->x509, &c->info, false);

@@ -23,6 +23,15 @@ static void free_stats(void *p)
     stat_group_unref(&g);
 }
 
+/* "ssl.certificate.<name>.expiration_unix_time_seconds" */
+static void expiration_gauge(const struct conf_at *at, const char *kind, const char *id, int64_t until_s)
+{
+    struct str name = str_fmt(conf_arena(at), "%.*sssl.certificate.unnamed_%s_%s.expiration_unix_time_seconds", STR_ARG(at->cx->scope), kind, id);
+    struct stat_group *g = stat_single_get(at->cx->rt->stats, name, STAT_GAUGE, 0);
+    stat_set(g, 0, (uint64_t)until_s);
+    arena_on_free(conf_arena(at), free_stats, g);
+}
+
 static int version_number(enum tls_version v, int automatic)
 {
     switch (v) {
@@ -244,6 +253,8 @@ bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
         c->factory_stats = tls_factory_stats_get(at->cx->rt->stats, at->cx->scope, c->server);
         arena_on_free(conf_arena(at), free_stats, c->stats);
         arena_on_free(conf_arena(at), free_stats, c->factory_stats);
+        for (size_t i = 0; i < c->cert_count; i++) expiration_gauge(at, "cert", c->certs[i]->id, c->certs[i]->info.valid_to);
+        if (c->validation && c->validation->ca_until_s) expiration_gauge(at, "ca_cert", c->validation->id, c->validation->ca_until_s);
     }
     return true;
 }

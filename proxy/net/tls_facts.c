@@ -105,7 +105,7 @@ static struct str fingerprint(struct arena *a, X509 *x, const EVP_MD *md)
     return hex_encode(a, str_make((const char *)hash, size));
 }
 
-static int64_t time_s(const ASN1_TIME *t)
+int64_t tls_time_s(const ASN1_TIME *t)
 {
     struct tm tm;
     return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
@@ -132,8 +132,8 @@ void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out, bool pe
     out->ip_san = tls_san_texts(a, x, GEN_IPADD, NULL);
     out->email_san = tls_san_texts(a, x, GEN_EMAIL, NULL);
     out->othername_san = tls_san_texts(a, x, GEN_OTHERNAME, NULL);
-    out->valid_from = time_s(X509_get0_notBefore(x));
-    out->valid_to = time_s(X509_get0_notAfter(x));
+    out->valid_from = tls_time_s(X509_get0_notBefore(x));
+    out->valid_to = tls_time_s(X509_get0_notAfter(x));
     if (pem) out->pem_url_encoded = pem_encoded(a, x);
 }
 

@@ -29,11 +29,14 @@ struct tls_cert {
     bool must_staple;      /* the certificate demands it */
     struct tls_cert_info info;
     uint8_t digest[TLS_HASH_SIZE];
+    char id[9]; /* of the configured inline text: names its statistics as Envoy does */
 };
 struct tls_validation {
     X509_STORE *store; /* NULL: no CA */
     STACK_OF(X509_NAME) *ca_names;
     struct tls_validation_source c; /* ca and crl texts are dropped */
+    char id[9];
+    int64_t ca_until_s; /* the CA that expires first; 0: none */
     uint8_t digest[TLS_HASH_SIZE];
 };
 struct tls_tickets {
@@ -66,6 +69,8 @@ static inline struct tls_conn *tls_conn_of(const SSL *ssl)
     return SSL_get_app_data(ssl);
 }
 
+/* Eight hex digits of the SHA-256 of an inline text; a file's name does not count (Envoy: of the empty text). */
+void tls_text_id(struct str text, struct str name, char out[9]);
 /* tls_choose.c: which certificate. */
 int tls_on_cert(SSL *ssl, void *arg);
 int tls_on_status(SSL *ssl, void *arg);
@@ -84,6 +89,7 @@ void tls_bind_session(struct tls_conn *t, struct str sni);
 /* tls_facts.c: into arena a. */
 void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out, bool pem);
 void tls_fill_info(struct tls_conn *t);
+int64_t tls_time_s(const ASN1_TIME *t); /* seconds since 1970; 0 when malformed */
 /* General names of a type (GEN_DNS ...) as texts; oid only for GEN_OTHERNAME. */
 struct tls_names tls_san_texts(struct arena *a, X509 *x, int gen_type, const char *oid);
 /* tls_names.c */

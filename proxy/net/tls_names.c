@@ -148,6 +148,20 @@ struct stat_group *tls_factory_stats_get(struct stats *s, struct str prefix, boo
                           TLS_FACTORY_COUNT);
 }
 
+void tls_text_id(struct str text, struct str name, char out[9])
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t hash[TLS_HASH_SIZE];
+    if (!str_eq(name, STR("<inline>"))) text = STR("");
+    unsigned size = sizeof(hash);
+    must(EVP_Digest(text.ptr ? text.ptr : "", text.len, hash, &size, EVP_sha256(), NULL) == 1);
+    for (size_t i = 0; i < 4; i++) {
+        out[2 * i] = digits[hash[i] >> 4];
+        out[2 * i + 1] = digits[hash[i] & 15];
+    }
+    out[8] = '\0';
+}
+
 void tls_stat_named(struct stat_group *g, const char *kind, const char *name)
 {
     size_t kind_len = strlen(kind);

@@ -47,6 +47,8 @@ static int load_pem(struct tls_validation *v, struct str pem, bool certs, unsign
         X509_INFO *item = sk_X509_INFO_value(list, i);
         if (item->x509 && certs) {
             if (X509_STORE_add_cert(v->store, item->x509) == 1) count++;
+            int64_t until_s = tls_time_s(X509_get0_notAfter(item->x509));
+            if (v->ca_until_s == 0 || until_s < v->ca_until_s) v->ca_until_s = until_s;
             add_ca_name(v, item->x509);
         }
         if (item->crl && X509_STORE_add_crl(v->store, item->crl) == 1) {
@@ -135,6 +137,7 @@ const struct tls_validation *tls_validation_new(const struct conf_at *at, const 
     }
     if (!load_trust(at, s, v)) return NULL;
     v->c = *s;
+    tls_text_id(s->ca, s->ca_name, v->id);
     v->c.hashes = arena_copy(a, s->hashes, s->hash_count * TLS_HASH_SIZE);
     v->c.spkis = arena_copy(a, s->spkis, s->spki_count * TLS_HASH_SIZE);
     v->c.ca = v->c.crl = STR_NONE;
