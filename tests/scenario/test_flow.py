@@ -147,8 +147,10 @@ def test_memory_over_many_updates(skiff, upstream, control_plane):
             {"match": {"prefix": f"/x{number % 11}"}, "route": {"cluster": "a"}}, config.route(cluster="a")]}]}])
         for kind in ("cluster", "endpoint", "listener", "route"):
             plane.wait_ack(kind)
-    push(0)
+    first = threading.Thread(target=push, args=(0,))  # it waits for ACKs of a proxy that is yet to start
+    first.start()
     proxy = skiff(ads_bootstrap(plane.port))
+    first.join()
     port = proxy.port()
     for number in range(1, 101):
         push(number)
