@@ -55,6 +55,17 @@ def test_clusters_filter(sides):
     assert skiff == envoy and len(envoy[0]) > 20
 
 
+def overlay(base, one):
+    """Lays one shape over another, deeply: the order of a list's elements does not count."""
+    for key, child in one.items():
+        if isinstance(child, dict) and isinstance(base.get(key), dict):
+            overlay(base[key], child)
+        elif isinstance(child, list) and child and isinstance(base.get(key), list) and base[key]:
+            overlay(base[key][0], child[0])
+        elif child or key not in base:
+            base[key] = child
+
+
 def shape(value):
     """The keys of JSON, with a list's elements laid over each other; scalars by type."""
     if isinstance(value, dict):
@@ -63,7 +74,7 @@ def shape(value):
         merged = {}
         for child in value:
             one = shape(child)
-            merged.update(one) if isinstance(one, dict) else merged.setdefault("*", one)
+            overlay(merged, one if isinstance(one, dict) else {"*": one})
         return [merged]
     return type(value).__name__
 
