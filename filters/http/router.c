@@ -220,6 +220,31 @@ static bool maintenance(struct router *r)
     return true;
 }
 
+static void reply_edit_dropped(void *arg, struct headers *h)
+{
+    struct router *r = arg;
+    bool all = stream_info_has_flag(r->info, RF_UDO);
+    if (!r->conf->suppress_headers)
+        headers_set(h, all ? STR("x-envoy-unconditional-drop-overload") : STR("x-envoy-drop-overload"), STR("true"));
+    reply_edit(arg, h);
+}
+
+/* Envoy: drop_overloads of the endpoints. */
+static bool dropped(struct router *r)
+{
+    enum upstream_drop drop = upstream_drop(r->uc);
+    if (drop == UPSTREAM_DROP_NO) return false;
+    bool all = drop == UPSTREAM_DROP_ALL;
+    r->finished = true;
+    router_charge(r, 503, NULL);
+    struct local_reply reply = {.status = 503, .grpc_status = -1, .edit = reply_edit_dropped, .edit_arg = r,
+                                .body = all ? STR("unconditional drop overload") : STR("drop overload"),
+                                .details = all ? STR("unconditional_drop_overload") : STR("drop_overload"),
+                                .flags = (uint64_t)1 << (all ? RF_UDO : RF_DO)};
+    http_filter_reply(&r->f, &reply);
+    return true;
+}
+
 static void prepare(struct router *r)
 {
     struct headers *h = r->req;
@@ -260,7 +285,7 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
         r->info->virtual_cluster = r->vcluster; /* Envoy: the rest has a statistic of its own but no name */
         if (r->vcluster.len == 0) r->vcluster = STR("other");
     }
-    if (!strict_check(r) || maintenance(r)) return HTTP_HOLD;
+    if (!strict_check(r) || maintenance(r) || dropped(r)) return HTTP_HOLD;
     prepare(r);
     if (end) request_done(r);
     if (end) router_mirror(r);

@@ -82,6 +82,10 @@ void upstream_pause(struct upstream_attempt *a, bool pause); /* stop/resume read
 /* Gives up: in the queue, connecting or mid-exchange (resets). No event follows. Fine on a zeroed or ended attempt. */
 void upstream_cancel(struct upstream_attempt *a);
 
+/* drop_overloads of the endpoints: should this request be dropped? */
+enum upstream_drop { UPSTREAM_DROP_NO, UPSTREAM_DROP_SOME, UPSTREAM_DROP_ALL };
+enum upstream_drop upstream_drop(struct upstream_cluster *uc);
+
 /* Circuit breakers shared by the router: retries. False: no room (counts upstream_rq_retry_overflow). */
 bool upstream_retry_take(struct upstream_cluster *uc, enum upstream_priority p);
 void upstream_retry_give(struct upstream_cluster *uc, enum upstream_priority p);

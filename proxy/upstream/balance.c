@@ -120,3 +120,14 @@ struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
     }
     return h;
 }
+
+enum upstream_drop upstream_drop(struct upstream_cluster *uc)
+{
+    for (uint32_t i = 0; uc->hosts && i < uc->hosts->drop_count; i++) {
+        const struct drop_overload *d = &uc->hosts->drops[i];
+        if (d->numerator == 0 || d->denominator == 0) continue;
+        if (d->numerator >= d->denominator) return UPSTREAM_DROP_ALL;
+        if (rng_below(&uc->worker->rng, d->denominator) < d->numerator) return UPSTREAM_DROP_SOME;
+    }
+    return UPSTREAM_DROP_NO;
+}
