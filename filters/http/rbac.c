@@ -1,0 +1,127 @@
+/* envoy.filters.http.rbac: refuses requests that the policies do not allow; shadow policies only tell what they would have done. */
+#include "base/arena.h"
+#include "base/must.h"
+#include "envoy/config/rbac/v3/rbac.pb-c.h"
+#include "envoy/extensions/filters/http/rbac/v3/rbac.pb-c.h"
+#include "filters/common/rbac.h"
+#include "filters/common/stats.h"
+#include "proxy/api/http_filter.h"
+#include "proxy/api/metadata.h"
+#include "proxy/api/route.h"
+#include "proxy/api/stream_info.h"
+
+enum rbac_stat { RBAC_STAT_ALLOWED, RBAC_STAT_DENIED, RBAC_STAT_COUNT };
+static const struct stat_def enforced_defs[RBAC_STAT_COUNT] = {
+    [RBAC_STAT_ALLOWED] = {"allowed", STAT_COUNTER, 0},
+    [RBAC_STAT_DENIED] = {"denied", STAT_COUNTER, 0},
+};
+static const struct stat_def shadow_defs[RBAC_STAT_COUNT] = {
+    [RBAC_STAT_ALLOWED] = {"shadow_allowed", STAT_COUNTER, 0},
+    [RBAC_STAT_DENIED] = {"shadow_denied", STAT_COUNTER, 0},
+};
+
+struct rbac_conf {
+    const struct rbac_rules *rules, *shadow; /* NULL: none */
+    struct str prefix, shadow_prefix;        /* of metadata keys */
+    struct stat_group *stats, *shadow_stats; /* NULL in settings of routes: the filter's count */
+};
+
+/* --- configuration ------------------------------------------------------------------------------------------------------------- */
+
+static struct rbac_conf *rbac_rules_of(const struct conf_at *at, const Envoy__Extensions__Filters__Http__Rbac__V3__RBAC *m)
+{
+    struct rbac_conf *c = ARENA_NEW(conf_arena(at), struct rbac_conf);
+    struct conf_at rules = conf_field(at, "rules"), shadow = conf_field(at, "shadow_rules");
+    if (m->rules) c->rules = rbac_create(&rules, m->rules, true);
+    if (m->shadow_rules) c->shadow = rbac_create(&shadow, m->shadow_rules, true);
+    c->prefix = str_dup(conf_arena(at), str_of(m->rules_stat_prefix));
+    c->shadow_prefix = str_dup(conf_arena(at), str_of(m->shadow_rules_stat_prefix));
+    return (!m->rules || c->rules) && (!m->shadow_rules || c->shadow) ? c : NULL;
+}
+
+static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, struct str stat_prefix)
+{
+    const Envoy__Extensions__Filters__Http__Rbac__V3__RBAC *m = (const void *)msg;
+    struct arena *a = conf_arena(at);
+    struct rbac_conf *c = rbac_rules_of(at, m);
+    if (!c) return NULL;
+    struct str enforced = str_fmt(a, "%.*srbac.%s%s", STR_ARG(stat_prefix), m->rules_stat_prefix, m->rules_stat_prefix[0] ? "." : "");
+    struct str shadow = str_fmt(a, "%.*srbac.%.*s%s", STR_ARG(stat_prefix), STR_ARG(c->shadow_prefix), c->shadow_prefix.len ? "." : "");
+    c->stats = conf_stat_group(at, enforced, enforced_defs, RBAC_STAT_COUNT);
+    c->shadow_stats = conf_stat_group(at, shadow, shadow_defs, RBAC_STAT_COUNT);
+    return c;
+}
+
+/* Without `rbac` the filter is off for the route. */
+static const void *rbac_route_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+{
+    const Envoy__Extensions__Filters__Http__Rbac__V3__RBACPerRoute *m = (const void *)msg;
+    struct conf_at here = conf_field(at, "rbac");
+    return m->rbac ? rbac_rules_of(&here, m->rbac) : ARENA_NEW(conf_arena(at), struct rbac_conf);
+}
+
+/* --- decisions ----------------------------------------------------------------------------------------------------------------- */
+
+static void rbac_note(struct http_filter *f, struct str ns, struct str key, struct value v)
+{
+    metadata_set(&http_filter_info(f)->dynamic, http_filter_arena(f), ns, key, &v);
+}
+
+/* "rbac_access_denied_matched_policy[name]", spaces made "_". */
+static struct str rbac_details(struct http_filter *f, struct str policy)
+{
+    if (!policy.ptr) policy = STR("none");
+    struct arena *a = http_filter_arena(f);
+    struct str text = str_fmt(a, "rbac_access_denied_matched_policy[%.*s]", STR_ARG(policy));
+    char *p = str_z(a, text);
+    for (size_t i = 0; i < text.len; i++) {
+        if (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')) p[i] = '_';
+    }
+    return str_make(p, text.len);
+}
+
+static void rbac_note_result(struct http_filter *f, struct str prefix, bool allowed, struct str policy)
+{
+    struct arena *a = http_filter_arena(f);
+    struct str ns = STR("envoy.filters.http.rbac");
+    if (policy.ptr) rbac_note(f, ns, str_cat(a, prefix, STR("effective_policy_id")), (struct value){.kind = VALUE_STRING, .u.text = policy});
+    rbac_note(f, ns, str_cat(a, prefix, STR("engine_result")),
+              (struct value){.kind = VALUE_STRING, .u.text = allowed ? STR("allowed") : STR("denied")});
+}
+
+static enum http_flow rbac_decode_headers(struct http_filter *f, struct headers *h, bool end)
+{
+    (void)end;
+    struct stream_info *info = http_filter_info(f);
+    const struct rbac_conf *main_conf = f->conf;
+    const struct route *r = http_filter_route(f);
+    const struct rbac_conf *c = f->route_conf ? f->route_conf : f->conf; /* after the route is known */
+    struct rbac_ask ask = {.conn = info->conn, .info = info, .headers = h, .dynamic = info->dynamic,
+                           .route = r ? r->metadata : NULL, .scratch = http_filter_arena(f)};
+    struct str policy;
+    if (c->shadow) {
+        bool allowed = rbac_allows(c->shadow, &ask, &policy);
+        stat_inc(main_conf->shadow_stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+        rbac_note_result(f, str_cat(ask.scratch, c->shadow_prefix, STR("shadow_")), allowed, policy);
+    }
+    if (!c->rules) return HTTP_CONTINUE;
+    bool allowed = rbac_allows(c->rules, &ask, &policy);
+    stat_inc(main_conf->stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+    rbac_note_result(f, str_cat(ask.scratch, c->prefix, STR("enforced_")), allowed, policy);
+    if (rbac_action_of(c->rules) == RBAC_LOG) {
+        rbac_note(f, STR("envoy.common"), STR("access_log_hint"), (struct value){.kind = VALUE_BOOL, .u.boolean = policy.ptr != NULL});
+    }
+    if (allowed) return HTTP_CONTINUE;
+    struct local_reply reply = {.status = 403, .body = STR("RBAC: access denied"), .details = rbac_details(f, policy), .grpc_status = -1};
+    http_filter_reply(f, &reply);
+    return HTTP_HOLD_ALL;
+}
+
+const struct http_filter_type http_rbac = {
+    .ext = {.name = "envoy.filters.http.rbac", .config = &envoy__extensions__filters__http__rbac__v3__rbac__descriptor},
+    .route_config = &envoy__extensions__filters__http__rbac__v3__rbacper_route__descriptor,
+    .instance_size = sizeof(struct http_filter),
+    .conf_create = rbac_conf_create,
+    .route_conf_create = rbac_route_conf_create,
+    .decode_headers = rbac_decode_headers,
+};
