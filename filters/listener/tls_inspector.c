@@ -44,12 +44,6 @@ static const void *tls_inspector_create(const struct conf_at *at, const struct P
     c->hello_most = HELLO_MOST;
     c->stats = conf_stat_group(at, STR("tls_inspector."), tls_inspector_stats, sizeof(tls_inspector_stats) / sizeof(tls_inspector_stats[0]));
     if (!m) return c;
-    if ((m->enable_ja3_fingerprinting && m->enable_ja3_fingerprinting->value) ||
-        (m->enable_ja4_fingerprinting && m->enable_ja4_fingerprinting->value)) {
-        struct conf_at field = conf_field(at, "enable_ja3_fingerprinting");
-        (void)conf_fail(&field, "JA3 and JA4 fingerprints are not supported");
-        return NULL;
-    }
     if (m->max_client_hello_size) c->hello_most = m->max_client_hello_size->value;
     c->close_on_error = m->close_connection_on_client_hello_parsing_errors;
     return c;
