@@ -566,22 +566,26 @@ void pool_drain(struct pool *p)
     pool_check(p);
 }
 
-static bool host_in(const struct host_set *set, const struct host *h)
+/* The hosts of a set by pointer; the keys are the bytes of the set's array. */
+static void hosts_index(struct map *m, const struct host_set *set)
 {
     for (uint32_t i = 0; set && i < set->host_count; i++) {
-        if (set->hosts[i] == h) return true;
+        map_put(m, str_make((const char *)&set->hosts[i], sizeof(set->hosts[i])), set->hosts[i]);
     }
-    return false;
 }
 
 void pools_follow_hosts(struct upstream_cluster *uc)
 {
+    struct map hosts = {0};
+    if (list_empty(&uc->pools)) return;
+    hosts_index(&hosts, uc->hosts);
     LIST_FOREACH_SAFE(&uc->pools, it, next) {
         struct pool *p = CONTAINER_OF(it, struct pool, link);
-        bool there = host_in(uc->hosts, p->host);
+        bool there = map_get(&hosts, str_make((const char *)&p->host, sizeof(p->host))) != NULL;
         if (there) p->draining = false;
         else if (!p->draining) pool_drain(p);
     }
+    map_release(&hosts);
 }
 
 void pools_drain_all(struct upstream_cluster *uc)
