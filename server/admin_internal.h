@@ -72,9 +72,9 @@ void admin_page_listeners(struct admin_request *r); /* admin_state.c */
 void admin_page_server_info(struct admin_request *r);
 void admin_page_ready(struct admin_request *r);
 void admin_page_memory(struct admin_request *r);
-void admin_page_certs(struct admin_request *r);
 void admin_page_init_dump(struct admin_request *r);
 void admin_page_hot_restart_version(struct admin_request *r);
+void admin_page_certs(struct admin_request *r); /* admin_certs.c */
 void admin_page_runtime(struct admin_request *r); /* admin_runtime.c */
 void admin_page_runtime_modify(struct admin_request *r);
 void admin_page_logging(struct admin_request *r); /* admin_actions.c */

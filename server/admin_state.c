@@ -6,7 +6,6 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "envoy/admin/v3/certs.pb-c.h"
 #include "envoy/admin/v3/init_dump.pb-c.h"
 #include "envoy/admin/v3/listeners.pb-c.h"
 #include "envoy/admin/v3/memory.pb-c.h"
@@ -130,13 +129,6 @@ void admin_page_memory(struct admin_request *r)
     memory.pageheap_free = m.fordblks;
     memory.total_physical_bytes = server_stats_resident();
     admin_json(r, &memory.base, true);
-}
-
-/* TLS contexts are not here yet: there are no certificates to show. */
-void admin_page_certs(struct admin_request *r)
-{
-    Envoy__Admin__V3__Certificates certs = ENVOY__ADMIN__V3__CERTIFICATES__INIT;
-    admin_json(r, &certs.base, true);
 }
 
 struct unready {

@@ -10,6 +10,7 @@
 #include "proxy/net/listener_manager.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
+#include "server/admin.h"
 #include "server/server.h"
 
 enum server_stat {
@@ -104,6 +105,7 @@ void server_stats_refresh(struct server *s)
     stat_set(s->server_stats, SERVER_STAT_PHYSICAL, server_stats_resident());
     stat_set(s->server_stats, SERVER_STAT_CONNECTIONS, listener_manager_connections(s->listeners));
     stat_set(s->server_stats, SERVER_STAT_VERSION, server_version_number(s));
+    stat_set(s->server_stats, SERVER_STAT_CERT_DAYS, admin_days_until_expiry(s));
 }
 
 void server_stats_show(struct server *s)

@@ -190,6 +190,7 @@ const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_c
     unsigned size = TLS_HASH_SIZE;
     must(X509_digest(c->x509, EVP_sha256(), c->digest, &size) == 1);
     tls_text_id(s->chain, s->chain_name, c->id);
+    c->path = str_dup(a, s->chain_name);
     c->must_staple = wants_staple(c->x509);
     cert_names(a, c);
     tls_cert_facts(a, c->x509, &c->info, false);

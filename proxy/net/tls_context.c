@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/must.h"
 #include "proxy/net/tls_internal.h"
+#include "proxy/net/tls_list.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
 
@@ -255,6 +256,7 @@ bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
         arena_on_free(conf_arena(at), free_stats, c->factory_stats);
         for (size_t i = 0; i < c->cert_count; i++) expiration_gauge(at, "cert", c->certs[i]->id, c->certs[i]->info.valid_to);
         if (c->validation && c->validation->ca_until_s) expiration_gauge(at, "ca_cert", c->validation->id, c->validation->ca_until_s);
+        tls_list_add(at->cx->rt, conf_arena(at), c);
     }
     return true;
 }

@@ -30,6 +30,7 @@ struct tls_cert {
     struct tls_cert_info info;
     uint8_t digest[TLS_HASH_SIZE];
     char id[9]; /* of the configured inline text: names its statistics as Envoy does */
+    struct str path; /* where it came from, for admin */
 };
 struct tls_validation {
     X509_STORE *store; /* NULL: no CA */

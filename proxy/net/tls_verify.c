@@ -141,6 +141,7 @@ const struct tls_validation *tls_validation_new(const struct conf_at *at, const 
     v->c.hashes = arena_copy(a, s->hashes, s->hash_count * TLS_HASH_SIZE);
     v->c.spkis = arena_copy(a, s->spkis, s->spki_count * TLS_HASH_SIZE);
     v->c.ca = v->c.crl = STR_NONE;
+    v->c.ca_name = str_dup(a, s->ca_name);
     validation_digest(s, v->digest);
     return v;
 }

@@ -68,6 +68,7 @@ struct runtime {
     struct arena *arena;                                     /* process lifetime */
     void *server;                                            /* struct server of server/, opaque here */
     void *xds;                                               /* on-demand vtable of xds/, opaque here */
+    struct list tls_contexts;                                /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
     void *access_logs;                                       /* log files of proxy/http/access_log_file.c, opaque here */
 };
 
