@@ -8,7 +8,8 @@ bool router_header_ms(const struct headers *h, enum header_id id, uint64_t *us)
 {
     uint64_t ms;
     if (!headers_has(h, id) || !str_to_u64(headers_get(h, id), &ms)) return false;
-    *us = ms > UINT64_MAX / 1000 ? UINT64_MAX : ms * 1000;
+    const uint64_t most = 100ull * 365 * 24 * 3600 * 1000; /* a hundred years: no clock overflows */
+    *us = (ms < most ? ms : most) * 1000;
     return true;
 }
 

@@ -9,6 +9,7 @@
 #include "proxy/api/lb_policy.h"
 
 struct worker;
+struct stream_info;
 struct upstream_cluster; /* worker-local state of a cluster (pools, cursors), found by name */
 struct host;
 struct conn_info;
@@ -20,12 +21,14 @@ void upstream_pin(struct upstream_cluster *uc);
 void upstream_unpin(struct worker *w, struct upstream_cluster **uc);
 /* Facts of the cluster as configured now (borrowed from its pin; valid while uc is pinned). */
 const struct cluster *upstream_conf(const struct upstream_cluster *uc);
+/* Name, name in statistics and metadata of the cluster into info->up (borrowed as long as the cluster lives). */
+void upstream_name_facts(const struct upstream_cluster *uc, struct stream_info *info);
 /* "cluster.<name>.", or with ".internal." etc. behind it: indices of code_stat_defs. Kept by uc. */
 enum upstream_code_scope { UPSTREAM_CODES_ALL, UPSTREAM_CODES_INTERNAL, UPSTREAM_CODES_EXTERNAL, UPSTREAM_CODES_CANARY, UPSTREAM_CODES_RETRY,
                            UPSTREAM_CODES_SCOPES };
 struct stat_group *upstream_code_stats(struct upstream_cluster *uc, enum upstream_code_scope which);
 /* Groups by a name that only requests know ("vhost.v.vcluster.c."): kept by the worker, so that they are found without a lock and their
- * counts stay. The table must be the same for the same prefix and `which` (0..3). Borrowed. */
+ * counts stay. The table must be the same for the same prefix and `which` (0..3). Borrowed. NULL: too many names. */
 struct stat_def;
 struct stat_group *upstream_named_stats(struct worker *w, struct str prefix, unsigned which, const struct stat_def *defs, size_t count);
 struct stat_group *upstream_stats(const struct upstream_cluster *uc); /* cluster.<name>.: enum cluster_stat of proxy/api/cluster_stats.h */

@@ -1,4 +1,5 @@
 /* The worker's face of the clusters (proxy/api/upstream.h): finding one by name, starting and steering attempts. */
+#include "proxy/api/stream_info.h"
 #include "proxy/upstream/upstream_internal.h"
 
 #include "base/arena.h"
@@ -103,6 +104,14 @@ const struct cluster *upstream_conf(const struct upstream_cluster *uc)
     return uc->conf;
 }
 
+void upstream_name_facts(const struct upstream_cluster *uc, struct stream_info *info)
+{
+    const struct cluster *c = upstream_conf(uc);
+    info->up.cluster = c->obj.name;
+    info->up.cluster_stat = c->stat_name;
+    info->up.cluster_metadata = c->metadata;
+}
+
 struct stat_group *upstream_stats(const struct upstream_cluster *uc)
 {
     return uc->conf->shared->stats;
@@ -123,7 +132,9 @@ struct stat_group *upstream_named_stats(struct worker *w, struct str prefix, uns
 {
     struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
     struct named_stats *n = map_get(&uw->named, prefix);
+    enum { NAMES_MOST = 65536 }; /* some names come from requests */
     must(which < ARRAY_LEN(n->groups));
+    if (!n && uw->named.count >= NAMES_MOST) return NULL;
     if (!n) {
         n = mem_alloc(sizeof(*n) + prefix.len + 1);
         memcpy(n + 1, prefix.ptr, prefix.len);
