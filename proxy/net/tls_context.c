@@ -60,6 +60,10 @@ static const char ciphers_default[] =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305:"
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 
+static const char ciphers_chacha_first[] =
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
+
 static bool set_ciphers(const struct conf_at *at, SSL_CTX *ctx, const struct tls_conf *c)
 {
     struct str list = STR(ciphers_default);
@@ -157,6 +161,41 @@ static struct str hello_sni(SSL *ssl)
     return name <= len - 5 ? str_make((const char *)p + 5, name) : STR_NONE;
 }
 
+static bool hello_offers_13(SSL *ssl)
+{
+    const unsigned char *p;
+    size_t len;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &p, &len) != 1) return false;
+    for (size_t i = 1; i + 1 < len; i += 2) {
+        if (p[i] == 3 && p[i + 1] == 4) return true;
+    }
+    return false;
+}
+
+/* Does the client name ChaCha20 before AES-128, as ones without AES instructions do? */
+static bool hello_likes_chacha(SSL *ssl)
+{
+    const unsigned char *p;
+    size_t len = SSL_client_hello_get0_ciphers(ssl, &p);
+    for (size_t i = 0; i + 1 < len; i += 2) {
+        unsigned id = (unsigned)p[i] << 8 | p[i + 1];
+        if (id == 0xCCA8 || id == 0xCCA9) return true;
+        if (id == 0xC02B || id == 0xC02F) return false;
+    }
+    return false;
+}
+
+/* BoringSSL lets the client choose in TLS 1.3 and, in 1.2, between the members of a group ("[A|B]"); OpenSSL knows no groups. */
+static void hello_ciphers(SSL *ssl, const struct tls_conf *c)
+{
+    if (c->prefer_client_ciphers) return;
+    if (hello_offers_13(ssl)) {
+        (void)SSL_clear_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
+        return;
+    }
+    if (c->cipher_count == 0 && hello_likes_chacha(ssl)) (void)SSL_set_cipher_list(ssl, ciphers_chacha_first);
+}
+
 static int on_hello(SSL *ssl, int *alert, void *arg)
 {
     (void)arg;
@@ -166,6 +205,7 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }
+    hello_ciphers(ssl, t->conf);
     tls_bind_session(t, str_dup_lower(t->worker->scratch, sni));
     return SSL_CLIENT_HELLO_SUCCESS;
 }
