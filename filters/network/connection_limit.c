@@ -39,11 +39,13 @@ static const void *limit_conf_create(const struct conf_at *at, const struct Prot
     struct arena *a = conf_arena(at);
     struct limit_conf *c = ARENA_NEW(a, struct limit_conf);
     struct conf_at delay = conf_field(at, "delay");
+    struct conf_at most = conf_field(at, "max_connections");
+    bool ok = m->max_connections || conf_fail(&most, "value is required");
     c->most = m->max_connections ? m->max_connections->value : 0;
     c->enabled = feature_create(a, m->runtime_enabled);
     c->open = arena_alloc(a, sizeof *c->open);
     c->stats = conf_stat_group(at, str_fmt(a, "connection_limit.%s.", m->stat_prefix), limit_defs, LIMIT_STAT_COUNT);
-    return conf_duration(&delay, m->delay, 0, &c->delay_us) ? c : NULL;
+    return conf_duration(&delay, m->delay, 0, &c->delay_us) && ok ? c : NULL;
 }
 
 static struct limit_filter *limit_of(struct network_filter *f)

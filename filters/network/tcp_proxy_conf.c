@@ -155,11 +155,13 @@ static bool conf_connect_mode(const struct conf_at *at, const TcpProxy *m, struc
 {
     c->early_data = m->max_early_data_bytes != NULL;
     c->early_most = m->max_early_data_bytes ? m->max_early_data_bytes->value : EARLY_DATA_DEFAULT;
-    if (m->upstream_connect_mode != ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA) return true;
-    c->connect_mode = TCP_CONNECT_ON_DATA;
-    if (c->early_data) return true;
+    if (m->upstream_connect_mode == ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA) {
+        c->connect_mode = TCP_CONNECT_ON_DATA;
+    }
+    bool now = m->upstream_connect_mode == ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__IMMEDIATE;
+    if (now || c->early_data) return true;
     struct conf_at field = conf_field(at, "max_early_data_bytes");
-    return conf_fail(&field, "max_early_data_bytes must be set when upstream_connect_mode is ON_DOWNSTREAM_DATA");
+    return conf_fail(&field, "max_early_data_bytes must be set when upstream_connect_mode is not IMMEDIATE");
 }
 
 static bool conf_tunnel(const struct conf_at *at, const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingConfig *m,
