@@ -1,5 +1,6 @@
 /* Admin's HTTP server: the proxy's own connections and HTTP/1 codec, run on the main loop by a worker struct that has no thread. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 enum {
     ADMIN_BODY_MOST = 64 * 1024, /* bytes of a form */
     ADMIN_CONNS_MOST = 1024,
+    ADMIN_BIG = 4 * 1024 * 1024, /* bytes of a request's memory that are given back to the system at once */
     ADMIN_PIECE = 256 * 1024, /* bytes of an answer that are queued at once */
     ADMIN_IDLE_S = 3600,
     ADMIN_PAUSE_US = 100 * 1000 /* no descriptors left: look again after this */
@@ -152,10 +154,12 @@ static void admin_conn_done(struct admin_conn *c)
     c->answering = false;
     stat_dec(h->hcm, HCM_STAT_RQ_ACTIVE);
     stat_record(h->hcm, HCM_STAT_RQ_TIME, (loop_now_us(h->server->loop) - c->begun_us) / 1000);
+    bool big = c->request->out.cap > ADMIN_BIG || arena_size(c->arena) > ADMIN_BIG;
     sb_release(&c->request->out);
     sb_release(&c->body);
     c->request = NULL;
     arena_free(&c->arena);
+    if (big) (void)malloc_trim(0); /* a dump of ten thousand clusters must not stay in memory */
 }
 
 static void admin_on_headers(struct codec_stream *s, void *owner, struct headers *h, bool end)
