@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
+#include "proxy/api/upstream.h"
 #include "proxy/api/access_logger.h"
 #include "proxy/api/headers.h"
 #include "proxy/http/h1.h"
@@ -447,12 +448,24 @@ static void stream_count_end(struct http_stream *s)
     if (s->tunnel) stat_dec(g, HCM_STAT_CX_UPGRADES_ACTIVE);
 }
 
+/* Envoy: the log names the route's cluster though a filter answered before the router saw the request. */
+static void stream_log_end(struct http_stream *s)
+{
+    struct worker *w = s->m->worker;
+    if (!s->m->conf->access_log) return;
+    if (!s->info.up.cluster.len && s->route_known && s->choice.cluster.len) {
+        const struct upstream_cluster *uc = upstream_find(w, s->choice.cluster, s->choice.hash);
+        if (uc) upstream_name_facts(uc, &s->info);
+    }
+    access_log_run(w, s->m->conf->access_log, &s->info, ACCESS_LOG_TYPE_DOWNSTREAM_END);
+}
+
 void stream_free(struct http_stream *s)
 {
     struct worker *w = s->m->worker;
     stream_count_end(s);
     if (s->chain_made) chain_log(s);
-    if (s->m->conf->access_log) access_log_run(w, s->m->conf->access_log, &s->info, ACCESS_LOG_TYPE_DOWNSTREAM_END);
+    stream_log_end(s);
     if (s->chain_made) chain_destroy(s);
     if (s->route_pin) pin_drop(w, &s->route_pin);
     list_remove(&s->link);
