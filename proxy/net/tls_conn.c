@@ -135,6 +135,12 @@ void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool s
 
 /* --- errors ------------------------------------------------------------------------------------------------------ */
 
+/* OpenSSL wants an empty queue before each call; emptying an empty one costs 1.5 % of a request. */
+static void clear_errors(void)
+{
+    if (ERR_peek_error()) ERR_clear_error();
+}
+
 static int tls_fail(struct tls_conn *t)
 {
     bool saw, no_cert, verify;
@@ -208,7 +214,7 @@ int tls_handshake(void *arg)
 {
     struct tls_conn *t = arg;
     if (!t->ssl) return TRANSPORT_ERROR;
-    ERR_clear_error();
+    clear_errors();
     int r = SSL_do_handshake(t->ssl);
     if (r == 1) {
         handshake_done(t);
@@ -237,7 +243,7 @@ ssize_t tls_read(void *arg, void *to, size_t len)
 {
     struct tls_conn *t = arg;
     size_t got = 0;
-    ERR_clear_error();
+    clear_errors();
     int r = SSL_read_ex(t->ssl, to, len, &got);
     return r == 1 ? (ssize_t)got : tls_result(t, r);
 }
@@ -262,7 +268,7 @@ ssize_t tls_writev(void *arg, const struct iovec *iov, int count)
     struct tls_conn *t = arg;
     struct str bytes = join(t, iov, count);
     size_t put = 0;
-    ERR_clear_error();
+    clear_errors();
     int r = SSL_write_ex(t->ssl, bytes.ptr, bytes.len, &put);
     if (r == 1) return (ssize_t)put;
     ssize_t result = tls_result(t, r);
@@ -273,11 +279,11 @@ int tls_shutdown(void *arg)
 {
     struct tls_conn *t = arg;
     if (!t->ssl || !t->up) return 0;
-    ERR_clear_error();
+    clear_errors();
     int r = SSL_shutdown(t->ssl);
     if (r >= 0) return 0;
     int e = SSL_get_error(t->ssl, r);
-    ERR_clear_error();
+    clear_errors();
     return e == SSL_ERROR_WANT_WRITE ? TRANSPORT_WANT_WRITE : 0;
 }
 
@@ -317,6 +323,6 @@ void tls_close(void *arg)
     /* OpenSSL forbids to resume a session whose connection it did not see closed in order; ours end as it suits HTTP. */
     if (t->up) SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(t->ssl);
-    ERR_clear_error();
+    clear_errors();
     mem_free(t);
 }
