@@ -377,6 +377,26 @@ static void eds_waits_for_endpoints(void **state)
     assert_int_equal(value(w, CLUSTER_STAT_MEMBERSHIP_CHANGE), 2);
 }
 
+static void names_are_resolved(void **state)
+{
+    struct world *w = *state;
+    struct cluster *c = cluster_make(w, 1, w->server.port, 10);
+    struct dns_settings *d = ARENA_NEW(c->obj.arena, struct dns_settings);
+    d->family = 1; /* V4_ONLY */
+    d->refresh_us = d->failure_base_us = d->failure_max_us = 60000000;
+    c->dns = d;
+    c->discovery = CLUSTER_STRICT_DNS;
+    struct endpoint *e = &c->endpoints->v[0].v[0];
+    e->dns = STR("localhost");
+    e->port = w->server.port;
+    e->addr.len = 0;
+    (void)cluster_manager_set(w->cm, c);
+    while (cluster_manager_warming(w->cm, STR("c"))) loop_turn(w->main, true);
+    assert_int_equal(run(w, "/x").status, 200);
+    assert_int_equal(value(w, CLUSTER_STAT_UPDATE_SUCCESS), 1);
+    assert_true(str_eq(cluster_manager_hosts(w->cm, STR("c"))->hosts[0]->name, STR("localhost")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -385,6 +405,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(failures_to_connect_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(updates_and_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(eds_waits_for_endpoints, setup, teardown),
+        cmocka_unit_test_setup_teardown(names_are_resolved, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
