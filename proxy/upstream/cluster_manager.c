@@ -37,6 +37,8 @@ struct cluster_entry {
     struct cluster_shared *shared;    /* a reference */
     struct list in_service;           /* struct service.entries */
     uint64_t changed_wall_us;
+    struct cluster_manager *cm;
+    struct loop_timer stale; /* endpoint_stale_after */
 };
 /* The EDS clusters that ask for one resource name. */
 struct service {
@@ -240,6 +242,7 @@ static void warm(struct cluster_manager *cm, struct cluster_entry *e)
         return;
     case CLUSTER_EDS:
         service_join(cm, e, service_name(c));
+        stat_inc(e->shared->stats, CLUSTER_STAT_UPDATE_ATTEMPT); /* the subscription begins */
         if (e->la) activate(cm, e, e->la);
         return;
     case CLUSTER_STRICT_DNS:
@@ -267,6 +270,7 @@ static struct cluster_entry *entry_new(struct cluster_manager *cm, const struct 
     memcpy(e + 1, c->obj.name.ptr, c->obj.name.len);
     e->name = str_make((char *)(e + 1), c->obj.name.len);
     e->shared = shared_new(cm->rt, c);
+    e->cm = cm;
     map_put(&cm->entries, e->name, e);
     return e;
 }
@@ -277,7 +281,9 @@ static void leave_old_service(struct cluster_manager *cm, struct cluster_entry *
     const struct cluster *was = e->warming ? e->warming : e->active;
     if (!was || was->discovery != CLUSTER_EDS) return;
     service_leave(cm, e, service_name(was));
-    if (!same_service(was, now)) assignment_drop(&e->la);
+    if (same_service(was, now)) return;
+    assignment_drop(&e->la);
+    loop_timer_stop(&e->stale);
 }
 
 enum cluster_set_result cluster_manager_set(struct cluster_manager *cm, struct cluster *c)
@@ -311,6 +317,7 @@ static void entry_free(struct cluster_manager *cm, struct cluster_entry *e)
 {
     const struct cluster *c = e->warming ? e->warming : e->active;
     if (c && c->discovery == CLUSTER_EDS) service_leave(cm, e, service_name(c));
+    loop_timer_stop(&e->stale);
     feed_stop(cm, e->active);
     feed_stop(cm, e->warming);
     struct cluster *before = e->warming;
@@ -351,6 +358,16 @@ static bool entry_endpoints(struct cluster_manager *cm, struct cluster_entry *e,
     return hosts_apply(cm, e, e->active, la, false);
 }
 
+/* Envoy: endpoints that were not told again in time are given up. */
+static void entry_stale(struct loop_timer *t)
+{
+    struct cluster_entry *e = CONTAINER_OF(t, struct cluster_entry, stale);
+    stat_inc(e->shared->stats, CLUSTER_STAT_ASSIGNMENT_STALE);
+    log_warn(LOG_C_UPSTREAM, "the endpoints of cluster %.*s are stale", STR_ARG(e->name));
+    assignment_drop(&e->la);
+    if (e->active) (void)hosts_apply(e->cm, e, e->active, &no_endpoints, false);
+}
+
 void cluster_manager_endpoints(struct cluster_manager *cm, struct str service, struct load_assignment *la)
 {
     struct service *s = map_get(&cm->services, service);
@@ -363,6 +380,8 @@ void cluster_manager_endpoints(struct cluster_manager *cm, struct str service, s
             struct stat_group *g = e->shared->stats;
             stat_inc(g, CLUSTER_STAT_UPDATE_SUCCESS);
             stat_set(g, CLUSTER_STAT_VERSION, hash_xxh64(la->obj.version, 0));
+            loop_timer_stop(&e->stale);
+            if (la->stale_after_us > 0) loop_timer_start(cm->rt->main, &e->stale, la->stale_after_us, entry_stale);
             if (!entry_endpoints(cm, e, la)) stat_inc(g, CLUSTER_STAT_UPDATE_NO_REBUILD);
         }
     }

@@ -368,11 +368,13 @@ static void eds_waits_for_endpoints(void **state)
     (void)cluster_manager_set(w->cm, c);
     assert_true(cluster_manager_warming(w->cm, STR("c")));
     assert_int_equal(run(w, "/x").failure, 99);
+    obj_ref(&la->obj);
     cluster_manager_endpoints(w->cm, STR("svc"), la);
     assert_int_equal(active_calls, 1);
     assert_int_equal(run(w, "/x").status, 200);
-    la = obj_new(sizeof(*la), "la");
+    la->stale_after_us = 1000; /* given up when nobody tells them again */
     cluster_manager_endpoints(w->cm, STR("svc"), la);
+    while (value(w, CLUSTER_STAT_ASSIGNMENT_STALE) == 0) loop_turn(w->main, true);
     assert_int_equal(run(w, "/x").failure, UPSTREAM_NO_HOST);
     assert_int_equal(value(w, CLUSTER_STAT_MEMBERSHIP_CHANGE), 2);
 }
