@@ -179,7 +179,8 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
     h->receiving = true;
     while (in->len && !h->fail.len && conn_is_open(c->conn)) {
         struct str front = buf_front(in);
-        if (h->server && !h2_check_bytes(h, front)) break;
+        if (h->server) front.len = h2_check_bytes(h, front);
+        if (!front.len) break;
         ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)front.ptr, front.len);
         if (n < 0) {
             h->fail = n == NGHTTP2_ERR_FLOODED ? STR("http2.outbound_control_flood") : STR("http2.protocol_error");

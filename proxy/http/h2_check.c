@@ -36,7 +36,7 @@ static bool h2_check_head(struct h2 *h)
     return false;
 }
 
-bool h2_check_bytes(struct h2 *h, struct str bytes)
+size_t h2_check_bytes(struct h2 *h, struct str bytes)
 {
     size_t at = 0;
     while (at < bytes.len) {
@@ -44,7 +44,7 @@ bool h2_check_bytes(struct h2 *h, struct str bytes)
             size_t rest = NGHTTP2_CLIENT_MAGIC_LEN - h->head_have, n = bytes.len - at < rest ? bytes.len - at : rest;
             h->head_have += n;
             at += n;
-            if (h->head_have < NGHTTP2_CLIENT_MAGIC_LEN) return true;
+            if (h->head_have < NGHTTP2_CLIENT_MAGIC_LEN) return at;
             h->preface_seen = true;
             h->head_have = 0;
         } else if (h->frame_left) {
@@ -52,11 +52,12 @@ bool h2_check_bytes(struct h2 *h, struct str bytes)
             h->frame_left -= n;
             at += n;
         } else {
+            if (at && !h->head_have) return at; /* what went before decides which streams are open */
             h->head[h->head_have++] = (uint8_t)bytes.ptr[at++];
             if (h->head_have < H2_FRAME_HEAD) continue;
             h->head_have = 0;
-            if (!h2_check_head(h)) return false;
+            if (!h2_check_head(h)) return 0;
         }
     }
-    return true;
+    return at;
 }

@@ -98,9 +98,9 @@ void h2_count_reset(struct h2 *h);
 /* Ends one stream by the peer's fault. */
 void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details);
 
-/* h2_check.c: follows the frames in the bytes that nghttp2 will get next. False: h2_fail or a reset was queued because a frame came on a
- * closed stream (RFC 9113 5.1), which nghttp2 1.52 lets pass. */
-bool h2_check_bytes(struct h2 *h, struct str bytes);
+/* h2_check.c: follows the frames in the bytes that nghttp2 will get next: how many it may have now, at most to the end of one frame. 0: a frame
+ * came on a closed stream (RFC 9113 5.1), which nghttp2 1.52 lets pass; h2_fail was called. */
+size_t h2_check_bytes(struct h2 *h, struct str bytes);
 /* Remembers that we reset a stream. */
 void h2_note_reset(struct h2 *h, int32_t id);
 
