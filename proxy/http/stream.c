@@ -51,7 +51,7 @@ static void stream_on_max_duration(struct loop_timer *t)
 {
     struct http_stream *s = CONTAINER_OF(t, struct http_stream, max_timer);
     stat_hcm(s, HCM_STAT_RQ_MAX_DURATION_REACHED);
-    stream_timeout_reply(s, s->end_in ? 504 : 408, "downstream duration timeout", "max_duration_timeout", RF_DT);
+    stream_timeout_reply(s, s->end_in ? 504 : 408, "downstream duration timeout", "max_duration_timeout", RF_COUNT);
 }
 
 static void stream_on_log_timer(struct loop_timer *t)
