@@ -77,12 +77,14 @@ static enum h1_step h1_read_chunked(struct h1 *h, struct buf *in)
         return H1_FAILED;
     }
     /* llhttp takes a bare LF for the last line. */
-    char before_last = used > 1 ? slice.ptr[used - 2] : h->last_byte;
-    if (h->message_done && (!used || before_last != '\r' || slice.ptr[used - 1] != '\n')) {
+    bool kept = h->slice_used < slice.len; /* a slice that was data to its end was moved out and may be gone */
+    char last = kept && used ? slice.ptr[used - 1] : '\0';
+    char before_last = kept && used > 1 ? slice.ptr[used - 2] : h->last_byte;
+    if (h->message_done && (!used || before_last != '\r' || last != '\n')) {
         (void)h1_refuse(h, 400, "http1.codec_error");
         return H1_FAILED;
     }
-    if (used) h->last_byte = slice.ptr[used - 1];
+    if (used) h->last_byte = last;
     buf_drain(in, used - h->slice_used);
     h->counts.wire_received += used;
     h->overhead += used - data;
