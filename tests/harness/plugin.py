@@ -5,6 +5,7 @@ pytest): if it passes then, it is told loudly as `flaky: NAME` and counts as pas
 """
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -37,6 +38,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # tests with a thousand connections hold both their ends
     config.addinivalue_line("markers", "release: needs the release build (memory, speed)")
     config.addinivalue_line("markers", "threads: also runs against the TSan build, with four workers")
     if config.getoption("--results") and not hasattr(config, "workerinput"):

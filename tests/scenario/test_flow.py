@@ -166,6 +166,46 @@ def test_memory_over_many_updates(skiff, upstream, control_plane):
 
 
 @pytest.mark.release
+def test_memory_with_a_long_stream_after_each_update(skiff, upstream, control_plane):
+    """One new long-lived stream after each of 1,000 updates keeps alive only what it uses, not an old world each."""
+    from harness.controlplane import ADS, ads_bootstrap
+    plane = control_plane()
+    a = upstream("a", script=[{"raw": "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", "hang": True}] * 1000)
+    big = [{"match": {"prefix": f"/filler/{n}"}, "direct_response": {"status": 418}} for n in range(200)]
+
+    def push(number):
+        plane.set("route", [{"name": "web", "virtual_hosts": [
+            {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": f"/x{number}"}, "route": {"cluster": "a"}}, config.route(cluster="a", timeout="0s")]}]}])
+        plane.wait_ack("route")
+    plane.set("cluster", [config.cluster("a", [a.port], circuit_breakers={"thresholds": [{"max_connections": 5000, "max_requests": 5000}]})])
+    plane.set("listener", [config.listener("main", [config.hcm(rds={"route_config_name": "web", "config_source": ADS})]),
+                           config.listener("other", [config.hcm(big, stat_prefix="other")])])
+    push(0)
+    proxy = skiff(ads_bootstrap(plane.port))
+    port, streams = proxy.port(), []
+
+    def open_stream():
+        streams.append(client.Client(port))
+        streams[-1].send(client.request_bytes())
+        streams[-1].head()
+    for number in range(100):  # the same number of streams without updates tells what a stream costs
+        open_stream()
+    warm = proxy.memory_kib()
+    for number in range(200):
+        open_stream()
+    a_stream = (proxy.memory_kib() - warm) / 200
+    start = proxy.memory_kib()
+    for number in range(1, 701):
+        push(number)
+        open_stream()
+    growth = (proxy.memory_kib() - start) / 700
+    print(f"a stream costs {a_stream:.1f} KiB; with an update before each {growth:.1f} KiB")
+    for stream in streams:
+        stream.close()
+    assert growth <= a_stream + 8, f"a stream costs {a_stream:.1f} KiB, with an update before each {growth:.1f} KiB"
+
+
+@pytest.mark.release
 def test_resident_memory_at_start(skiff, upstream):
     proxy = skiff(simple(upstream("a").port))
     assert client.get(proxy.port()).status == 200

@@ -5,6 +5,7 @@ import pytest
 
 from harness import client, config
 from harness.controlplane import ADS, ads_bootstrap
+from harness.relay import Relay
 from harness.wait import wait_for
 
 pytestmark = pytest.mark.threads
@@ -281,6 +282,25 @@ def test_control_plane_dies_and_comes_back(house, control_plane, upstream):
     first = next(r for r in successor.requests if r.type_url.endswith("Cluster"))
     assert first.node.id == "test-node"
     assert not successor.nacks
+
+
+@pytest.mark.parametrize("count", [1, 100, 3000, 30000])
+def test_the_control_plane_dies_in_the_middle_of_a_message(control_plane, skiff, upstream, count):
+    """The connection is cut `count` bytes into a big response: traffic goes on, and the response comes again."""
+    plane, old, new = control_plane(), upstream("old"), upstream("new")
+    relay = Relay(plane.port)
+    plane.set("cluster", [config.cluster("a", [old.port])])
+    plane.set("listener", [config.listener("main")])
+    proxy = skiff(ads_bootstrap(relay.port))
+    load = Load(proxy.port())
+    load.wait_more(20)
+    relay.cut_after(count)
+    plane.set("cluster", [config.cluster("a", [new.port])] + [config.cluster(f"filler-{n}", [1000 + n]) for n in range(300)])
+    wait_for(lambda: relay.cuts, "the cut")
+    load.wait_more(20, "new")
+    load.stop()
+    relay.stop()
+    assert not plane.nacks
 
 
 def test_a_removed_cluster_is_gone(house):
