@@ -82,8 +82,9 @@ static enum http_flow csrf_decode_headers(struct http_filter *f, struct headers 
     bool enabled = fraction_hits(f, &c->enabled);
     if (!enabled && !(c->has_shadow && fraction_hits(f, &c->shadow))) return HTTP_CONTINUE;
     if (!changes_something(h)) return HTTP_CONTINUE;
-    struct str source = headers_get(h, HDR_ORIGIN); /* Envoy: "null" is an origin that never fits */
+    struct str source = headers_get(h, HDR_ORIGIN);
     if (source.len == 0) source = headers_get(h, HDR_REFERER);
+    if (str_eq(source, STR("null"))) source = STR_NONE; /* Envoy: "null" is no origin, and the referer does not help */
     struct str host = host_of_url(source);
     bool valid = host.len > 0 && (str_eq(host, headers_get(h, HDR_AUTHORITY)) || string_match_any(c->origins, c->origin_count, host));
     if (!host.len) stat_inc(main_conf->stats, CSRF_MISSING);
