@@ -21,7 +21,6 @@ struct edge_refusal edge_check_request(struct http_stream *s, struct headers *h)
     bool connect = str_eq(headers_get(h, HDR_METHOD), STR("CONNECT"));
     struct str path = headers_get(h, HDR_PATH);
     if (!headers_has(h, HDR_AUTHORITY)) {
-        edge_close_after(s);
         return edge_refuse(400, "missing_host_header");
     }
     if (!connect && path.len == 0) return edge_refuse(404, "missing_path_rejected");
@@ -63,8 +62,31 @@ static void edge_xfcc(struct http_stream *s, struct headers *h)
     edge_xfcc_tls(s, h);
 }
 
+/* Headers that are one to Envoy however many lines they came in: the values are joined, once, before anybody reads them. */
+static void edge_join(struct headers *h)
+{
+    static const bool joined[HDR_COUNT] = {
+        [HDR_CONTENT_TYPE] = true, [HDR_EXPECT] = true, [HDR_GRPC_TIMEOUT] = true, [HDR_USER_AGENT] = true, [HDR_VIA] = true,
+        [HDR_X_CLIENT_TRACE_ID] = true, [HDR_X_ENVOY_DECORATOR_OPERATION] = true, [HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER] = true,
+        [HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE] = true, [HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS] = true, [HDR_X_ENVOY_EXTERNAL_ADDRESS] = true,
+        [HDR_X_ENVOY_FORCE_TRACE] = true, [HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT] = true, [HDR_X_ENVOY_IP_TAGS] = true,
+        [HDR_X_ENVOY_MAX_RETRIES] = true, [HDR_X_ENVOY_ORIGINAL_PATH] = true, [HDR_X_ENVOY_ORIGINAL_URL] = true,
+        [HDR_X_ENVOY_RETRIABLE_HEADER_NAMES] = true, [HDR_X_ENVOY_RETRIABLE_STATUS_CODES] = true, [HDR_X_ENVOY_RETRY_GRPC_ON] = true,
+        [HDR_X_ENVOY_RETRY_ON] = true, [HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME] = true,
+        [HDR_X_ENVOY_UPSTREAM_REQUEST_PER_TRY_TIMEOUT_MS] = true, [HDR_X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_ALT_RESPONSE] = true,
+        [HDR_X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_MS] = true, [HDR_X_FORWARDED_CLIENT_CERT] = true, [HDR_X_FORWARDED_FOR] = true,
+        [HDR_X_FORWARDED_HOST] = true, [HDR_X_FORWARDED_PORT] = true, [HDR_X_FORWARDED_PROTO] = true, [HDR_X_REQUEST_ID] = true};
+    for (uint32_t i = 0; i < h->count; i++) {
+        const struct header *x = &h->v[i];
+        if (x->removed || !joined[x->id] || h->first[x->id] == i + 1) continue;
+        struct str name = header_name_of((enum header_id)x->id);
+        headers_set_id(h, (enum header_id)x->id, headers_all(h, name, h->arena));
+    }
+}
+
 void edge_mutate_request(struct http_stream *s, struct headers *h)
 {
+    edge_join(h);
     edge_hop_by_hop(h);
     edge_addresses(s, h);
     edge_xfcc(s, h);

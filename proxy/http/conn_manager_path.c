@@ -139,7 +139,6 @@ static const struct edge_refusal edge_fine = {0};
 static struct edge_refusal path_refused(struct http_stream *s)
 {
     stat_hcm_add(s->m, HCM_STAT_RQ_FAILED_PATH_NORMALIZATION);
-    edge_close_after(s);
     return (struct edge_refusal){.status = 400, .details = "path_normalization_failed"};
 }
 

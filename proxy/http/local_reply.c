@@ -129,6 +129,7 @@ void stream_reply(struct http_stream *s, struct filter_slot *by, const struct lo
     }
     s->local_reply = s->info.local_reply = true;
     uint32_t status = r->status;
+    if (status == 400) edge_close_after(s); /* Envoy: a bad message, whoever says so */
     s->info.response_code = status;
     local_reply_tell_filters(s, status);
     struct headers *h = headers_new(s->arena);
