@@ -10,6 +10,7 @@
 #include <grpc/support/alloc.h>
 #include <grpc/support/string_util.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/log.h"
 #include "base/loop.h"
@@ -22,6 +23,7 @@ struct grpc_op_tag {
     struct grpc_stream *stream;
     enum op_kind kind;
     bool ok, busy;
+    atomic_bool given; /* main's writes before the batch are seen by the queue's thread: gRPC orders them, too, but a checker cannot know */
 };
 
 struct grpc_client {
@@ -58,6 +60,7 @@ static void *grpc_queue_thread(void *arg)
         if (e.type == GRPC_QUEUE_SHUTDOWN) return NULL;
         if (e.type != GRPC_OP_COMPLETE) continue;
         struct grpc_op_tag *op = e.tag;
+        (void)atomic_load_explicit(&op->given, memory_order_acquire);
         op->ok = e.success != 0;
         loop_post(c->main, &op->mail);
     }
@@ -110,6 +113,7 @@ static void grpc_stream_batch(struct grpc_stream *s, enum op_kind kind, const gr
     must(!tag->busy);
     tag->busy = true;
     s->busy++;
+    atomic_store_explicit(&tag->given, true, memory_order_release);
     grpc_call_error e = grpc_call_start_batch(s->call, op, 1, tag, NULL);
     must(e == GRPC_CALL_OK);
 }
