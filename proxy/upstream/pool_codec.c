@@ -2,6 +2,7 @@
 #include "proxy/upstream/pool_codec.h"
 
 #include "base/arena.h"
+#include "proxy/api/headers.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/http/h1.h"
@@ -55,4 +56,16 @@ enum http_protocol_kind pool_protocol(const struct upstream_cluster *uc, const s
         return ask->stream && ask->stream->protocol == HTTP_PROTOCOL_2 ? UPSTREAM_PROTO_H2 : UPSTREAM_PROTO_H1;
     }
     return UPSTREAM_PROTO_H1;
+}
+
+struct str pool_server_name(const struct upstream_cluster *uc, const struct lb_ask *ask)
+{
+    const struct upstream_http *h = uc->conf->http;
+    if ((!h->auto_sni && !h->auto_san_validation) || !uc->conf->socket || !ask->headers) return STR_NONE;
+    struct str value = STR_NONE, host, port;
+    if (h->override_auto_sni_header.len) value = headers_find(ask->headers, h->override_auto_sni_header);
+    if (!value.len) value = headers_get(ask->headers, HDR_AUTHORITY);
+    uint16_t number;
+    if (str_cut_last(value, ':', &host, &port) && str_to_u16(port, &number)) value = host;
+    return value;
 }

@@ -219,7 +219,7 @@ void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstre
         upstream_fail(a, UPSTREAM_NO_HOST, STR_NONE);
         return;
     }
-    pool_start(uc, a, a->host, protocol);
+    pool_start(uc, a, ask, protocol);
 }
 
 void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end)

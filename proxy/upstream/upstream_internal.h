@@ -56,6 +56,7 @@ struct pool;
 struct pool_key {
     const struct host *host;
     uint32_t priority, protocol; /* enum upstream_priority, enum http_protocol_kind */
+    uint64_t sni;                /* hash of the name asked for (auto_sni); 0: the cluster's own */
 };
 /* Private part of struct upstream_attempt. */
 struct attempt_priv {
@@ -71,7 +72,7 @@ static inline struct attempt_priv *attempt_priv(struct upstream_attempt *a)
     return (struct attempt_priv *)(void *)a->priv;
 }
 /* Queues the attempt at the host's pool, or starts it on a free connection. */
-void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, struct host *host, enum http_protocol_kind protocol);
+void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask, enum http_protocol_kind protocol);
 void pool_cancel(struct upstream_attempt *a);
 /* The pool's host left or its cluster was replaced: idle connections end now, busy ones after their exchange. */
 void pool_drain(struct pool *p);
