@@ -173,14 +173,17 @@ def test_memory_with_a_long_stream_after_each_update(skiff, upstream, control_pl
     a = upstream("a", script=[{"raw": "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", "hang": True}] * 1000)
     big = [{"match": {"prefix": f"/filler/{n}"}, "direct_response": {"status": 418}} for n in range(200)]
 
-    def push(number):
+    def routes(number):
         plane.set("route", [{"name": "web", "virtual_hosts": [
             {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": f"/x{number}"}, "route": {"cluster": "a"}}, config.route(cluster="a", timeout="0s")]}]}])
+
+    def push(number):
+        routes(number)
         plane.wait_ack("route")
     plane.set("cluster", [config.cluster("a", [a.port], circuit_breakers={"thresholds": [{"max_connections": 5000, "max_requests": 5000}]})])
     plane.set("listener", [config.listener("main", [config.hcm(rds={"route_config_name": "web", "config_source": ADS})]),
                            config.listener("other", [config.hcm(big, stat_prefix="other")])])
-    push(0)
+    routes(0)
     proxy = skiff(ads_bootstrap(plane.port))
     port, streams = proxy.port(), []
 
