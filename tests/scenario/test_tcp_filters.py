@@ -230,6 +230,7 @@ def to_upstream(which, host="127.0.0.1", say="ping"):
 # An upstream that closes with our word unread resets, and its greeting may be lost: to "greet" nothing is said.
 ORIGINAL = [
     ("orig", to_upstream("echo"), "orig", PROXY),
+    ("orig_again", lambda port: [to_upstream("echo")(port), to_upstream("greet", say="")(port), to_upstream("echo")(port)], "orig", PROXY),
     ("orig_none", say_and_read, "orig", PROXY_MAYBE),
     ("orig_port", to_upstream(9), "orig_port", PROXY),
 ]
