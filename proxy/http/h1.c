@@ -82,8 +82,9 @@ static enum h1_step h1_idle(struct h1 *h, struct buf *in)
 static enum h1_step h1_head(struct h1 *h, struct buf *in)
 {
     if (!in->len) return H1_MORE;
-    if (!h->server && h->write == H1_WRITE_IDLE) {
-        (void)h1_refuse(h, 0, "http1.codec_error"); /* an answer before the question */
+    /* An answer before the question: no byte of the request has left yet, so these bytes lay on the idle connection. */
+    if (!h->server && (h->write == H1_WRITE_IDLE || conn_bytes_written(h->base.conn) == h->sent_mark)) {
+        (void)h1_refuse(h, 0, "http1.codec_error");
         return H1_FAILED;
     }
     enum h1_step step = h1_read_head(h, in);

@@ -50,6 +50,7 @@ struct h1 {
     uint64_t remaining;     /* LENGTH: bytes to read */
     uint64_t overhead;      /* CHUNKED: bytes of framing since the last data */
     uint64_t write_left;    /* LENGTH: bytes to write */
+    uint64_t sent_mark;     /* client: bytes written to the connection before this request */
     struct buf *in;         /* CHUNKED, inside the parser: where its bytes come from */
     struct buf body;        /* CHUNKED: data found by the parser */
     const char *slice, *span_end;

@@ -194,6 +194,7 @@ void h1_send_headers(struct codec_stream *s, struct headers *list, bool end)
         if (status == 204 || status < 200) headers_remove_id(list, HDR_CONTENT_LENGTH);
     } else {
         h1_note_request(h, list);
+        h->sent_mark = conn_bytes_written(h->base.conn);
         h->write = (uint8_t)h1_request_plan(h, list, end, &name, &value);
         if (headers_has_token(list, HDR_CONNECTION, STR("close"))) h->peer_close = true;
     }

@@ -14,17 +14,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* A connection that is two buffers; it stands for proxy/net's. */
 struct conn {
     struct buf in, out;
+    uint64_t written; /* what conn_write was given */
     bool closed;
 };
 void conn_write(struct conn *c, struct buf *bytes, bool end)
 {
     (void)end;
+    c->written += buf_len(bytes);
     buf_move(&c->out, bytes);
 }
 void conn_close(struct conn *c, enum conn_close how)
 {
     (void)how;
     c->closed = true;
+}
+uint64_t conn_bytes_written(const struct conn *c)
+{
+    return c->written;
 }
 bool conn_is_open(const struct conn *c)
 {

@@ -8,10 +8,12 @@ Each row: name, bytes, verdict. The upstream sends the bytes as its answer to a 
 The same upstream then answers well, and the next client must get that answer.
 """
 import re
+import threading
 
 import pytest
 
 from harness import client, http1
+from harness.wait import wait_for
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -195,14 +197,19 @@ def test_hostile_with_a_reset(pair, name, data, verdict):
 def test_bytes_on_an_idle_connection(pair):
     """Bytes that nobody asked for, on a pooled connection: it is closed, and the next request gets its own answer."""
     pair.ready()
+    sent = threading.Event()
 
     def poison(connection, request):
         connection.answer({}, request, "a")
         connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")
+        sent.set()
         return True
     pair.upstream.play(poison)
     assert client.get(pair.proxy.port(), "/first").body == b"a"
     pair.upstream.play()
+    # Bytes that cross a request on the wire cannot be told from its answer, by any proxy: they must have arrived before it.
+    wait_for(lambda: sent.is_set() and pair.proxy.stat("cluster.a.upstream_cx_active") == 0,
+             "the end of the poisoned connection")
     for _ in range(5):
         assert client.get(pair.proxy.port(), "/next").body == b"a"
     pair.check()

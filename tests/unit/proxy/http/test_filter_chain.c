@@ -19,6 +19,7 @@
 
 struct conn {
     struct buf in, out;
+    uint64_t written; /* what conn_write was given */
     struct conn_info info;
     bool closed;
     int paused;
@@ -27,6 +28,7 @@ struct conn {
 void conn_write(struct conn *c, struct buf *data, bool end)
 {
     (void)end;
+    c->written += buf_len(data);
     buf_move(&c->out, data);
 }
 void conn_close(struct conn *c, enum conn_close how)
@@ -35,6 +37,10 @@ void conn_close(struct conn *c, enum conn_close how)
     if (c->closed) return;
     c->closed = true;
     hcm_on_close(c->hcm);
+}
+uint64_t conn_bytes_written(const struct conn *c)
+{
+    return c->written;
 }
 bool conn_is_open(const struct conn *c)
 {
