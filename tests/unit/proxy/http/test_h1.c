@@ -403,7 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),        cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_responses),
-        cmocka_unit_test(test_response_writing), cmocka_unit_test(test_length_is_kept), cmocka_unit_test(test_idle_bytes),
+        cmocka_unit_test(test_response_writing), cmocka_unit_test(test_length_is_kept), cmocka_unit_test(test_idle_bytes), cmocka_unit_test(test_bytes_before_the_request_left),
         cmocka_unit_test(test_pause_holds_the_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
