@@ -64,20 +64,25 @@ static size_t format_unix(const struct addr *x, char *out)
     size_t len = x->len > head ? x->len - head : 0;
     if (len > sizeof(x->sa.un.sun_path)) len = sizeof(x->sa.un.sun_path);
     memcpy(out, x->sa.un.sun_path, len);
-    if (len && out[0] == '\0') out[0] = '@';
-    else len = strnlen(out, len);
+    if (len && out[0] == '\0')
+        out[0] = '@';
+    else
+        len = strnlen(out, len);
     out[len] = '\0';
     return len;
 }
-static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) < ADDR_TEXT_MAX, "ADDR_TEXT_MAX is too small");
+static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) < ADDR_TEXT_MAX,
+              "ADDR_TEXT_MAX is too small");
 
 size_t addr_format_ip(const struct addr *x, char *out)
 {
     out[0] = '\0';
     if (x->len == 0) return 0;
     if (x->sa.any.sa_family == AF_UNIX) return format_unix(x, out);
-    if (x->sa.any.sa_family == AF_INET) (void)inet_ntop(AF_INET, &x->sa.v4.sin_addr, out, ADDR_TEXT_MAX);
-    if (x->sa.any.sa_family == AF_INET6) (void)inet_ntop(AF_INET6, &x->sa.v6.sin6_addr, out, ADDR_TEXT_MAX);
+    if (x->sa.any.sa_family == AF_INET)
+        (void)inet_ntop(AF_INET, &x->sa.v4.sin_addr, out, ADDR_TEXT_MAX);
+    if (x->sa.any.sa_family == AF_INET6)
+        (void)inet_ntop(AF_INET6, &x->sa.v6.sin6_addr, out, ADDR_TEXT_MAX);
     return strlen(out);
 }
 
@@ -86,8 +91,9 @@ size_t addr_format(const struct addr *x, char *out)
     char ip[ADDR_TEXT_MAX];
     if (!addr_is_ip(x)) return addr_format_ip(x, out);
     (void)addr_format_ip(x, ip);
-    int len = addr_is_v4(x) ? snprintf(out, ADDR_TEXT_MAX, "%.45s:%u", ip, (unsigned)addr_port(x))
-                            : snprintf(out, ADDR_TEXT_MAX, "[%.45s]:%u", ip, (unsigned)addr_port(x));
+    int len = addr_is_v4(x)
+                  ? snprintf(out, ADDR_TEXT_MAX, "%.45s:%u", ip, (unsigned)addr_port(x))
+                  : snprintf(out, ADDR_TEXT_MAX, "[%.45s]:%u", ip, (unsigned)addr_port(x));
     return (size_t)len;
 }
 
@@ -210,7 +216,8 @@ bool cidr_make(struct str ip, uint32_t bits, struct cidr *out)
 
 bool cidr_contains(const struct cidr *c, const struct addr *x)
 {
-    if (!addr_is_ip(x) || !addr_is_ip(&c->base) || addr_is_v4(x) != addr_is_v4(&c->base)) return false;
+    if (!addr_is_ip(x) || !addr_is_ip(&c->base) || addr_is_v4(x) != addr_is_v4(&c->base))
+        return false;
     struct addr masked = *x;
     struct addr base = c->base;
     size_t len;

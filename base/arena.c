@@ -1,5 +1,6 @@
-/* Bump allocation in blocks that double up to 64 KiB. The arena itself lives at the start of its first block, and each
- * thread keeps a few standard blocks for the next arena, so that a short-lived arena costs no malloc at all. */
+/* Bump allocation in blocks that double up to 64 KiB. The arena itself lives at the start of its
+ * first block, and each thread keeps a few standard blocks for the next arena, so that a
+ * short-lived arena costs no malloc at all. */
 #include "base/arena.h"
 
 #include <stdint.h>
@@ -44,9 +45,9 @@ struct arena_hook {
 };
 
 struct arena {
-    char *at, *end; /* free room of the current block */
+    char *at, *end;             /* free room of the current block */
     struct arena_block *blocks; /* all; the last one holds this struct */
-    struct arena_hook *hooks; /* newest first */
+    struct arena_hook *hooks;   /* newest first */
     const char *what;
     size_t next_size;
     size_t total;
@@ -183,8 +184,8 @@ static void *alloc_big(struct arena *a, size_t need)
     size_t size;
     must(size_add(need, BLOCK_HEAD, &size));
     struct arena_block *b = block_new(size);
-    /* Blocks are only pushed in front: the first one, which holds the arena, must stay last. Where the room is that
-     * at and end speak of does not depend on the order. */
+    /* Blocks are only pushed in front: the first one, which holds the arena, must stay last. Where
+     * the room is that at and end speak of does not depend on the order. */
     b->next = a->blocks;
     a->blocks = b;
     a->total += size;

@@ -1,4 +1,5 @@
-/* Arenas: memory that is freed all at once, by lifetime (process, object, decode, conn, stream, scratch). */
+/* Arenas: memory that is freed all at once, by lifetime (process, object, decode, conn, stream,
+ * scratch). */
 #pragma once
 #include <stddef.h>
 
@@ -8,13 +9,15 @@ extern "C" {
 
 struct arena;
 
-/* A new arena; `what` (static text) names its lifetime in reports. Never NULL. first_block 0 = default (4 KiB). */
+/* A new arena; `what` (static text) names its lifetime in reports. Never NULL. first_block 0 =
+ * default (4 KiB). */
 struct arena *arena_new(const char *what, size_t first_block);
 /* Runs the on-free hooks in reverse order, frees all and leaves NULL. NULL is fine. */
 void arena_free(struct arena **a);
 /* Runs the hooks, forgets all allocations, keeps one block for the next use. */
 void arena_reset(struct arena *a);
-/* Zeroed (calloc) or raw bytes, aligned for any type. size 0 gives a unique non-NULL pointer. Aborts when out of memory. */
+/* Zeroed (calloc) or raw bytes, aligned for any type. size 0 gives a unique non-NULL pointer.
+ * Aborts when out of memory. */
 void *arena_alloc(struct arena *a, size_t size);
 void *arena_alloc_raw(struct arena *a, size_t size);
 /* Zeroed array with overflow check. */

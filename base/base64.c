@@ -2,7 +2,8 @@
 #include "base/arena.h"
 #include "base/text.h"
 
-static const char standard_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char standard_digits[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char url_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /* 0..63, or -1. */
@@ -18,8 +19,10 @@ static int digit_value(char c)
 
 bool base64_decode(struct arena *a, struct str in, struct str *out)
 {
-    if (in.len % 4 == 0 && str_ends(in, STR("=="))) in.len -= 2;
-    else if (in.len % 4 == 0 && str_ends(in, STR("="))) in.len -= 1;
+    if (in.len % 4 == 0 && str_ends(in, STR("==")))
+        in.len -= 2;
+    else if (in.len % 4 == 0 && str_ends(in, STR("=")))
+        in.len -= 1;
     if (in.len % 4 == 1) return false;
     char *to = arena_alloc_raw(a, in.len / 4 * 3 + 4);
     size_t len = 0;
@@ -52,10 +55,14 @@ static struct str encode(struct arena *a, struct str in, const char *digits, boo
         if (left > 2) bits |= (unsigned char)in.ptr[i + 2];
         to[len++] = digits[bits >> 18];
         to[len++] = digits[bits >> 12 & 63];
-        if (left > 1) to[len++] = digits[bits >> 6 & 63];
-        else if (pad) to[len++] = '=';
-        if (left > 2) to[len++] = digits[bits & 63];
-        else if (pad) to[len++] = '=';
+        if (left > 1)
+            to[len++] = digits[bits >> 6 & 63];
+        else if (pad)
+            to[len++] = '=';
+        if (left > 2)
+            to[len++] = digits[bits & 63];
+        else if (pad)
+            to[len++] = '=';
     }
     return (struct str){to, len};
 }

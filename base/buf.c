@@ -1,6 +1,7 @@
-/* Byte queues. A slice points into a refcounted block; `used` of the block marks what any slice may refer to, so bytes
- * may be appended behind a slice that ends there even while others share the block. Small pieces are copied into the
- * tail's free room rather than linked: a peer that sends one byte at a time must not cost a block for each. */
+/* Byte queues. A slice points into a refcounted block; `used` of the block marks what any slice may
+ * refer to, so bytes may be appended behind a slice that ends there even while others share the
+ * block. Small pieces are copied into the tail's free room rather than linked: a peer that sends
+ * one byte at a time must not cost a block for each. */
 #include "base/buf.h"
 
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 #include "base/must.h"
 
 enum {
-    BUF_COPY_MOST = 1024, /* up to here copying is cheaper than keeping a block */
+    BUF_COPY_MOST = 1024,  /* up to here copying is cheaper than keeping a block */
     BUF_READ_LEAST = 2048, /* less free room than this is not worth a read(2) */
 #ifdef SKIFF_SANITIZED
     BUF_KEEP_BLOCKS = 0, /* sanitisers see each block's own birth and death */
@@ -24,7 +25,7 @@ enum {
 
 struct buf_block {
     struct buf_block *next; /* in the free list */
-    uint32_t refs; /* slices that point here; one thread only */
+    uint32_t refs;          /* slices that point here; one thread only */
     uint32_t cap;
     uint32_t used; /* high-water mark in bytes[] */
     uint32_t unused;
@@ -122,8 +123,10 @@ void buf_thread_release(void)
 static void push_back(struct buf *b, struct buf_slice *s)
 {
     s->next = NULL;
-    if (b->tail) b->tail->next = s;
-    else b->head = s;
+    if (b->tail)
+        b->tail->next = s;
+    else
+        b->head = s;
     b->tail = s;
     b->len += s->len;
 }
@@ -154,7 +157,8 @@ static size_t slice_room(const struct buf_slice *s)
 
 void buf_release(struct buf *b)
 {
-    while (b->head) slice_free(pop_front(b));
+    while (b->head)
+        slice_free(pop_front(b));
     *b = (struct buf){0};
 }
 
@@ -234,8 +238,10 @@ void buf_move(struct buf *dst, struct buf *src)
         slice_free(s);
     }
     if (!src->head) return;
-    if (dst->tail) dst->tail->next = src->head;
-    else dst->head = src->head;
+    if (dst->tail)
+        dst->tail->next = src->head;
+    else
+        dst->head = src->head;
     dst->tail = src->tail;
     dst->len += src->len;
     *src = (struct buf){0};
@@ -245,8 +251,10 @@ void buf_move(struct buf *dst, struct buf *src)
 static void move_part(struct buf *dst, struct buf *src, size_t n)
 {
     struct buf_slice *s = src->head;
-    if (n <= BUF_COPY_MOST) buf_append(dst, s->at, n);
-    else push_back(dst, slice_new(s->block, s->at, n));
+    if (n <= BUF_COPY_MOST)
+        buf_append(dst, s->at, n);
+    else
+        push_back(dst, slice_new(s->block, s->at, n));
     s->at += n;
     s->len -= n;
     src->len -= n;
@@ -274,8 +282,10 @@ void buf_move_n(struct buf *dst, struct buf *src, size_t n)
 void buf_share(struct buf *dst, const struct buf *src)
 {
     for (const struct buf_slice *s = src->head; s; s = s->next) {
-        if (s->len <= BUF_COPY_MOST) buf_append(dst, s->at, s->len);
-        else push_back(dst, slice_new(s->block, s->at, s->len));
+        if (s->len <= BUF_COPY_MOST)
+            buf_append(dst, s->at, s->len);
+        else
+            push_back(dst, slice_new(s->block, s->at, s->len));
     }
 }
 
@@ -368,7 +378,8 @@ static void drop_tail(struct buf *b)
         b->head = b->tail = NULL;
     } else {
         struct buf_slice *before = b->head;
-        while (before->next != gone) before = before->next;
+        while (before->next != gone)
+            before = before->next;
         before->next = NULL;
         b->tail = before;
     }

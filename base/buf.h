@@ -1,4 +1,5 @@
-/* Byte queues: lists of refcounted slices, so that bodies move between connections without copies. Worker-local. */
+/* Byte queues: lists of refcounted slices, so that bodies move between connections without copies.
+ * Worker-local. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,7 +30,8 @@ static inline void buf_append_str(struct buf *b, struct str s)
 }
 void buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_prepend(struct buf *b, const void *bytes, size_t len);
-/* Moves all (or the first n) bytes of src to the end of dst; whole slices are not copied, a split slice is shared. */
+/* Moves all (or the first n) bytes of src to the end of dst; whole slices are not copied, a split
+ * slice is shared. */
 void buf_move(struct buf *dst, struct buf *src);
 void buf_move_n(struct buf *dst, struct buf *src, size_t n);
 /* Shares: dst gets the same bytes without copying (mirrors, retries). */
@@ -37,7 +39,8 @@ void buf_share(struct buf *dst, const struct buf *src);
 void buf_drain(struct buf *b, size_t n);
 /* The first slice's bytes, for parsers that eat slice by slice; len 0 when empty. */
 struct str buf_front(const struct buf *b);
-/* The first min(n, len) bytes as one run (copies only when they span slices); borrowed until the next change. */
+/* The first min(n, len) bytes as one run (copies only when they span slices); borrowed until the
+ * next change. */
 struct str buf_peek(struct buf *b, size_t n);
 /* Copies up to n bytes from offset; gives back how many. */
 size_t buf_copy_out(const struct buf *b, size_t offset, void *to, size_t n);
@@ -45,7 +48,8 @@ size_t buf_copy_out(const struct buf *b, size_t offset, void *to, size_t n);
 struct str buf_dup(const struct buf *b, struct arena *a);
 /* Up to `most` iovecs over the content; gives back their number. */
 int buf_iov(const struct buf *b, struct iovec *iov, int most);
-/* Room for at least 1 byte to read into (up to *len offered, at most `most`); commit tells how many arrived. */
+/* Room for at least 1 byte to read into (up to *len offered, at most `most`); commit tells how many
+ * arrived. */
 void *buf_reserve(struct buf *b, size_t most, size_t *len);
 void buf_commit(struct buf *b, size_t n);
 /* Frees this thread's cached blocks (thread end). */

@@ -1,4 +1,5 @@
-/* The application log. Process-wide state on purpose: any thread may log before and after any server exists. */
+/* The application log. Process-wide state on purpose: any thread may log before and after any
+ * server exists. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -15,20 +16,36 @@ enum { LOG_PATH_MAX = 4096, LOG_FILE_MODE = 0644 };
 
 /* One name for each component, in the order of the enum. */
 static const char *const component_names[LOG_COMPONENTS] = {
-    [LOG_C_ADMIN] = "admin",     [LOG_C_CONFIG] = "config",   [LOG_C_CONNECTION] = "connection",
-    [LOG_C_CONN_HANDLER] = "conn_handler", [LOG_C_DNS] = "dns", [LOG_C_FILE] = "file",
-    [LOG_C_FILTER] = "filter",   [LOG_C_GRPC] = "grpc",       [LOG_C_HC] = "hc",
-    [LOG_C_HTTP] = "http",       [LOG_C_HTTP2] = "http2",     [LOG_C_INIT] = "init",
-    [LOG_C_IO] = "io",           [LOG_C_MAIN] = "main",       [LOG_C_MISC] = "misc",
-    [LOG_C_POOL] = "pool",       [LOG_C_ROUTER] = "router",   [LOG_C_RUNTIME] = "runtime",
-    [LOG_C_SECRET] = "secret",   [LOG_C_STATS] = "stats",     [LOG_C_TESTING] = "testing",
+    [LOG_C_ADMIN] = "admin",
+    [LOG_C_CONFIG] = "config",
+    [LOG_C_CONNECTION] = "connection",
+    [LOG_C_CONN_HANDLER] = "conn_handler",
+    [LOG_C_DNS] = "dns",
+    [LOG_C_FILE] = "file",
+    [LOG_C_FILTER] = "filter",
+    [LOG_C_GRPC] = "grpc",
+    [LOG_C_HC] = "hc",
+    [LOG_C_HTTP] = "http",
+    [LOG_C_HTTP2] = "http2",
+    [LOG_C_INIT] = "init",
+    [LOG_C_IO] = "io",
+    [LOG_C_MAIN] = "main",
+    [LOG_C_MISC] = "misc",
+    [LOG_C_POOL] = "pool",
+    [LOG_C_ROUTER] = "router",
+    [LOG_C_RUNTIME] = "runtime",
+    [LOG_C_SECRET] = "secret",
+    [LOG_C_STATS] = "stats",
+    [LOG_C_TESTING] = "testing",
     [LOG_C_UPSTREAM] = "upstream",
 };
-static const char *const level_names[] = {"trace", "debug", "info", "warning", "error", "critical", "off"};
+static const char *const level_names[] = {"trace", "debug",    "info", "warning",
+                                          "error", "critical", "off"};
 
 /* Stored level minus LOG_INFO, so that zero is the default. */
 static atomic_int log_levels[LOG_COMPONENTS];
-/* 0: stderr. A file's descriptor never changes once it is open (reopening replaces what it refers to). */
+/* 0: stderr. A file's descriptor never changes once it is open (reopening replaces what it refers
+ * to). */
 static atomic_int log_file;
 static char log_path[LOG_PATH_MAX]; /* main thread only */
 
@@ -55,7 +72,8 @@ const char *log_level_name(enum log_level l)
 
 void log_set_level(enum log_level l)
 {
-    for (int i = 0; i < LOG_COMPONENTS; i++) log_set_component((enum log_component)i, l);
+    for (int i = 0; i < LOG_COMPONENTS; i++)
+        log_set_component((enum log_component)i, l);
 }
 
 void log_set_component(enum log_component c, enum log_level l)
@@ -96,9 +114,9 @@ static void add_head(struct sb *b, enum log_component c, enum log_level level)
     struct tm t;
     must(clock_gettime(CLOCK_REALTIME, &now) == 0);
     must(localtime_r(&now.tv_sec, &t));
-    sb_fmt(b, "[%04d-%02d-%02d %02d:%02d:%02d.%03ld][%d][%s][%s] ", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday,
-           t.tm_hour, t.tm_min, t.tm_sec, now.tv_nsec / 1000000, (int)gettid(), log_level_name(level),
-           log_component_name(c));
+    sb_fmt(b, "[%04d-%02d-%02d %02d:%02d:%02d.%03ld][%d][%s][%s] ", t.tm_year + 1900, t.tm_mon + 1,
+           t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, now.tv_nsec / 1000000, (int)gettid(),
+           log_level_name(level), log_component_name(c));
 }
 
 /* Control bytes are escaped: a peer must not be able to forge lines or steer a terminal. */
@@ -106,15 +124,21 @@ static void add_escaped(struct sb *b, struct str s)
 {
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
-        if (c >= 0x20 && c != 0x7f) sb_char(b, s.ptr[i]);
-        else if (c == '\n') sb_add(b, STR("\\n"));
-        else if (c == '\r') sb_add(b, STR("\\r"));
-        else if (c == '\t') sb_char(b, '\t');
-        else sb_fmt(b, "\\x%02x", c);
+        if (c >= 0x20 && c != 0x7f)
+            sb_char(b, s.ptr[i]);
+        else if (c == '\n')
+            sb_add(b, STR("\\n"));
+        else if (c == '\r')
+            sb_add(b, STR("\\r"));
+        else if (c == '\t')
+            sb_char(b, '\t');
+        else
+            sb_fmt(b, "\\x%02x", c);
     }
 }
 
-void log_write(enum log_component c, enum log_level level, const char *file, int line, const char *fmt, ...)
+void log_write(enum log_component c, enum log_level level, const char *file, int line,
+               const char *fmt, ...)
 {
     struct sb text = {0}, out = {0};
     va_list ap;
@@ -126,7 +150,8 @@ void log_write(enum log_component c, enum log_level level, const char *file, int
     add_escaped(&out, sb_str(&text));
     sb_char(&out, '\n');
     int fd = atomic_load_explicit(&log_file, memory_order_acquire);
-    /* One write a line, so that lines of threads do not mix; a full disk must not stop the proxy. */
+    /* One write a line, so that lines of threads do not mix; a full disk must not stop the proxy.
+     */
     if (write(fd ? fd : STDERR_FILENO, out.ptr, out.len) < 0) errno = 0;
     sb_release(&text);
     sb_release(&out);

@@ -1,5 +1,5 @@
-/* The event loop over libev, the only file that knows it. One turn: work queued for later, timers armed, wait, sockets
- * and messages, timers that are due, work queued for later again. */
+/* The event loop over libev, the only file that knows it. One turn: work queued for later, timers
+ * armed, wait, sockets and messages, timers that are due, work queued for later again. */
 #include "base/loop.h"
 
 #include <ev.h>
@@ -117,7 +117,8 @@ void loop_free(struct loop **lp)
     *lp = NULL;
     if (!l) return;
     wheel_release(&l->wheel);
-    while (!list_empty(&l->laters)) list_remove(l->laters.next);
+    while (!list_empty(&l->laters))
+        list_remove(l->laters.next);
     for (size_t i = 0; i < l->ev->signal_count; i++) {
         ev_signal_stop(l->ev->loop, &l->ev->signals[i].watcher);
     }
@@ -129,7 +130,8 @@ void loop_free(struct loop **lp)
     mem_free(l);
 }
 
-/* --- work for later ---------------------------------------------------------------------------- */
+/* --- work for later ----------------------------------------------------------------------------
+ */
 
 void loop_later(struct loop *l, struct loop_later *later, void (*fire)(struct loop_later *later))
 {
@@ -142,7 +144,8 @@ void loop_later_cancel(struct loop_later *later)
     if (list_linked(&later->link)) list_remove(&later->link);
 }
 
-/* Work that queues more work is followed for some rounds; the rest waits for the next turn, which does not block. */
+/* Work that queues more work is followed for some rounds; the rest waits for the next turn, which
+ * does not block. */
 static void run_laters(struct loop *l)
 {
     for (int round = 0; round < LATER_ROUNDS && !list_empty(&l->laters); round++) {
@@ -158,7 +161,8 @@ static void run_laters(struct loop *l)
     }
 }
 
-/* --- turns ------------------------------------------------------------------------------------- */
+/* --- turns -------------------------------------------------------------------------------------
+ */
 
 /* Sets the one ev_timer for the wheel; nothing to wait for means that the process sleeps. */
 static void arm_timer(struct loop *l)
@@ -189,7 +193,8 @@ void loop_run(struct loop *l)
 {
     l->stopped = false;
     loop_update_now(l);
-    while (!l->stopped) loop_turn(l, true);
+    while (!l->stopped)
+        loop_turn(l, true);
 }
 
 void loop_stop(struct loop *l)
@@ -197,7 +202,8 @@ void loop_stop(struct loop *l)
     l->stopped = true;
 }
 
-/* --- sockets ----------------------------------------------------------------------------------- */
+/* --- sockets -----------------------------------------------------------------------------------
+ */
 
 static struct ev_io *io_watcher(struct loop_io *io)
 {
@@ -212,7 +218,8 @@ static void on_io(struct ev_loop *ev, ev_io *w, int events)
     io->fire(io, events & (LOOP_READ | LOOP_WRITE));
 }
 
-void loop_io_init(struct loop_io *io, struct loop *l, int fd, void (*fire)(struct loop_io *io, int ready))
+void loop_io_init(struct loop_io *io, struct loop *l, int fd,
+                  void (*fire)(struct loop_io *io, int ready))
 {
     io->fire = fire;
     io->loop = l;
@@ -227,7 +234,8 @@ void loop_io_want(struct loop_io *io, int wanted)
     if (io->wanted == wanted) return;
     struct ev_loop *ev = io->loop->ev->loop;
     struct ev_io *w = io_watcher(io);
-    /* A zeroed but never initialised watcher wants 0 and never gets here with an active libev watcher. */
+    /* A zeroed but never initialised watcher wants 0 and never gets here with an active libev
+     * watcher. */
     if (io->wanted) ev_io_stop(ev, w);
     io->wanted = wanted;
     if (!wanted) return;
@@ -235,7 +243,8 @@ void loop_io_want(struct loop_io *io, int wanted)
     ev_io_start(ev, w);
 }
 
-/* --- signals ----------------------------------------------------------------------------------- */
+/* --- signals -----------------------------------------------------------------------------------
+ */
 
 static void on_signal(struct ev_loop *ev, ev_signal *w, int events)
 {

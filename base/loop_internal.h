@@ -13,10 +13,11 @@ enum {
     WHEEL_TICK_US = 1000,
 };
 
-/* Hierarchical timer wheel. A timer that is due at tick e sits at the level of the highest base-64 digit in which e
- * differs from `tick`, in the slot of that digit; so all timers of a level are due after those of lower levels. */
+/* Hierarchical timer wheel. A timer that is due at tick e sits at the level of the highest base-64
+ * digit in which e differs from `tick`, in the slot of that digit; so all timers of a level are due
+ * after those of lower levels. */
 struct wheel {
-    uint64_t tick; /* all ticks up to this one were handled */
+    uint64_t tick;               /* all ticks up to this one were handled */
     uint64_t used[WHEEL_LEVELS]; /* a bit per slot; may be stale (set though the slot is empty) */
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };

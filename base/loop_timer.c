@@ -1,5 +1,5 @@
-/* Timers: a hierarchical wheel that is lazy on restart. A running timer that is put off keeps its place and only gets a
- * new deadline; it is put where it belongs when its old slot comes up. */
+/* Timers: a hierarchical wheel that is lazy on restart. A running timer that is put off keeps its
+ * place and only gets a new deadline; it is put where it belongs when its old slot comes up. */
 #include "base/loop_internal.h"
 
 enum { WHEEL_MASK = WHEEL_SLOTS - 1 };
@@ -10,7 +10,8 @@ void wheel_init(struct wheel *w, uint64_t now_us)
     w->tick = now_us / WHEEL_TICK_US;
     for (size_t level = 0; level < WHEEL_LEVELS; level++) {
         w->used[level] = 0;
-        for (size_t i = 0; i < WHEEL_SLOTS; i++) list_init(&w->slots[level][i]);
+        for (size_t i = 0; i < WHEEL_SLOTS; i++)
+            list_init(&w->slots[level][i]);
     }
 }
 
@@ -67,8 +68,10 @@ static void wheel_open_slot(struct wheel *w, unsigned level, unsigned slot, stru
     while (!list_empty(head)) {
         struct loop_timer *t = CONTAINER_OF(head->next, struct loop_timer, link);
         list_remove(&t->link);
-        if (due_tick(t->at_us) <= w->tick) list_push_back(due, &t->link);
-        else wheel_insert(w, t);
+        if (due_tick(t->at_us) <= w->tick)
+            list_push_back(due, &t->link);
+        else
+            wheel_insert(w, t);
     }
 }
 
@@ -103,7 +106,7 @@ void wheel_release(struct wheel *w)
 {
     for (size_t level = 0; level < WHEEL_LEVELS; level++) {
         for (size_t i = 0; i < WHEEL_SLOTS; i++) {
-            LIST_FOREACH_SAFE(&w->slots[level][i], it, next) {
+            LIST_FOREACH_SAFE (&w->slots[level][i], it, next) {
                 CONTAINER_OF(it, struct loop_timer, link)->loop = NULL;
                 list_remove(it);
             }

@@ -1,5 +1,5 @@
-/* The mailbox of a loop: a lock-free stack with many senders and one receiver. The receiver takes the whole stack with
- * one exchange and reverses it, so each sender's messages keep their order. */
+/* The mailbox of a loop: a lock-free stack with many senders and one receiver. The receiver takes
+ * the whole stack with one exchange and reverses it, so each sender's messages keep their order. */
 #include <errno.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
@@ -17,8 +17,10 @@ void mailbox_init(struct mailbox *b)
 bool mailbox_receive(struct mailbox *b)
 {
     uint64_t wakes;
-    /* Before the exchange: a message that comes between the two writes again and is only found early. */
-    while (read(b->fd, &wakes, sizeof(wakes)) < 0 && errno == EINTR) continue;
+    /* Before the exchange: a message that comes between the two writes again and is only found
+     * early. */
+    while (read(b->fd, &wakes, sizeof(wakes)) < 0 && errno == EINTR)
+        continue;
     struct mail *stack = atomic_exchange_explicit(&b->head, NULL, memory_order_acquire);
     struct mail *queue = NULL;
     bool any = stack;
@@ -57,5 +59,6 @@ void loop_post(struct loop *l, struct mail *m)
                                                     memory_order_relaxed));
     if (head) return;
     const uint64_t one = 1;
-    while (write(b->fd, &one, sizeof(one)) < 0 && errno == EINTR) continue;
+    while (write(b->fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        continue;
 }

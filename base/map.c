@@ -1,4 +1,5 @@
-/* Open addressing with linear probing; a table is a power of two and at most 3/4 used (tombs included). */
+/* Open addressing with linear probing; a table is a power of two and at most 3/4 used (tombs
+ * included). */
 #include "base/map.h"
 
 #define XXH_INLINE_ALL
@@ -9,7 +10,8 @@
 
 enum { MAP_FIRST = 8 };
 
-/* The empty key needs a non-NULL pointer to tell its slot from a free one; a tomb has this pointer and no value. */
+/* The empty key needs a non-NULL pointer to tell its slot from a free one; a tomb has this pointer
+ * and no value. */
 static const char map_empty_key[] = "";
 
 uint64_t hash_str(struct str s)
@@ -49,7 +51,8 @@ static void map_place(struct map *m, struct map_slot slot)
 {
     size_t mask = m->cap - 1;
     size_t i = slot.hash & mask;
-    while (m->slots[i].value) i = (i + 1) & mask;
+    while (m->slots[i].value)
+        i = (i + 1) & mask;
     if (m->slots[i].key.ptr) m->tombs--;
     m->slots[i] = slot;
     m->count++;
@@ -59,7 +62,8 @@ static void map_grow(struct map *m)
 {
     struct map old = *m;
     size_t cap = m->cap ? m->cap : MAP_FIRST;
-    while (cap / 2 < m->count + 1) must(size_mul(cap, 2, &cap));
+    while (cap / 2 < m->count + 1)
+        must(size_mul(cap, 2, &cap));
     *m = (struct map){.slots = mem_array(cap, sizeof(*m->slots)), .cap = cap};
     for (size_t i = 0; i < old.cap; i++) {
         if (old.slots[i].value) map_place(m, old.slots[i]);

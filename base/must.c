@@ -10,7 +10,8 @@
 
 enum { BUG_PLACES = 64 };
 
-/* The two mutable globals of this file: a bug may be noted in any thread before any server exists. */
+/* The two mutable globals of this file: a bug may be noted in any thread before any server exists.
+ */
 static atomic_ulong bugs;
 static atomic_uintptr_t bug_places[BUG_PLACES];
 

@@ -8,13 +8,15 @@
 _Noreturn void must_fail(const char *file, int line, const char *cond);
 #define must(cond) ((cond) ? (void)0 : must_fail(__FILE__, __LINE__, #cond))
 
-/* Counts a bug (server.bugs), logs it once per place, aborts in sanitised builds. Gives back `cond`. */
+/* Counts a bug (server.bugs), logs it once per place, aborts in sanitised builds. Gives back
+ * `cond`. */
 bool bug_note(bool cond, const char *file, int line, const char *text);
-#define bug_if(cond) (__builtin_expect((cond), 0) ? bug_note(true, __FILE__, __LINE__, #cond) : false)
+#define bug_if(cond) \
+    (__builtin_expect((cond), 0) ? bug_note(true, __FILE__, __LINE__, #cond) : false)
 /* Bugs noted so far in this process. */
 unsigned long bug_count(void);
 
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Heap that aborts when memory is out; zeroed. mem_free(NULL) is fine. */

@@ -18,7 +18,8 @@ static uint64_t split_mix(uint64_t *x)
 void rng_init(struct rng *r, uint64_t seed)
 {
     if (seed == 0) rand_bytes(&seed, sizeof(seed));
-    for (size_t i = 0; i < ARRAY_LEN(r->s); i++) r->s[i] = split_mix(&seed);
+    for (size_t i = 0; i < ARRAY_LEN(r->s); i++)
+        r->s[i] = split_mix(&seed);
 }
 
 static uint64_t rotate(uint64_t x, int by)
@@ -70,7 +71,7 @@ void rng_uuid(struct rng *r, char out[37])
     uint64_t bits[2] = {rng_next(r), rng_next(r)};
     for (size_t i = 0, at = 0; i < 32; i++) {
         unsigned nibble = (unsigned)(bits[i / 16] >> (i % 16 * 4)) & 15;
-        if (i == 12) nibble = 4; /* version */
+        if (i == 12) nibble = 4;                /* version */
         if (i == 16) nibble = 8 | (nibble & 3); /* variant of RFC 4122 */
         if (i == 8 || i == 12 || i == 16 || i == 20) out[at++] = '-';
         out[at++] = digits[nibble];

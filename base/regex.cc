@@ -1,4 +1,5 @@
-/* RE2 behind the C face of regex.h. Options are Envoy's: quiet, UTF-8, 8 MiB of memory per program. */
+/* RE2 behind the C face of regex.h. Options are Envoy's: quiet, UTF-8, 8 MiB of memory per program.
+ */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"
 #include "base/arena.h"
@@ -15,7 +16,9 @@ static const int64_t REGEX_MEMORY = 8 << 20;
 
 struct regex {
     re2::RE2 re;
-    regex(re2::StringPiece pattern, const re2::RE2::Options &options) : re(pattern, options) {}
+    regex(re2::StringPiece pattern, const re2::RE2::Options &options) : re(pattern, options)
+    {
+    }
 };
 
 static re2::StringPiece piece_of(struct str s)
@@ -62,7 +65,8 @@ bool regex_groups(const struct regex *r, struct str s, struct str *groups, size_
 {
     re2::StringPiece found[REGEX_GROUPS_MOST];
     size_t asked = count < REGEX_GROUPS_MOST ? count : static_cast<size_t>(REGEX_GROUPS_MOST);
-    if (!r->re.Match(piece_of(s), 0, s.len, re2::RE2::UNANCHORED, found, static_cast<int>(asked))) return false;
+    if (!r->re.Match(piece_of(s), 0, s.len, re2::RE2::UNANCHORED, found, static_cast<int>(asked)))
+        return false;
     for (size_t i = 0; i < count; i++) {
         groups[i].ptr = i < asked ? found[i].data() : nullptr;
         groups[i].len = i < asked ? found[i].size() : 0;
@@ -75,14 +79,16 @@ size_t regex_group_count(const struct regex *r)
     return static_cast<size_t>(r->re.NumberOfCapturingGroups());
 }
 
-struct str regex_replace_all(const struct regex *r, struct arena *a, struct str s, struct str rewrite)
+struct str regex_replace_all(const struct regex *r, struct arena *a, struct str s,
+                             struct str rewrite)
 {
     std::string text(s.ptr ? s.ptr : "", s.len);
     re2::RE2::GlobalReplace(&text, r->re, piece_of(rewrite));
     return str_from(a, text);
 }
 
-bool regex_check_rewrite(const struct regex *r, struct arena *a, struct str rewrite, struct str *why)
+bool regex_check_rewrite(const struct regex *r, struct arena *a, struct str rewrite,
+                         struct str *why)
 {
     std::string error;
     if (r->re.CheckRewriteString(piece_of(rewrite), &error)) return true;

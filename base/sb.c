@@ -13,7 +13,8 @@ static char *sb_room(struct sb *b, size_t n)
     must(size_add(b->len, n, &need) && size_add(need, 1, &need));
     if (need > b->cap) {
         size_t cap = b->cap ? b->cap : 64;
-        while (cap < need) must(size_mul(cap, 2, &cap));
+        while (cap < need)
+            must(size_mul(cap, 2, &cap));
         b->ptr = mem_realloc(b->ptr, cap);
         b->cap = cap;
     }
@@ -91,8 +92,10 @@ static void json_char(struct sb *b, char c)
     case '\t': sb_add(b, STR("\\t")); return;
     default: break;
     }
-    if ((unsigned char)c < 0x20 || c == 0x7f) sb_fmt(b, "\\u%04x", (unsigned)(unsigned char)c);
-    else sb_char(b, c);
+    if ((unsigned char)c < 0x20 || c == 0x7f)
+        sb_fmt(b, "\\u%04x", (unsigned)(unsigned char)c);
+    else
+        sb_char(b, c);
 }
 
 void sb_json_escaped(struct sb *b, struct str s)
@@ -104,8 +107,10 @@ void sb_json_escaped(struct sb *b, struct str s)
             continue;
         }
         size_t len = utf8_sequence(s, i);
-        if (len) sb_add(b, str_sub(s, i, len));
-        else sb_add(b, STR("\xef\xbf\xbd")); /* U+FFFD */
+        if (len)
+            sb_add(b, str_sub(s, i, len));
+        else
+            sb_add(b, STR("\xef\xbf\xbd")); /* U+FFFD */
         i += len ? len : 1;
     }
 }

@@ -1,4 +1,5 @@
-/* Strings by value: comparison, searching, cutting, numbers and copies into arenas. The growing text is in sb.c. */
+/* Strings by value: comparison, searching, cutting, numbers and copies into arenas. The growing
+ * text is in sb.c. */
 #include "base/str.h"
 
 #include <stdio.h>
@@ -76,7 +77,8 @@ static bool is_blank(char c)
 
 struct str str_trim(struct str s)
 {
-    while (s.len && is_blank(s.ptr[s.len - 1])) s.len--;
+    while (s.len && is_blank(s.ptr[s.len - 1]))
+        s.len--;
     while (s.len && is_blank(s.ptr[0])) {
         s.ptr++;
         s.len--;
@@ -162,9 +164,11 @@ static bool is_decimal(struct str s)
 {
     size_t i = 0, digits = 0;
     if (i < s.len && (s.ptr[i] == '-' || s.ptr[i] == '+')) i++;
-    for (; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++) digits++;
+    for (; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++)
+        digits++;
     if (i < s.len && s.ptr[i] == '.') i++;
-    for (; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++) digits++;
+    for (; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++)
+        digits++;
     if (digits == 0) return false;
     if (i == s.len) return true;
     if (s.ptr[i] != 'e' && s.ptr[i] != 'E') return false;
@@ -201,7 +205,8 @@ struct str str_dup(struct arena *a, struct str s)
 struct str str_dup_lower(struct arena *a, struct str s)
 {
     char *to = arena_alloc_raw(a, s.len + 1);
-    for (size_t i = 0; i < s.len; i++) to[i] = str_lower_char(s.ptr[i]);
+    for (size_t i = 0; i < s.len; i++)
+        to[i] = str_lower_char(s.ptr[i]);
     to[s.len] = '\0';
     return (struct str){to, s.len};
 }
@@ -256,7 +261,8 @@ size_t str_distance(struct str a, struct str b, size_t most)
     size_t row[DISTANCE_MAX + 1];
     size_t apart = a.len > b.len ? a.len - b.len : b.len - a.len;
     if (apart > most || a.len > DISTANCE_MAX || b.len > DISTANCE_MAX) return most + 1;
-    for (size_t j = 0; j <= b.len; j++) row[j] = j;
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
     for (size_t i = 1; i <= a.len; i++) {
         size_t diagonal = row[0];
         row[0] = i;

@@ -58,10 +58,12 @@ struct str str_trim(struct str s);
 /* Cuts at the first (last) c: both parts borrow. False, outputs untouched, when c is absent. */
 bool str_cut(struct str s, char c, struct str *left, struct str *right);
 bool str_cut_last(struct str s, char c, struct str *left, struct str *right);
-/* Takes the next token up to c from *rest (which moves on). False when *rest is used up (ptr NULL). */
+/* Takes the next token up to c from *rest (which moves on). False when *rest is used up (ptr NULL).
+ */
 bool str_next(struct str *rest, char c, struct str *token);
 
-/* Whole-string decimal numbers; false on empty, sign, junk or overflow (the i64 form allows '-'). */
+/* Whole-string decimal numbers; false on empty, sign, junk or overflow (the i64 form allows '-').
+ */
 bool str_to_u64(struct str s, uint64_t *out);
 bool str_to_u32(struct str s, uint32_t *out);
 bool str_to_u16(struct str s, uint16_t *out);

@@ -22,7 +22,7 @@ size_t utf8_sequence(struct str s, size_t at)
     if (left < 2 || !is_continuation(p[1])) return 0;
     if (c < 0xe0) return 2;
     if (c < 0xf0) {
-        if (c == 0xe0 && p[1] < 0xa0) return 0; /* overlong */
+        if (c == 0xe0 && p[1] < 0xa0) return 0;  /* overlong */
         if (c == 0xed && p[1] >= 0xa0) return 0; /* surrogate */
         return left >= 3 && is_continuation(p[2]) ? 3 : 0;
     }

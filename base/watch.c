@@ -1,6 +1,7 @@
-/* Watched files over inotify. The directory is watched, not the file, so that a file that is replaced by rename is
- * seen; any other event in the directory makes us compare what the path leads to, so that a symbolic link that is
- * swapped somewhere on the way (as Kubernetes does with ..data) is seen, too. */
+/* Watched files over inotify. The directory is watched, not the file, so that a file that is
+ * replaced by rename is seen; any other event in the directory makes us compare what the path leads
+ * to, so that a symbolic link that is swapped somewhere on the way (as Kubernetes does with ..data)
+ * is seen, too. */
 #include "base/watch.h"
 
 #include <errno.h>
@@ -13,7 +14,8 @@
 #include "base/must.h"
 
 enum { WATCH_SETTLE_US = 10000, FILE_CHUNK = 65536, WATCH_EVENTS_BYTES = 4096 };
-static const uint32_t WATCH_MASK = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ONLYDIR;
+static const uint32_t WATCH_MASK =
+    IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ONLYDIR;
 
 struct watch_set {
     struct loop *loop;
@@ -56,7 +58,7 @@ static void watch_event(struct watch_set *s, const struct inotify_event *ev)
 {
     struct str name = ev->len ? str_of(ev->name) : STR_NONE;
     bool arrived = ev->mask & (IN_CLOSE_WRITE | IN_MOVED_TO);
-    LIST_FOREACH(&s->watches, it) {
+    LIST_FOREACH (&s->watches, it) {
         struct watch *w = CONTAINER_OF(it, struct watch, link);
         if (w->wd != ev->wd) continue;
         bool named = w->name.len == 0 || str_eq(w->name, name);
@@ -76,7 +78,8 @@ static void watch_ready(struct loop_io *io, int ready)
         ssize_t got = read(io->fd, bytes, sizeof(bytes));
         if (got <= 0) return;
         for (ssize_t at = 0; at < got;) {
-            const struct inotify_event *ev = (const struct inotify_event *)(const void *)(bytes + at);
+            const struct inotify_event *ev =
+                (const struct inotify_event *)(const void *)(bytes + at);
             watch_event(s, ev);
             at += (ssize_t)(sizeof(*ev) + ev->len);
         }
@@ -89,7 +92,8 @@ struct watch_set *watch_set_new(struct loop *l)
     s->loop = l;
     list_init(&s->watches);
     int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    /* Without inotify (a limit of the system) watch_path fails with the reason; nothing else needs it. */
+    /* Without inotify (a limit of the system) watch_path fails with the reason; nothing else needs
+     * it. */
     loop_io_init(&s->io, l, fd >= 0 ? fd : -errno, watch_ready);
     if (fd >= 0) loop_io_want(&s->io, LOOP_READ);
     return s;
@@ -133,7 +137,8 @@ static int watch_directory(struct watch *w)
     return wd;
 }
 
-struct watch *watch_path(struct watch_set *s, struct str path, void (*fire)(void *arg), void *arg, int *err)
+struct watch *watch_path(struct watch_set *s, struct str path, void (*fire)(void *arg), void *arg,
+                         int *err)
 {
     *err = s->io.fd < 0 ? s->io.fd : 0;
     if (*err == 0 && (path.len == 0 || str_find_char(path, '\0') != SIZE_MAX)) *err = -EINVAL;
@@ -162,7 +167,7 @@ void watch_free(struct watch **wp)
     bool shared = false;
     loop_timer_stop(&w->settle);
     list_remove(&w->link);
-    LIST_FOREACH(&w->set->watches, it) {
+    LIST_FOREACH (&w->set->watches, it) {
         if (CONTAINER_OF(it, struct watch, link)->wd == w->wd) shared = true;
     }
     /* Fails when the directory is gone and the kernel has dropped the watch already: as wanted. */

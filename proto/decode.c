@@ -12,25 +12,28 @@
 #include "udpa/type/v1/typed_struct.pb-c.h"
 #include "xds/type/v3/typed_struct.pb-c.h"
 
-ProtobufCMessage *proto_unpack(struct arena *a, const ProtobufCMessageDescriptor *desc, struct str bytes,
-                               const struct proto_opts *opts, const struct proto_path *path, struct errors *errors)
+ProtobufCMessage *proto_unpack(struct arena *a, const ProtobufCMessageDescriptor *desc,
+                               struct str bytes, const struct proto_opts *opts,
+                               const struct proto_path *path, struct errors *errors)
 {
     if (!proto_wire_check(desc, bytes, opts, path, errors)) return NULL;
     ProtobufCAllocator allocator = proto_arena_allocator(a);
-    ProtobufCMessage *m = protobuf_c_message_unpack(desc, &allocator, bytes.len, (const uint8_t *)bytes.ptr);
+    ProtobufCMessage *m =
+        protobuf_c_message_unpack(desc, &allocator, bytes.len, (const uint8_t *)bytes.ptr);
     if (!m) errors_add(errors, proto_path_text(errors->arena, path), "malformed %s", desc->name);
     return m;
 }
 
-bool proto_check(const ProtobufCMessage *m, const struct proto_opts *opts, const struct proto_path *path,
-                 struct errors *errors)
+bool proto_check(const ProtobufCMessage *m, const struct proto_opts *opts,
+                 const struct proto_path *path, struct errors *errors)
 {
     bool good = proto_validate(m, path, errors);
     return proto_support_check(m, path, opts, errors) && good;
 }
 
-ProtobufCMessage *proto_decode(struct arena *a, const ProtobufCMessageDescriptor *desc, struct str bytes,
-                               const struct proto_opts *opts, const struct proto_path *path, struct errors *errors)
+ProtobufCMessage *proto_decode(struct arena *a, const ProtobufCMessageDescriptor *desc,
+                               struct str bytes, const struct proto_opts *opts,
+                               const struct proto_path *path, struct errors *errors)
 {
     ProtobufCMessage *m = proto_unpack(a, desc, bytes, opts, path, errors);
     return m && proto_check(m, opts, path, errors) ? m : NULL;
@@ -42,8 +45,9 @@ struct typed_struct {
     const Google__Protobuf__Struct *value;
 };
 
-static bool typed_struct_unpack(struct arena *a, const struct proto_type *type, const Google__Protobuf__Any *any,
-                                const struct proto_path *path, struct errors *errors, struct typed_struct *out)
+static bool typed_struct_unpack(struct arena *a, const struct proto_type *type,
+                                const Google__Protobuf__Any *any, const struct proto_path *path,
+                                struct errors *errors, struct typed_struct *out)
 {
     struct str bytes = str_make((const char *)any->value.data, any->value.len);
     ProtobufCMessage *m = proto_unpack(a, type->desc, bytes, NULL, path, errors);
@@ -88,7 +92,8 @@ static const struct proto_type *known_type(struct str url, const ProtobufCMessag
 }
 
 static ProtobufCMessage *typed_struct_convert(struct arena *a, const struct typed_struct *t,
-                                              const ProtobufCMessageDescriptor *expect, const struct proto_opts *opts,
+                                              const ProtobufCMessageDescriptor *expect,
+                                              const struct proto_opts *opts,
                                               const struct proto_path *path, struct errors *errors)
 {
     const struct proto_type *type = known_type(t->url, expect, path, errors);
@@ -98,8 +103,9 @@ static ProtobufCMessage *typed_struct_convert(struct arena *a, const struct type
 }
 
 ProtobufCMessage *proto_any_unpack(struct arena *a, const struct Google__Protobuf__Any *any,
-                                   const ProtobufCMessageDescriptor *expect, const struct proto_opts *opts,
-                                   const struct proto_path *path, struct errors *errors)
+                                   const ProtobufCMessageDescriptor *expect,
+                                   const struct proto_opts *opts, const struct proto_path *path,
+                                   struct errors *errors)
 {
     struct str url = str_of(any->type_url);
     const struct proto_type *type = proto_type_find_url(url);
@@ -110,7 +116,8 @@ ProtobufCMessage *proto_any_unpack(struct arena *a, const struct Google__Protobu
     }
     type = known_type(url, expect, path, errors);
     if (!type) return NULL;
-    return proto_decode(a, type->desc, str_make((const char *)any->value.data, any->value.len), opts, path, errors);
+    return proto_decode(a, type->desc, str_make((const char *)any->value.data, any->value.len),
+                        opts, path, errors);
 }
 
 struct Google__Protobuf__Any *proto_any_pack(struct arena *a, const ProtobufCMessage *m)

@@ -1,4 +1,5 @@
-/* Canonical bytes: what proto_pack writes, but with the entries of every map in one order, inside known Anys too. */
+/* Canonical bytes: what proto_pack writes, but with the entries of every map in one order, inside
+ * known Anys too. */
 #include "proto/equal.h"
 
 #include <stdlib.h>
@@ -40,11 +41,12 @@ static void put_zigzag(struct sb *out, int64_t value)
     put_varint(out, (uint64_t)value << 1 ^ (uint64_t)(value >> 63));
 }
 
-static void put_message(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type, unsigned anys);
+static void put_message(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type,
+                        unsigned anys);
 
 /* One value with its tag. `at` is the storage of one element. */
-static void put_value(struct sb *out, const ProtobufCFieldDescriptor *f, const struct proto_type *sub, const void *at,
-                      unsigned anys)
+static void put_value(struct sb *out, const ProtobufCFieldDescriptor *f,
+                      const struct proto_type *sub, const void *at, unsigned anys)
 {
     switch (f->type) {
     case PROTOBUF_C_TYPE_STRING: put_bytes(out, f->id, str_of(*(const char *const *)at)); return;
@@ -126,8 +128,10 @@ static void put_map(struct sb *out, const ProtobufCMessage *m, const ProtobufCFi
     arena_free(&scratch);
 }
 
-/* Writers of an Any need not order its maps: unpack what we know. False: the bytes must be taken as they are. */
-static bool put_any(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type, unsigned anys)
+/* Writers of an Any need not order its maps: unpack what we know. False: the bytes must be taken as
+ * they are. */
+static bool put_any(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type,
+                    unsigned anys)
 {
     const char *url = *(const char *const *)proto_field_at(m, &type->desc->fields[0]);
     const ProtobufCBinaryData *value = proto_field_at(m, &type->desc->fields[1]);
@@ -152,7 +156,8 @@ static bool put_any(struct sb *out, const ProtobufCMessage *m, const struct prot
     return sub != NULL;
 }
 
-static void put_field(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type, size_t idx, unsigned anys)
+static void put_field(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type,
+                      size_t idx, unsigned anys)
 {
     const ProtobufCFieldDescriptor *f = &type->desc->fields[idx];
     const struct proto_field *facts = &type->fields[idx];
@@ -175,7 +180,8 @@ static void put_unknown(struct sb *out, const ProtobufCMessageUnknownField *u)
     sb_add(out, str_make((const char *)u->data, u->len)); /* a length prefix is part of the data */
 }
 
-static void put_message(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type, unsigned anys)
+static void put_message(struct sb *out, const ProtobufCMessage *m, const struct proto_type *type,
+                        unsigned anys)
 {
     if (type->kind == PROTO_KIND_ANY && put_any(out, m, type, anys)) return;
     for (size_t i = 0; i < type->desc->n_fields; i++)

@@ -1,4 +1,5 @@
-/* Comparing messages by meaning: the order of map entries and of bytes on the wire does not count. */
+/* Comparing messages by meaning: the order of map entries and of bytes on the wire does not count.
+ */
 #pragma once
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
@@ -7,8 +8,8 @@
 
 struct arena;
 
-/* Deterministic bytes: fields by number, map entries sorted by key, unknown fields last in the order seen. Valid wire
- * format. The bytes inside an Any are taken as they are. */
+/* Deterministic bytes: fields by number, map entries sorted by key, unknown fields last in the
+ * order seen. Valid wire format. The bytes inside an Any are taken as they are. */
 struct str proto_canonical(struct arena *a, const ProtobufCMessage *m);
 /* xxh64 of the canonical bytes. Never 0. */
 uint64_t proto_hash(const ProtobufCMessage *m);

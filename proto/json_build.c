@@ -15,48 +15,61 @@ ProtobufCMessage *json_message_new(struct json_builder *b, const ProtobufCMessag
     return m;
 }
 
-static bool wrong(struct json_builder *b, const struct jval *v, const struct proto_path *path, const char *why)
+static bool wrong(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                  const char *why)
 {
     struct str got = json_describe(b, v);
     return json_fail(b, v, false, path, "%s, got %.*s", why, STR_ARG(got));
 }
 
-static bool set_i64(struct json_builder *b, const struct jval *v, const struct proto_path *path, bool wide, void *to)
+static bool set_i64(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                    bool wide, void *to)
 {
     int64_t value;
     int32_t narrow;
     const char *why;
-    if (!json_to_i64(v, wide ? INT64_MIN : INT32_MIN, wide ? INT64_MAX : INT32_MAX, &value, &why)) return wrong(b, v, path, why);
+    if (!json_to_i64(v, wide ? INT64_MIN : INT32_MIN, wide ? INT64_MAX : INT32_MAX, &value, &why))
+        return wrong(b, v, path, why);
     narrow = (int32_t)value;
-    if (wide) memcpy(to, &value, sizeof value);
-    else memcpy(to, &narrow, sizeof narrow);
+    if (wide)
+        memcpy(to, &value, sizeof value);
+    else
+        memcpy(to, &narrow, sizeof narrow);
     return true;
 }
 
-static bool set_u64(struct json_builder *b, const struct jval *v, const struct proto_path *path, bool wide, void *to)
+static bool set_u64(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                    bool wide, void *to)
 {
     uint64_t value;
     uint32_t narrow;
     const char *why;
-    if (!json_to_u64(v, wide ? UINT64_MAX : UINT32_MAX, &value, &why)) return wrong(b, v, path, why);
+    if (!json_to_u64(v, wide ? UINT64_MAX : UINT32_MAX, &value, &why))
+        return wrong(b, v, path, why);
     narrow = (uint32_t)value;
-    if (wide) memcpy(to, &value, sizeof value);
-    else memcpy(to, &narrow, sizeof narrow);
+    if (wide)
+        memcpy(to, &value, sizeof value);
+    else
+        memcpy(to, &narrow, sizeof narrow);
     return true;
 }
 
-static bool set_float(struct json_builder *b, const struct jval *v, const struct proto_path *path, bool single, void *to)
+static bool set_float(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                      bool single, void *to)
 {
     double value;
     const char *why;
     if (!json_to_double(v, single, &value, &why)) return wrong(b, v, path, why);
     float narrow = (float)value;
-    if (single) memcpy(to, &narrow, sizeof narrow);
-    else memcpy(to, &value, sizeof value);
+    if (single)
+        memcpy(to, &narrow, sizeof narrow);
+    else
+        memcpy(to, &value, sizeof value);
     return true;
 }
 
-static bool set_bool(struct json_builder *b, const struct jval *v, const struct proto_path *path, void *to)
+static bool set_bool(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                     void *to)
 {
     bool value;
     const char *why;
@@ -77,8 +90,8 @@ static bool enum_any_case(const ProtobufCEnumDescriptor *desc, struct str name, 
     return false;
 }
 
-static bool set_enum(struct json_builder *b, const struct jval *v, const ProtobufCEnumDescriptor *desc,
-                     const struct proto_path *path, void *to)
+static bool set_enum(struct json_builder *b, const struct jval *v,
+                     const ProtobufCEnumDescriptor *desc, const struct proto_path *path, void *to)
 {
     int64_t number;
     int value;
@@ -99,12 +112,16 @@ static bool set_enum(struct json_builder *b, const struct jval *v, const Protobu
         return true;
     }
     struct str near = json_nearest_enum(desc, name);
-    if (near.len) return json_fail(b, v, false, path, "unknown value \"%.*s\"; did you mean \"%.*s\"?", STR_ARG(name), STR_ARG(near));
+    if (near.len)
+        return json_fail(b, v, false, path, "unknown value \"%.*s\"; did you mean \"%.*s\"?",
+                         STR_ARG(name), STR_ARG(near));
     return json_fail(b, v, false, path, "unknown value \"%.*s\" of %s", STR_ARG(name), desc->name);
 }
 
-/* The text of a value for a string field. Envoy refuses what YAML reads as a number or a boolean (`id: 5`, `id: n`). */
-static bool text_of(struct json_builder *b, const struct jval *v, const struct proto_path *path, struct str *out)
+/* The text of a value for a string field. Envoy refuses what YAML reads as a number or a boolean
+ * (`id: 5`, `id: n`). */
+static bool text_of(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                    struct str *out)
 {
     bool plain = (v->type == JVAL_BOOL || v->type == JVAL_NUMBER) && v->plain;
     if (v->type == JVAL_STRING) {
@@ -113,26 +130,32 @@ static bool text_of(struct json_builder *b, const struct jval *v, const struct p
     }
     if (!plain) return wrong(b, v, path, "expected a string");
     const char *kind = v->type == JVAL_BOOL ? "boolean" : "number";
-    return json_fail(b, v, false, path, "expected a string, but YAML reads %.*s as a %s; write \"%.*s\" with quotes",
+    return json_fail(b, v, false, path,
+                     "expected a string, but YAML reads %.*s as a %s; write \"%.*s\" with quotes",
                      STR_ARG(*v->plain), kind, STR_ARG(*v->plain));
 }
 
-static bool set_string(struct json_builder *b, const struct jval *v, const struct proto_path *path, void *to)
+static bool set_string(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                       void *to)
 {
     struct str text;
     if (!text_of(b, v, path, &text)) return false;
-    if (text.len && memchr(text.ptr, 0, text.len)) return json_fail(b, v, false, path, "a string must not contain NUL");
-    /* Never protobuf-c's own empty string: it packs no oneof member that points there, so `prefix: ""` would be lost. */
+    if (text.len && memchr(text.ptr, 0, text.len))
+        return json_fail(b, v, false, path, "a string must not contain NUL");
+    /* Never protobuf-c's own empty string: it packs no oneof member that points there, so `prefix:
+     * ""` would be lost. */
     char *copy = str_z(b->out, text);
     memcpy(to, &copy, sizeof copy);
     return true;
 }
 
-static bool set_bytes(struct json_builder *b, const struct jval *v, const struct proto_path *path, void *to)
+static bool set_bytes(struct json_builder *b, const struct jval *v, const struct proto_path *path,
+                      void *to)
 {
     struct str text, bytes;
     if (!text_of(b, v, path, &text)) return false;
-    if (!base64_decode(b->out, text, &bytes)) return json_fail(b, v, false, path, "expected base64");
+    if (!base64_decode(b->out, text, &bytes))
+        return json_fail(b, v, false, path, "expected base64");
     ProtobufCBinaryData data = {.len = bytes.len, .data = (uint8_t *)(uintptr_t)bytes.ptr};
     if (bytes.len == 0) data.data = NULL;
     memcpy(to, &data, sizeof data);
@@ -140,8 +163,9 @@ static bool set_bytes(struct json_builder *b, const struct jval *v, const struct
 }
 
 /* One value of the field's type to its place (the field itself or an element). */
-static bool set_value(struct json_builder *b, const ProtobufCFieldDescriptor *f, const struct proto_type *type,
-                      const struct jval *v, const struct proto_path *path, void *to)
+static bool set_value(struct json_builder *b, const ProtobufCFieldDescriptor *f,
+                      const struct proto_type *type, const struct jval *v,
+                      const struct proto_path *path, void *to)
 {
     switch (f->type) {
     case PROTOBUF_C_TYPE_INT32:
@@ -169,21 +193,26 @@ static bool set_value(struct json_builder *b, const ProtobufCFieldDescriptor *f,
     return false;
 }
 
-static void set_count(ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, void *items, size_t count)
+static void set_count(ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, void *items,
+                      size_t count)
 {
     memcpy((char *)m + f->quantifier_offset, &count, sizeof count);
     memcpy((char *)m + f->offset, &items, sizeof items);
 }
 
 /* A single value stands for a list of one, as in Envoy. */
-static bool build_list(struct json_builder *b, ProtobufCMessage *m, const ProtobufCFieldDescriptor *f,
-                       const struct proto_type *type, const struct jval *v, const struct proto_path *up)
+static bool build_list(struct json_builder *b, ProtobufCMessage *m,
+                       const ProtobufCFieldDescriptor *f, const struct proto_type *type,
+                       const struct jval *v, const struct proto_path *up)
 {
     const struct jval *first = v->type == JVAL_ARRAY ? v->first : v;
     size_t count = 0, i = 0, size = proto_element_size(f->type);
     bool good = true;
-    if (v->type != JVAL_ARRAY) count = 1;
-    else for (const struct jval *e = first; e; e = e->next) count++;
+    if (v->type != JVAL_ARRAY)
+        count = 1;
+    else
+        for (const struct jval *e = first; e; e = e->next)
+            count++;
     if (count == 0) return true;
     char *items = arena_array(b->out, count, size);
     for (const struct jval *e = first; i < count; e = e->next, i++) {
@@ -200,24 +229,28 @@ static bool build_list(struct json_builder *b, ProtobufCMessage *m, const Protob
     return good;
 }
 
-static bool build_entry(struct json_builder *b, const struct proto_type *entry, const struct jval *v,
-                        const struct proto_path *path, ProtobufCMessage **out)
+static bool build_entry(struct json_builder *b, const struct proto_type *entry,
+                        const struct jval *v, const struct proto_path *path, ProtobufCMessage **out)
 {
     const ProtobufCFieldDescriptor *key = &entry->desc->fields[0], *value = &entry->desc->fields[1];
-    struct jval name = {.text = v->key, .type = JVAL_STRING, .line = v->key_line, .column = v->key_column};
+    struct jval name = {
+        .text = v->key, .type = JVAL_STRING, .line = v->key_line, .column = v->key_column};
     *out = json_message_new(b, entry->desc);
     bool good = set_value(b, key, NULL, &name, path, (char *)*out + key->offset);
-    return set_value(b, value, entry->fields[1].type, v, path, (char *)*out + value->offset) && good;
+    return set_value(b, value, entry->fields[1].type, v, path, (char *)*out + value->offset) &&
+           good;
 }
 
-static bool build_map(struct json_builder *b, ProtobufCMessage *m, const ProtobufCFieldDescriptor *f,
-                      const struct proto_type *entry, const struct jval *v, const struct proto_path *up)
+static bool build_map(struct json_builder *b, ProtobufCMessage *m,
+                      const ProtobufCFieldDescriptor *f, const struct proto_type *entry,
+                      const struct jval *v, const struct proto_path *up)
 {
     struct proto_path self = proto_path_field(up, f->name);
     size_t count = 0, i = 0;
     bool good = true;
     if (v->type != JVAL_OBJECT) return wrong(b, v, &self, "expected an object");
-    for (const struct jval *e = v->first; e; e = e->next) count++;
+    for (const struct jval *e = v->first; e; e = e->next)
+        count++;
     if (count == 0) return true;
     ProtobufCMessage **items = ARENA_ARRAY(b->out, ProtobufCMessage *, count);
     for (const struct jval *e = v->first; e; e = e->next) {
@@ -227,32 +260,38 @@ static bool build_map(struct json_builder *b, ProtobufCMessage *m, const Protobu
             good = json_fail(b, e, false, &path, "a value of a map must not be null");
             continue;
         }
-        if (!build_entry(b, entry, e, &path, &items[i])) good = false;
-        else i++;
+        if (!build_entry(b, entry, e, &path, &items[i]))
+            good = false;
+        else
+            i++;
     }
     if (good) set_count(m, f, items, i);
     return good;
 }
 
-static bool claim_oneof(struct json_builder *b, ProtobufCMessage *m, const ProtobufCFieldDescriptor *f,
-                        const struct jval *v, const struct proto_path *path)
+static bool claim_oneof(struct json_builder *b, ProtobufCMessage *m,
+                        const ProtobufCFieldDescriptor *f, const struct jval *v,
+                        const struct proto_path *path)
 {
     uint32_t *set = (uint32_t *)(void *)((char *)m + f->quantifier_offset);
     if (*set && *set != f->id) {
-        const ProtobufCFieldDescriptor *other = protobuf_c_message_descriptor_get_field(m->descriptor, *set);
-        return json_fail(b, v, true, path, "only one of \"%s\" and \"%s\" may be set", other->name, f->name);
+        const ProtobufCFieldDescriptor *other =
+            protobuf_c_message_descriptor_get_field(m->descriptor, *set);
+        return json_fail(b, v, true, path, "only one of \"%s\" and \"%s\" may be set", other->name,
+                         f->name);
     }
     *set = f->id;
     return true;
 }
 
-static bool build_field(struct json_builder *b, ProtobufCMessage *m, const struct proto_type *type, size_t idx,
-                        const struct jval *v, const struct proto_path *up)
+static bool build_field(struct json_builder *b, ProtobufCMessage *m, const struct proto_type *type,
+                        size_t idx, const struct jval *v, const struct proto_path *up)
 {
     const ProtobufCFieldDescriptor *f = &type->desc->fields[idx];
     const struct proto_type *sub = type->fields[idx].type;
     struct proto_path path = proto_path_field(up, f->name);
-    if (v->type == JVAL_NULL && !(sub && sub->kind == PROTO_KIND_VALUE)) return true; /* null is unset */
+    if (v->type == JVAL_NULL && !(sub && sub->kind == PROTO_KIND_VALUE))
+        return true; /* null is unset */
     if (type->fields[idx].map) return build_map(b, m, f, sub, v, up);
     if (f->label == PROTOBUF_C_LABEL_REPEATED) return build_list(b, m, f, sub, v, up);
     if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) && !claim_oneof(b, m, f, v, &path)) return false;
@@ -265,8 +304,9 @@ static bool in_any(const struct jval *member)
 }
 
 /* All members of an object into the message; `skip_type`: the object is that of an Any. */
-static bool build_members(struct json_builder *b, ProtobufCMessage *m, const struct proto_type *type, const struct jval *v,
-                          bool skip_type, const struct proto_path *path)
+static bool build_members(struct json_builder *b, ProtobufCMessage *m,
+                          const struct proto_type *type, const struct jval *v, bool skip_type,
+                          const struct proto_path *path)
 {
     bool good = true;
     for (const struct jval *e = v->first; e; e = e->next) {
@@ -288,8 +328,9 @@ static bool build_members(struct json_builder *b, ProtobufCMessage *m, const str
     return good;
 }
 
-static ProtobufCMessage *build_plain(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                                     bool skip_type, const struct proto_path *path)
+static ProtobufCMessage *build_plain(struct json_builder *b, const struct proto_type *type,
+                                     const struct jval *v, bool skip_type,
+                                     const struct proto_path *path)
 {
     if (v->type != JVAL_OBJECT) {
         (void)wrong(b, v, path, "expected an object");
@@ -299,46 +340,51 @@ static ProtobufCMessage *build_plain(struct json_builder *b, const struct proto_
     return build_members(b, m, type, v, skip_type, path) ? m : NULL;
 }
 
-static ProtobufCMessage *build_duration(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                                        const struct proto_path *path)
+static ProtobufCMessage *build_duration(struct json_builder *b, const struct proto_type *type,
+                                        const struct jval *v, const struct proto_path *path)
 {
     const char *why = "expected a duration such as \"1.5s\"";
-    if (v->type == JVAL_OBJECT) return build_plain(b, type, v, false, path); /* Envoy takes {seconds: 1}, too */
+    if (v->type == JVAL_OBJECT)
+        return build_plain(b, type, v, false, path); /* Envoy takes {seconds: 1}, too */
     Google__Protobuf__Duration *d = (Google__Protobuf__Duration *)json_message_new(b, type->desc);
-    if (v->type == JVAL_STRING && json_to_duration(v->text, &d->seconds, &d->nanos, &why)) return &d->base;
+    if (v->type == JVAL_STRING && json_to_duration(v->text, &d->seconds, &d->nanos, &why))
+        return &d->base;
     (void)wrong(b, v, path, why);
     return NULL;
 }
 
-static ProtobufCMessage *build_timestamp(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                                         const struct proto_path *path)
+static ProtobufCMessage *build_timestamp(struct json_builder *b, const struct proto_type *type,
+                                         const struct jval *v, const struct proto_path *path)
 {
     const char *why = "expected a time such as \"2026-01-31T12:00:00Z\"";
     if (v->type == JVAL_OBJECT) return build_plain(b, type, v, false, path);
     Google__Protobuf__Timestamp *t = (Google__Protobuf__Timestamp *)json_message_new(b, type->desc);
-    if (v->type == JVAL_STRING && json_to_timestamp(v->text, &t->seconds, &t->nanos, &why)) return &t->base;
+    if (v->type == JVAL_STRING && json_to_timestamp(v->text, &t->seconds, &t->nanos, &why))
+        return &t->base;
     (void)wrong(b, v, path, why);
     return NULL;
 }
 
-static ProtobufCMessage *build_wrapper(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                                       const struct proto_path *path)
+static ProtobufCMessage *build_wrapper(struct json_builder *b, const struct proto_type *type,
+                                       const struct jval *v, const struct proto_path *path)
 {
-    if (v->type == JVAL_OBJECT) return build_plain(b, type, v, false, path); /* Envoy takes {value: 1}, too */
+    if (v->type == JVAL_OBJECT)
+        return build_plain(b, type, v, false, path); /* Envoy takes {value: 1}, too */
     const ProtobufCFieldDescriptor *f = &type->desc->fields[0];
     ProtobufCMessage *m = json_message_new(b, type->desc);
     return set_value(b, f, NULL, v, path, (char *)m + f->offset) ? m : NULL;
 }
 
 /* "a.b,cD" → paths: ["a.b", "c_d"]. */
-static ProtobufCMessage *build_field_mask(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                                          const struct proto_path *path)
+static ProtobufCMessage *build_field_mask(struct json_builder *b, const struct proto_type *type,
+                                          const struct jval *v, const struct proto_path *path)
 {
     if (v->type == JVAL_OBJECT) return build_plain(b, type, v, false, path);
     struct str text, token;
     if (!text_of(b, v, path, &text)) return NULL;
     size_t most = 1, count = 0;
-    for (size_t i = 0; i < text.len; i++) most += text.ptr[i] == ',';
+    for (size_t i = 0; i < text.len; i++)
+        most += text.ptr[i] == ',';
     char **items = ARENA_ARRAY(b->out, char *, most);
     while (str_next(&text, ',', &token)) {
         if (token.len == 0) continue;
@@ -356,44 +402,58 @@ static ProtobufCMessage *build_field_mask(struct json_builder *b, const struct p
 }
 
 /* The message inside an Any, in scratch memory. */
-static ProtobufCMessage *build_inside(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                                      const struct proto_path *path)
+static ProtobufCMessage *build_inside(struct json_builder *b, const struct proto_type *type,
+                                      const struct jval *v, const struct proto_path *path)
 {
     struct json_builder inner = *b;
     inner.out = b->scratch;
-    if (type->kind == PROTO_KIND_PLAIN || type->kind == PROTO_KIND_TYPED_STRUCT) return build_plain(&inner, type, v, true, path);
+    if (type->kind == PROTO_KIND_PLAIN || type->kind == PROTO_KIND_TYPED_STRUCT)
+        return build_plain(&inner, type, v, true, path);
     const struct jval *value = jval_member(v, STR("value"));
     if (!value && type->kind == PROTO_KIND_EMPTY) return json_message_new(&inner, type->desc);
-    if (!value) return (void)json_fail(b, v, false, path, "%s in an Any needs \"value\"", type->name), NULL;
+    if (!value)
+        return (void)json_fail(b, v, false, path, "%s in an Any needs \"value\"", type->name), NULL;
     struct proto_path at = proto_path_field(path, "value");
     return json_build(&inner, type, value, &at);
 }
 
-/* The type is not declared: an error, unless nothing below this field has an effect. Envoy knows no v2 type anywhere. */
-static ProtobufCMessage *build_any_unknown(struct json_builder *b, Google__Protobuf__Any *any, const struct jval *url,
-                                           const struct proto_path *path)
+/* The type is not declared: an error, unless nothing below this field has an effect. Envoy knows no
+ * v2 type anywhere. */
+static ProtobufCMessage *build_any_unknown(struct json_builder *b, Google__Protobuf__Any *any,
+                                           const struct jval *url, const struct proto_path *path)
 {
     struct str name = proto_url_name(url->text);
     if (str_find(name, STR(".v2.")) != SIZE_MAX || str_find(name, STR(".v2alpha")) != SIZE_MAX) {
-        (void)json_fail(b, url, false, path, "the type %.*s belongs to the v2 API, which is gone", STR_ARG(name));
+        (void)json_fail(b, url, false, path, "the type %.*s belongs to the v2 API, which is gone",
+                        STR_ARG(name));
         return NULL;
     }
-    if (!b->idle) return (void)json_fail(b, url, false, path, "the type %.*s is not supported", STR_ARG(name)), NULL;
+    if (!b->idle)
+        return (void)json_fail(b, url, false, path, "the type %.*s is not supported",
+                               STR_ARG(name)),
+               NULL;
     any->type_url = str_z(b->out, url->text);
     return &any->base;
 }
 
-static ProtobufCMessage *build_any(struct json_builder *b, const struct jval *v, const struct proto_path *path)
+static ProtobufCMessage *build_any(struct json_builder *b, const struct jval *v,
+                                   const struct proto_path *path)
 {
-    if (v->type != JVAL_OBJECT) return (void)wrong(b, v, path, "expected an object with \"@type\""), NULL;
-    Google__Protobuf__Any *any = (Google__Protobuf__Any *)json_message_new(b, &google__protobuf__any__descriptor);
+    if (v->type != JVAL_OBJECT)
+        return (void)wrong(b, v, path, "expected an object with \"@type\""), NULL;
+    Google__Protobuf__Any *any =
+        (Google__Protobuf__Any *)json_message_new(b, &google__protobuf__any__descriptor);
     const struct jval *url = jval_member(v, STR("@type"));
     if (!url && !v->first) return &any->base;
     if (!url) return (void)json_fail(b, v, false, path, "\"@type\" is missing"), NULL;
-    if (url->type != JVAL_STRING) return (void)wrong(b, url, path, "\"@type\": expected a string"), NULL;
+    if (url->type != JVAL_STRING)
+        return (void)wrong(b, url, path, "\"@type\": expected a string"), NULL;
     size_t slash = str_rfind_char(url->text, '/');
     if (slash == SIZE_MAX || slash == 0)
-        return (void)json_fail(b, url, false, path, "@type \"%.*s\" must be \"type.googleapis.com/\" and a name", STR_ARG(url->text)), NULL;
+        return (void)json_fail(b, url, false, path,
+                               "@type \"%.*s\" must be \"type.googleapis.com/\" and a name",
+                               STR_ARG(url->text)),
+               NULL;
     const struct proto_type *type = proto_type_find_url(url->text);
     if (!type) return build_any_unknown(b, any, url, path);
     ProtobufCMessage *inside = build_inside(b, type, v, path);
@@ -404,8 +464,8 @@ static ProtobufCMessage *build_any(struct json_builder *b, const struct jval *v,
     return &any->base;
 }
 
-ProtobufCMessage *json_build(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                             const struct proto_path *path)
+ProtobufCMessage *json_build(struct json_builder *b, const struct proto_type *type,
+                             const struct jval *v, const struct proto_path *path)
 {
     switch ((enum proto_kind)type->kind) {
     case PROTO_KIND_ANY: return build_any(b, v, path);
@@ -416,7 +476,8 @@ ProtobufCMessage *json_build(struct json_builder *b, const struct proto_type *ty
     case PROTO_KIND_LIST_VALUE: return json_build_struct(b, type, v, path);
     case PROTO_KIND_WRAPPER: return build_wrapper(b, type, v, path);
     case PROTO_KIND_FIELD_MASK: return build_field_mask(b, type, v, path);
-    case PROTO_KIND_UNSUPPORTED: return json_message_new(b, type->desc); /* the contents are exempt from checks */
+    case PROTO_KIND_UNSUPPORTED:
+        return json_message_new(b, type->desc); /* the contents are exempt from checks */
     case PROTO_KIND_EMPTY:
     case PROTO_KIND_PLAIN:
     case PROTO_KIND_TYPED_STRUCT:

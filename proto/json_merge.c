@@ -1,10 +1,12 @@
-/* Merging two messages as protobuf's MergeFrom does. By hand: protobuf-c 1.4.1 cannot merge messages that have an unset oneof. */
+/* Merging two messages as protobuf's MergeFrom does. By hand: protobuf-c 1.4.1 cannot merge
+ * messages that have an unset oneof. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "proto/json.h"
 #include "proto/proto.h"
 
-static void merge_into(struct arena *a, ProtobufCMessage *to, const ProtobufCMessage *from); /* recursion: messages nest */
+static void merge_into(struct arena *a, ProtobufCMessage *to,
+                       const ProtobufCMessage *from); /* recursion: messages nest */
 
 static size_t value_size(const ProtobufCFieldDescriptor *f)
 {
@@ -12,7 +14,8 @@ static size_t value_size(const ProtobufCFieldDescriptor *f)
 }
 
 /* True when the map has an entry with the same key (compared as bytes of the wire). */
-static bool key_taken(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, const ProtobufCMessage *entry)
+static bool key_taken(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f,
+                      const ProtobufCMessage *entry)
 {
     const ProtobufCFieldDescriptor *key = &entry->descriptor->fields[0];
     for (size_t i = 0; i < proto_field_count(m, f); i++) {
@@ -27,11 +30,14 @@ static bool key_taken(const ProtobufCMessage *m, const ProtobufCFieldDescriptor 
     return false;
 }
 
-static void merge_repeated(struct arena *a, ProtobufCMessage *to, const ProtobufCMessage *from, unsigned idx, bool map)
+static void merge_repeated(struct arena *a, ProtobufCMessage *to, const ProtobufCMessage *from,
+                           unsigned idx, bool map)
 {
     const ProtobufCFieldDescriptor *f = &to->descriptor->fields[idx];
-    size_t old = proto_field_count(to, f), more = proto_field_count(from, f), size = value_size(f), count = 0;
-    const char *old_items = *(const char *const *)proto_field_at(to, f), *new_items = *(const char *const *)proto_field_at(from, f);
+    size_t old = proto_field_count(to, f), more = proto_field_count(from, f), size = value_size(f),
+           count = 0;
+    const char *old_items = *(const char *const *)proto_field_at(to, f),
+               *new_items = *(const char *const *)proto_field_at(from, f);
     if (more == 0) return;
     char *items = arena_array(a, old + more, size);
     for (size_t i = 0; i < old; i++) {
@@ -45,7 +51,8 @@ static void merge_repeated(struct arena *a, ProtobufCMessage *to, const Protobuf
     memcpy((char *)to + f->offset, &items, sizeof items);
 }
 
-static void merge_field(struct arena *a, ProtobufCMessage *to, const ProtobufCMessage *from, const struct proto_type *type, unsigned idx)
+static void merge_field(struct arena *a, ProtobufCMessage *to, const ProtobufCMessage *from,
+                        const struct proto_type *type, unsigned idx)
 {
     const ProtobufCFieldDescriptor *f = &to->descriptor->fields[idx];
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
@@ -54,20 +61,24 @@ static void merge_field(struct arena *a, ProtobufCMessage *to, const ProtobufCMe
     }
     if (!proto_field_set(from, type, idx)) return;
     if (f->type == PROTOBUF_C_TYPE_MESSAGE && proto_field_set(to, type, idx)) {
-        merge_into(a, *(ProtobufCMessage **)(void *)((char *)to + f->offset), proto_field_message(from, f, 0));
+        merge_into(a, *(ProtobufCMessage **)(void *)((char *)to + f->offset),
+                   proto_field_message(from, f, 0));
         return;
     }
     memcpy((char *)to + f->offset, proto_field_at(from, f), value_size(f));
-    if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) memcpy((char *)to + f->quantifier_offset, &f->id, sizeof f->id);
+    if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
+        memcpy((char *)to + f->quantifier_offset, &f->id, sizeof f->id);
 }
 
 static void merge_into(struct arena *a, ProtobufCMessage *to, const ProtobufCMessage *from)
 {
     const struct proto_type *type = proto_type_of(to->descriptor);
-    for (unsigned i = 0; i < to->descriptor->n_fields; i++) merge_field(a, to, from, type, i);
+    for (unsigned i = 0; i < to->descriptor->n_fields; i++)
+        merge_field(a, to, from, type, i);
 }
 
-ProtobufCMessage *json_merge(struct arena *a, const ProtobufCMessage *under, const ProtobufCMessage *over)
+ProtobufCMessage *json_merge(struct arena *a, const ProtobufCMessage *under,
+                             const ProtobufCMessage *over)
 {
     if (!under || !over) return under || over ? proto_dup(a, under ? under : over) : NULL;
     must(under->descriptor == over->descriptor);

@@ -1,4 +1,5 @@
-/* A strict JSON tokenizer (RFC 8259; a comma before a closing bracket is let through, as Envoy does) that makes the tree. */
+/* A strict JSON tokenizer (RFC 8259; a comma before a closing bracket is let through, as Envoy
+ * does) that makes the tree. */
 #include "base/arena.h"
 #include "base/map.h"
 #include "base/text.h"
@@ -21,7 +22,8 @@ static uint32_t column_of(const struct json_text *t, const char *at)
 
 static struct jval *fail(struct json_text *t, const char *text)
 {
-    if (t->fault->text.len == 0) *t->fault = (struct json_fault){str_of(text), t->line, column_of(t, t->at)};
+    if (t->fault->text.len == 0)
+        *t->fault = (struct json_fault){str_of(text), t->line, column_of(t, t->at)};
     return NULL;
 }
 
@@ -54,9 +56,12 @@ static bool read_hex4(struct json_text *t, uint32_t *out)
     if (t->end - t->at < 4) return false;
     for (int i = 0; i < 4; i++) {
         char c = str_lower_char(*t->at++);
-        if (c >= '0' && c <= '9') code = code * 16 + (uint32_t)(c - '0');
-        else if (c >= 'a' && c <= 'f') code = code * 16 + (uint32_t)(c - 'a' + 10);
-        else return false;
+        if (c >= '0' && c <= '9')
+            code = code * 16 + (uint32_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            code = code * 16 + (uint32_t)(c - 'a' + 10);
+        else
+            return false;
     }
     *out = code;
     return true;
@@ -89,7 +94,8 @@ static char *unicode_escape(struct json_text *t, char *to)
     if (!read_hex4(t, &code)) return fail(t, "\\u needs four hexadecimal digits"), NULL;
     if (code >= 0xdc00 && code <= 0xdfff) return fail(t, "a lone low surrogate"), NULL;
     if (code >= 0xd800 && code <= 0xdbff) {
-        if (!next_is(t, '\\') || !next_is(t, 'u') || !read_hex4(t, &low) || low < 0xdc00 || low > 0xdfff)
+        if (!next_is(t, '\\') || !next_is(t, 'u') || !read_hex4(t, &low) || low < 0xdc00 ||
+            low > 0xdfff)
             return fail(t, "a lone high surrogate"), NULL;
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
     }
@@ -109,7 +115,8 @@ static char *escape(struct json_text *t, char *to)
 }
 
 /* A string with escapes, from its first byte on: never longer than its source. */
-static bool escaped_string(struct json_text *t, const char *start, const char *close, struct str *out)
+static bool escaped_string(struct json_text *t, const char *start, const char *close,
+                           struct str *out)
 {
     char *text = arena_alloc_raw(t->arena, (size_t)(close - start) + 1), *to = text;
     t->at = start;
@@ -138,7 +145,9 @@ static bool string(struct json_text *t, struct str *out)
             t->at = p;
             break;
         }
-        if (c < 0x20) return t->at = p, fail(t, "a control character in a string: write it as \\u00XX"), false;
+        if (c < 0x20)
+            return t->at = p, fail(t, "a control character in a string: write it as \\u00XX"),
+                   false;
         if (c == '\\') {
             escapes = true;
             if (++p >= t->end) return fail(t, "the string does not end"), false;
@@ -146,7 +155,8 @@ static bool string(struct json_text *t, struct str *out)
         high |= c >= 0x80;
     }
     *out = str_make(start, (size_t)(t->at - start));
-    if (high && !utf8_valid(*out)) return t->at = start, fail(t, "invalid UTF-8 in a string"), false;
+    if (high && !utf8_valid(*out))
+        return t->at = start, fail(t, "invalid UTF-8 in a string"), false;
     if (escapes && !escaped_string(t, start, t->at, out)) return false;
     t->at++;
     return true;
@@ -164,7 +174,8 @@ static struct jval *value_new(struct json_text *t, enum jval_type type, const ch
 
 static void digits(struct json_text *t)
 {
-    while (t->at < t->end && *t->at >= '0' && *t->at <= '9') t->at++;
+    while (t->at < t->end && *t->at >= '0' && *t->at <= '9')
+        t->at++;
 }
 
 static struct jval *number(struct json_text *t)
@@ -174,7 +185,8 @@ static struct jval *number(struct json_text *t)
     const char *first = t->at;
     digits(t);
     if (t->at == first) return fail(t, "expected a value");
-    if (*first == '0' && t->at - first > 1) return t->at = first, fail(t, "a number with a leading zero");
+    if (*first == '0' && t->at - first > 1)
+        return t->at = first, fail(t, "a number with a leading zero");
     bool whole = true;
     if (next_is(t, '.')) {
         const char *dot = t->at;
@@ -193,7 +205,8 @@ static struct jval *number(struct json_text *t)
     v->text = str_make(start, (size_t)(t->at - start));
     int64_t integer;
     /* Envoy: what YAML does not read as a 32-bit integer stays a string. */
-    if (t->yaml_numbers && !(whole && str_to_i64(v->text, &integer) && integer >= INT32_MIN && integer <= INT32_MAX))
+    if (t->yaml_numbers &&
+        !(whole && str_to_i64(v->text, &integer) && integer >= INT32_MIN && integer <= INT32_MAX))
         v->type = JVAL_STRING;
     return v;
 }
@@ -258,7 +271,8 @@ static struct jval *collection(struct json_text *t, enum jval_type type, char cl
             continue;
         }
         if (t->at >= t->end) return fail(t, "the text ends too early");
-        if (*t->at != close) return fail(t, type == JVAL_OBJECT ? "expected ',' or '}'" : "expected ',' or ']'");
+        if (*t->at != close)
+            return fail(t, type == JVAL_OBJECT ? "expected ',' or '}'" : "expected ',' or ']'");
     }
     t->depth--;
     if (type == JVAL_OBJECT) jval_drop_doubles(v, count);
@@ -283,9 +297,11 @@ static struct jval *value(struct json_text *t)
     }
 }
 
-struct jval *json_parse(struct arena *a, struct str text, bool yaml_numbers, struct json_fault *fault)
+struct jval *json_parse(struct arena *a, struct str text, bool yaml_numbers,
+                        struct json_fault *fault)
 {
-    if (str_starts(text, STR("\xef\xbb\xbf"))) text = str_sub(text, 3, text.len); /* a byte order mark */
+    if (str_starts(text, STR("\xef\xbb\xbf")))
+        text = str_sub(text, 3, text.len); /* a byte order mark */
     struct json_text t = {.arena = a, .fault = fault, .line = 1, .yaml_numbers = yaml_numbers};
     t.at = t.line_start = text.len ? text.ptr : "";
     t.end = t.at + text.len;
@@ -302,7 +318,8 @@ static void drop_doubles_of_few(struct jval *object)
 {
     for (struct jval **at = &object->first; *at;) {
         struct jval *later = (*at)->next;
-        while (later && !str_eq(later->key, (*at)->key)) later = later->next;
+        while (later && !str_eq(later->key, (*at)->key))
+            later = later->next;
         if (later) {
             later->doubled = true;
             *at = (*at)->next;
@@ -346,7 +363,8 @@ struct jval *jval_member(const struct jval *object, struct str key)
     return found;
 }
 
-struct jval *json_parse_any(struct arena *a, struct str text, enum json_format format, struct json_fault *fault)
+struct jval *json_parse_any(struct arena *a, struct str text, enum json_format format,
+                            struct json_fault *fault)
 {
     if (format == JSON_FORMAT_JSON) return json_parse(a, text, false, fault);
     struct str start = str_trim(str_sub(text, 0, 4096));
@@ -359,8 +377,11 @@ struct jval *json_parse_any(struct arena *a, struct str text, enum json_format f
 
 bool json_format_of(struct str file_name, enum json_format *out)
 {
-    if (str_ends(file_name, STR(".json"))) *out = JSON_FORMAT_JSON;
-    else if (str_ends(file_name, STR(".yaml")) || str_ends(file_name, STR(".yml"))) *out = JSON_FORMAT_YAML;
-    else return false;
+    if (str_ends(file_name, STR(".json")))
+        *out = JSON_FORMAT_JSON;
+    else if (str_ends(file_name, STR(".yaml")) || str_ends(file_name, STR(".yml")))
+        *out = JSON_FORMAT_YAML;
+    else
+        return false;
     return true;
 }

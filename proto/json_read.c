@@ -8,11 +8,14 @@ static void error_place(struct json_builder *b, uint32_t line, uint32_t column)
 {
     if (line == 0 || b->errors->count > ERRORS_MOST) return;
     struct error *e = &b->errors->v[b->errors->count - 1];
-    if (b->file) e->where = str_fmt(b->errors->arena, "%s:%u:%u", b->file, line, column);
-    else e->where = str_fmt(b->errors->arena, "line %u:%u", line, column);
+    if (b->file)
+        e->where = str_fmt(b->errors->arena, "%s:%u:%u", b->file, line, column);
+    else
+        e->where = str_fmt(b->errors->arena, "line %u:%u", line, column);
 }
 
-bool json_fail(struct json_builder *b, const struct jval *v, bool at_key, const struct proto_path *path, const char *fmt, ...)
+bool json_fail(struct json_builder *b, const struct jval *v, bool at_key,
+               const struct proto_path *path, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -22,10 +25,12 @@ bool json_fail(struct json_builder *b, const struct jval *v, bool at_key, const 
     return false;
 }
 
-void json_note(struct json_builder *b, enum proto_note_kind kind, const struct proto_path *path, const char *text)
+void json_note(struct json_builder *b, enum proto_note_kind kind, const struct proto_path *path,
+               const char *text)
 {
     if (!b->opts || !b->opts->on_note) return;
-    b->opts->on_note(b->opts->user, kind, proto_path_text(b->errors->arena, path), str_dup(b->errors->arena, str_of(text)));
+    b->opts->on_note(b->opts->user, kind, proto_path_text(b->errors->arena, path),
+                     str_dup(b->errors->arena, str_of(text)));
 }
 
 struct str json_describe(struct json_builder *b, const struct jval *v)
@@ -51,27 +56,33 @@ static size_t typo_most(struct str name)
 /* Fields of v2 that people still write, and what they became. */
 static const struct {
     const char *old, *now;
-} renamed[] = {{"hosts", "load_assignment"}, {"config", "typed_config"}, {"tls_context", "transport_socket"},
-               {"filter", "typed_config"},   {"regex", "safe_regex"},    {"cors", "typed_per_filter_config"}};
+} renamed[] = {
+    {"hosts", "load_assignment"}, {"config", "typed_config"}, {"tls_context", "transport_socket"},
+    {"filter", "typed_config"},   {"regex", "safe_regex"},    {"cors", "typed_per_filter_config"}};
 
 /* "child.name" when a message field of the type has the name. */
-static struct str one_level_down(struct json_builder *b, const struct proto_type *type, struct str name)
+static struct str one_level_down(struct json_builder *b, const struct proto_type *type,
+                                 struct str name)
 {
     for (unsigned i = 0; i < type->desc->n_fields; i++) {
         const struct proto_type *sub = type->fields[i].type;
-        if (!sub || sub->kind != PROTO_KIND_PLAIN || type->desc->fields[i].label == PROTOBUF_C_LABEL_REPEATED) continue;
+        if (!sub || sub->kind != PROTO_KIND_PLAIN ||
+            type->desc->fields[i].label == PROTOBUF_C_LABEL_REPEATED)
+            continue;
         if (proto_field_by_name(sub, name) != SIZE_MAX)
             return str_fmt(b->scratch, "%s.%.*s", type->desc->fields[i].name, STR_ARG(name));
     }
     return STR_NONE;
 }
 
-struct str json_nearest_field(struct json_builder *b, const struct proto_type *type, struct str name)
+struct str json_nearest_field(struct json_builder *b, const struct proto_type *type,
+                              struct str name)
 {
     size_t best = typo_most(name) + 1;
     struct str found = STR_NONE;
     for (unsigned i = 0; i < type->desc->n_fields; i++) {
-        struct str names[2] = {str_of(type->desc->fields[i].name), str_of(type->fields[i].json_name)};
+        struct str names[2] = {str_of(type->desc->fields[i].name),
+                               str_of(type->fields[i].json_name)};
         for (int k = 0; k < 2; k++) {
             size_t distance = str_distance(name, names[k], best);
             if (distance >= best) continue;
@@ -81,7 +92,8 @@ struct str json_nearest_field(struct json_builder *b, const struct proto_type *t
     }
     if (found.len) return found;
     for (size_t i = 0; i < ARRAY_LEN(renamed); i++) {
-        if (str_eq(name, str_of(renamed[i].old)) && proto_field_by_name(type, str_of(renamed[i].now)) != SIZE_MAX)
+        if (str_eq(name, str_of(renamed[i].old)) &&
+            proto_field_by_name(type, str_of(renamed[i].now)) != SIZE_MAX)
             return str_of(renamed[i].now);
     }
     return one_level_down(b, type, name);
@@ -94,7 +106,9 @@ struct str json_nearest_enum(const ProtobufCEnumDescriptor *desc, struct str nam
     char upper[64];
     if (name.len > sizeof upper) return STR_NONE;
     for (size_t i = 0; i < name.len; i++)
-        upper[i] = name.ptr[i] == '-' ? '_' : name.ptr[i] >= 'a' && name.ptr[i] <= 'z' ? (char)(name.ptr[i] - 32) : name.ptr[i];
+        upper[i] = name.ptr[i] == '-'                         ? '_'
+                   : name.ptr[i] >= 'a' && name.ptr[i] <= 'z' ? (char)(name.ptr[i] - 32)
+                                                              : name.ptr[i];
     for (unsigned i = 0; i < desc->n_value_names; i++) {
         struct str candidate = str_of(desc->values_by_name[i].name);
         size_t distance = str_distance(str_make(upper, name.len), candidate, best);
@@ -105,23 +119,29 @@ struct str json_nearest_enum(const ProtobufCEnumDescriptor *desc, struct str nam
     return found;
 }
 
-bool json_unknown_field(struct json_builder *b, const struct proto_type *type, const struct jval *v, const struct proto_path *path)
+bool json_unknown_field(struct json_builder *b, const struct proto_type *type, const struct jval *v,
+                        const struct proto_path *path)
 {
     if (b->opts && b->opts->unknown == PROTO_UNKNOWN_IGNORE) return true;
     struct str shown = str_sub(v->key, 0, 80);
     if (b->opts && b->opts->unknown == PROTO_UNKNOWN_WARN) {
-        json_note(b, PROTO_NOTE_UNKNOWN, path, str_fmt(b->scratch, "unknown field \"%.*s\"", STR_ARG(shown)).ptr);
+        json_note(b, PROTO_NOTE_UNKNOWN, path,
+                  str_fmt(b->scratch, "unknown field \"%.*s\"", STR_ARG(shown)).ptr);
         return true;
     }
     struct str near = json_nearest_field(b, type, v->key);
     if (near.len)
-        return json_fail(b, v, true, path, "unknown field \"%.*s\"; did you mean \"%.*s\"?", STR_ARG(shown), STR_ARG(near));
+        return json_fail(b, v, true, path, "unknown field \"%.*s\"; did you mean \"%.*s\"?",
+                         STR_ARG(shown), STR_ARG(near));
     if (str_eq(v->key, STR("<<")))
-        return json_fail(b, v, true, path, "unknown field \"<<\": YAML merge keys are not supported (by Envoy neither)");
+        return json_fail(
+            b, v, true, path,
+            "unknown field \"<<\": YAML merge keys are not supported (by Envoy neither)");
     return json_fail(b, v, true, path, "unknown field \"%.*s\" of %s", STR_ARG(shown), type->name);
 }
 
-static ProtobufCMessage *build_root(struct json_builder *b, const ProtobufCMessageDescriptor *desc, const struct jval *v)
+static ProtobufCMessage *build_root(struct json_builder *b, const ProtobufCMessageDescriptor *desc,
+                                    const struct jval *v)
 {
     struct proto_path root = proto_path_root(STR_NONE);
     size_t before = b->errors->count;
@@ -133,19 +153,21 @@ static ProtobufCMessage *build_root(struct json_builder *b, const ProtobufCMessa
     return b->errors->count == before ? m : NULL;
 }
 
-ProtobufCMessage *json_read(struct arena *a, const ProtobufCMessageDescriptor *desc, struct str text,
-                            enum json_format format, const char *file_name, const struct proto_opts *opts,
-                            struct errors *errors)
+ProtobufCMessage *json_read(struct arena *a, const ProtobufCMessageDescriptor *desc,
+                            struct str text, enum json_format format, const char *file_name,
+                            const struct proto_opts *opts, struct errors *errors)
 {
     struct arena *scratch = arena_new("json", 65536);
-    struct json_builder b = {.out = a, .scratch = scratch, .opts = opts, .errors = errors, .file = file_name};
+    struct json_builder b = {
+        .out = a, .scratch = scratch, .opts = opts, .errors = errors, .file = file_name};
     struct json_fault fault;
     ProtobufCMessage *m = NULL;
     const struct jval *v = json_parse_any(scratch, text, format, &fault);
     if (v) {
         m = build_root(&b, desc, v);
     } else {
-        errors_add(errors, STR_NONE, "not valid %s: %.*s", format == JSON_FORMAT_JSON ? "JSON" : "YAML", STR_ARG(fault.text));
+        errors_add(errors, STR_NONE, "not valid %s: %.*s",
+                   format == JSON_FORMAT_JSON ? "JSON" : "YAML", STR_ARG(fault.text));
         error_place(&b, fault.line, fault.column);
     }
     arena_free(&scratch);

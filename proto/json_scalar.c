@@ -101,7 +101,8 @@ static bool fraction(struct str *text, int32_t *nanos)
 static size_t leading_digits(struct str text)
 {
     size_t i = 0;
-    while (i < text.len && text.ptr[i] >= '0' && text.ptr[i] <= '9') i++;
+    while (i < text.len && text.ptr[i] >= '0' && text.ptr[i] <= '9')
+        i++;
     return i;
 }
 
@@ -150,7 +151,9 @@ static bool zone(struct str text, int64_t *offset)
     if (text.len != 6 || (text.ptr[0] != '+' && text.ptr[0] != '-')) return false;
     bool minus = text.ptr[0] == '-';
     text = str_sub(text, 1, text.len);
-    if (!take_digits(&text, 2, ':', &hours) || !take_digits(&text, 2, 0, &minutes) || hours > 23 || minutes > 59) return false;
+    if (!take_digits(&text, 2, ':', &hours) || !take_digits(&text, 2, 0, &minutes) || hours > 23 ||
+        minutes > 59)
+        return false;
     *offset = (hours * 60 + minutes) * (minus ? -60 : 60);
     return true;
 }
@@ -159,10 +162,16 @@ bool json_to_timestamp(struct str text, int64_t *seconds, int32_t *nanos, const 
 {
     int64_t year, month, day, hour, minute, second, offset;
     *why = "expected a time such as \"2026-01-31T12:00:00Z\"";
-    if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) || !take_digits(&text, 2, 'T', &day)) return false;
-    if (!take_digits(&text, 2, ':', &hour) || !take_digits(&text, 2, ':', &minute) || !take_digits(&text, 2, 0, &second)) return false;
+    if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) ||
+        !take_digits(&text, 2, 'T', &day))
+        return false;
+    if (!take_digits(&text, 2, ':', &hour) || !take_digits(&text, 2, ':', &minute) ||
+        !take_digits(&text, 2, 0, &second))
+        return false;
     if (!fraction(&text, nanos) || !zone(text, &offset)) return false;
-    if (year < 1 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 59) return false;
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 ||
+        second > 59)
+        return false;
     *seconds = ((days_from(year, month, day) * 24 + hour) * 60 + minute) * 60 + second - offset;
     return true;
 }

@@ -4,24 +4,30 @@
 #include "google/protobuf/struct.pb-c.h"
 #include "proto/json_internal.h"
 
-static Google__Protobuf__Value *value_build(struct json_builder *b, const struct jval *v, const struct proto_path *path);
+static Google__Protobuf__Value *value_build(struct json_builder *b, const struct jval *v,
+                                            const struct proto_path *path);
 
-static bool text_build(struct json_builder *b, const struct jval *v, struct str text, const struct proto_path *path, char **out)
+static bool text_build(struct json_builder *b, const struct jval *v, struct str text,
+                       const struct proto_path *path, char **out)
 {
-    if (text.len && memchr(text.ptr, 0, text.len)) return json_fail(b, v, false, path, "a string must not contain NUL");
+    if (text.len && memchr(text.ptr, 0, text.len))
+        return json_fail(b, v, false, path, "a string must not contain NUL");
     *out = str_z(b->out, text);
     return true;
 }
 
-static Google__Protobuf__Struct *struct_build(struct json_builder *b, const struct jval *v, const struct proto_path *path)
+static Google__Protobuf__Struct *struct_build(struct json_builder *b, const struct jval *v,
+                                              const struct proto_path *path)
 {
     Google__Protobuf__Struct *s = ARENA_NEW(b->out, Google__Protobuf__Struct);
     google__protobuf__struct__init(s);
     size_t count = 0;
-    for (const struct jval *e = v->first; e; e = e->next) count++;
+    for (const struct jval *e = v->first; e; e = e->next)
+        count++;
     s->fields = ARENA_ARRAY(b->out, Google__Protobuf__Struct__FieldsEntry *, count);
     for (const struct jval *e = v->first; e; e = e->next) {
-        Google__Protobuf__Struct__FieldsEntry *entry = ARENA_NEW(b->out, Google__Protobuf__Struct__FieldsEntry);
+        Google__Protobuf__Struct__FieldsEntry *entry =
+            ARENA_NEW(b->out, Google__Protobuf__Struct__FieldsEntry);
         google__protobuf__struct__fields_entry__init(entry);
         struct proto_path at = {.up = path, .key = e->key, .index = PROTO_NO_INDEX};
         if (!text_build(b, e, e->key, path, &entry->key)) return NULL;
@@ -32,12 +38,14 @@ static Google__Protobuf__Struct *struct_build(struct json_builder *b, const stru
     return s;
 }
 
-static Google__Protobuf__ListValue *list_build(struct json_builder *b, const struct jval *v, const struct proto_path *path)
+static Google__Protobuf__ListValue *list_build(struct json_builder *b, const struct jval *v,
+                                               const struct proto_path *path)
 {
     Google__Protobuf__ListValue *list = ARENA_NEW(b->out, Google__Protobuf__ListValue);
     google__protobuf__list_value__init(list);
     size_t count = 0;
-    for (const struct jval *e = v->first; e; e = e->next) count++;
+    for (const struct jval *e = v->first; e; e = e->next)
+        count++;
     list->values = ARENA_ARRAY(b->out, Google__Protobuf__Value *, count);
     for (const struct jval *e = v->first; e; e = e->next) {
         struct proto_path at = {.up = path, .index = list->n_values};
@@ -48,7 +56,8 @@ static Google__Protobuf__ListValue *list_build(struct json_builder *b, const str
     return list;
 }
 
-static Google__Protobuf__Value *value_build(struct json_builder *b, const struct jval *v, const struct proto_path *path)
+static Google__Protobuf__Value *value_build(struct json_builder *b, const struct jval *v,
+                                            const struct proto_path *path)
 {
     Google__Protobuf__Value *out = ARENA_NEW(b->out, Google__Protobuf__Value);
     google__protobuf__value__init(out);
@@ -79,8 +88,8 @@ static Google__Protobuf__Value *value_build(struct json_builder *b, const struct
     return NULL;
 }
 
-ProtobufCMessage *json_build_struct(struct json_builder *b, const struct proto_type *type, const struct jval *v,
-                                    const struct proto_path *path)
+ProtobufCMessage *json_build_struct(struct json_builder *b, const struct proto_type *type,
+                                    const struct jval *v, const struct proto_path *path)
 {
     if (type->kind == PROTO_KIND_VALUE) {
         Google__Protobuf__Value *value = value_build(b, v, path);
@@ -95,7 +104,8 @@ ProtobufCMessage *json_build_struct(struct json_builder *b, const struct proto_t
         return list ? &list->base : NULL;
     }
     struct str got = json_describe(b, v);
-    (void)json_fail(b, v, false, path, "expected %s, got %.*s", type->kind == PROTO_KIND_STRUCT ? "an object" : "a list", STR_ARG(got));
+    (void)json_fail(b, v, false, path, "expected %s, got %.*s",
+                    type->kind == PROTO_KIND_STRUCT ? "an object" : "a list", STR_ARG(got));
     return NULL;
 }
 
@@ -140,7 +150,8 @@ static struct jval *to_tree(struct arena *a, const Google__Protobuf__Value *valu
         return tree_new(a, JVAL_BOOL, value->bool_value ? STR("true") : STR("false"));
     case GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE:
         return tree_new(a, JVAL_NUMBER, str_fmt(a, "%.17g", value->number_value));
-    case GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE: return tree_new(a, JVAL_STRING, str_of(value->string_value));
+    case GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE:
+        return tree_new(a, JVAL_STRING, str_of(value->string_value));
     case GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE: return struct_to_tree(a, value->struct_value);
     case GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE: return list_to_tree(a, value->list_value);
     case GOOGLE__PROTOBUF__VALUE__KIND__NOT_SET:
@@ -150,7 +161,8 @@ static struct jval *to_tree(struct arena *a, const Google__Protobuf__Value *valu
 }
 
 ProtobufCMessage *json_struct_to_message(struct arena *a, const struct Google__Protobuf__Struct *s,
-                                         const ProtobufCMessageDescriptor *desc, const struct proto_opts *opts,
+                                         const ProtobufCMessageDescriptor *desc,
+                                         const struct proto_opts *opts,
                                          const struct proto_path *path, struct errors *errors)
 {
     struct arena *scratch = arena_new("typed struct", 0);

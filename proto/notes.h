@@ -1,4 +1,5 @@
-/* Things that are worth telling but refuse nothing: unknown fields in dynamic config, ignored and deprecated fields. */
+/* Things that are worth telling but refuse nothing: unknown fields in dynamic config, ignored and
+ * deprecated fields. */
 #pragma once
 #include "base/str.h"
 
@@ -7,7 +8,8 @@ enum proto_note_kind {
     PROTO_NOTE_IGNORED, /* accepted without effect; the text says why that is harmless */
     PROTO_NOTE_DEPRECATED
 };
-/* What to do with a field number that the slices do not know (Envoy: reject in static, warn in dynamic config). */
+/* What to do with a field number that the slices do not know (Envoy: reject in static, warn in
+ * dynamic config). */
 enum proto_unknown { PROTO_UNKNOWN_REJECT, PROTO_UNKNOWN_WARN, PROTO_UNKNOWN_IGNORE };
 
 /* How to read one resource. Zero is strict and silent. */

@@ -1,4 +1,5 @@
-/* The JSON printer. Walks by descriptor; fields in the order of their numbers, map entries sorted by key, as Envoy. */
+/* The JSON printer. Walks by descriptor; fields in the order of their numbers, map entries sorted
+ * by key, as Envoy. */
 #include "proto/print.h"
 
 #include <math.h>
@@ -26,13 +27,15 @@ struct printer {
 
 static const char redacted[] = "[redacted]", redacted_base64[] = "W3JlZGFjdGVkXQ==";
 
-static void print_any_message(struct printer *p, const ProtobufCMessage *m); /* recursion: messages nest */
+static void print_any_message(struct printer *p,
+                              const ProtobufCMessage *m); /* recursion: messages nest */
 
 static void new_line(struct printer *p)
 {
     if (!p->opts.pretty) return;
     sb_char(p->out, '\n');
-    for (unsigned i = 0; i < p->depth; i++) sb_char(p->out, ' ');
+    for (unsigned i = 0; i < p->depth; i++)
+        sb_char(p->out, ' ');
 }
 
 static void open(struct printer *p, char bracket)
@@ -127,19 +130,27 @@ static void print_base64(struct printer *p, const uint8_t *data, size_t len)
 static void print_enum(struct printer *p, const ProtobufCEnumDescriptor *desc, int value)
 {
     const char *name = proto_enum_name(desc, value);
-    if (strcmp(desc->name, "google.protobuf.NullValue") == 0) sb_add(p->out, STR("null"));
-    else if (name) print_text(p, name);
-    else sb_fmt(p->out, "%d", value);
+    if (strcmp(desc->name, "google.protobuf.NullValue") == 0)
+        sb_add(p->out, STR("null"));
+    else if (name)
+        print_text(p, name);
+    else
+        sb_fmt(p->out, "%d", value);
 }
 
 /* Sensitive scalars keep their type. */
 static void print_hidden(struct printer *p, const ProtobufCFieldDescriptor *f)
 {
-    if (f->type == PROTOBUF_C_TYPE_STRING) print_text(p, redacted);
-    else if (f->type == PROTOBUF_C_TYPE_BYTES) print_text(p, redacted_base64);
-    else if (f->type == PROTOBUF_C_TYPE_BOOL) sb_add(p->out, STR("false"));
-    else if (f->type == PROTOBUF_C_TYPE_ENUM) print_enum(p, f->descriptor, 0);
-    else sb_add(p->out, STR("0"));
+    if (f->type == PROTOBUF_C_TYPE_STRING)
+        print_text(p, redacted);
+    else if (f->type == PROTOBUF_C_TYPE_BYTES)
+        print_text(p, redacted_base64);
+    else if (f->type == PROTOBUF_C_TYPE_BOOL)
+        sb_add(p->out, STR("false"));
+    else if (f->type == PROTOBUF_C_TYPE_ENUM)
+        print_enum(p, f->descriptor, 0);
+    else
+        sb_add(p->out, STR("0"));
 }
 
 /* One value at its place. */
@@ -157,12 +168,18 @@ static void print_value(struct printer *p, const ProtobufCFieldDescriptor *f, co
     case PROTOBUF_C_TYPE_FIXED32: sb_fmt(p->out, "%u", *(const uint32_t *)at); return;
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64: sb_fmt(p->out, "\"%lld\"", (long long)*(const int64_t *)at); return;
+    case PROTOBUF_C_TYPE_SFIXED64:
+        sb_fmt(p->out, "\"%lld\"", (long long)*(const int64_t *)at);
+        return;
     case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64: sb_fmt(p->out, "\"%llu\"", (unsigned long long)*(const uint64_t *)at); return;
+    case PROTOBUF_C_TYPE_FIXED64:
+        sb_fmt(p->out, "\"%llu\"", (unsigned long long)*(const uint64_t *)at);
+        return;
     case PROTOBUF_C_TYPE_FLOAT: print_double(p, (double)*(const float *)at, true); return;
     case PROTOBUF_C_TYPE_DOUBLE: print_double(p, *(const double *)at, false); return;
-    case PROTOBUF_C_TYPE_BOOL: sb_add(p->out, *(const protobuf_c_boolean *)at ? STR("true") : STR("false")); return;
+    case PROTOBUF_C_TYPE_BOOL:
+        sb_add(p->out, *(const protobuf_c_boolean *)at ? STR("true") : STR("false"));
+        return;
     case PROTOBUF_C_TYPE_ENUM: print_enum(p, f->descriptor, *(const int *)at); return;
     case PROTOBUF_C_TYPE_STRING: print_string(p, str_of(*(char *const *)at)); return;
     case PROTOBUF_C_TYPE_BYTES: {
@@ -174,7 +191,8 @@ static void print_value(struct printer *p, const ProtobufCFieldDescriptor *f, co
     }
 }
 
-static void print_list(struct printer *p, const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
+static void print_list(struct printer *p, const ProtobufCMessage *m,
+                       const ProtobufCFieldDescriptor *f)
 {
     const char *items = *(const char *const *)proto_field_at(m, f);
     size_t size = proto_element_size(f->type), count = proto_field_count(m, f);
@@ -211,7 +229,8 @@ static int entry_order(const void *x, const void *y)
     return str_cmp(((const struct sorted_entry *)x)->key, ((const struct sorted_entry *)y)->key);
 }
 
-static void print_map(struct printer *p, const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
+static void print_map(struct printer *p, const ProtobufCMessage *m,
+                      const ProtobufCFieldDescriptor *f)
 {
     size_t count = proto_field_count(m, f);
     struct sorted_entry *entries = ARENA_ARRAY(p->scratch, struct sorted_entry, count);
@@ -233,13 +252,15 @@ static void print_map(struct printer *p, const ProtobufCMessage *m, const Protob
     close(p, '}', first);
 }
 
-static bool wanted(struct printer *p, const ProtobufCMessage *m, const struct proto_type *type, unsigned i)
+static bool wanted(struct printer *p, const ProtobufCMessage *m, const struct proto_type *type,
+                   unsigned i)
 {
     if (proto_field_set(m, type, i)) return true;
     return p->opts.always_primitive && !type->fields[i].presence;
 }
 
-static void print_fields(struct printer *p, const ProtobufCMessage *m, const struct proto_type *type, bool *first)
+static void print_fields(struct printer *p, const ProtobufCMessage *m,
+                         const struct proto_type *type, bool *first)
 {
     for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
@@ -248,9 +269,12 @@ static void print_fields(struct printer *p, const ProtobufCMessage *m, const str
         p->hide = was_hidden || (p->opts.redact && type->fields[i].sensitive);
         next(p, first);
         print_key(p, str_of(f->name));
-        if (type->fields[i].map) print_map(p, m, f);
-        else if (f->label == PROTOBUF_C_LABEL_REPEATED) print_list(p, m, f);
-        else print_value(p, f, proto_field_at(m, f));
+        if (type->fields[i].map)
+            print_map(p, m, f);
+        else if (f->label == PROTOBUF_C_LABEL_REPEATED)
+            print_list(p, m, f);
+        else
+            print_value(p, f, proto_field_at(m, f));
         p->hide = was_hidden;
     }
 }
@@ -260,9 +284,12 @@ static void print_nanos(struct printer *p, int32_t nanos)
 {
     if (nanos < 0) nanos = -nanos;
     if (nanos == 0) return;
-    if (nanos % 1000000 == 0) sb_fmt(p->out, ".%03d", nanos / 1000000);
-    else if (nanos % 1000 == 0) sb_fmt(p->out, ".%06d", nanos / 1000);
-    else sb_fmt(p->out, ".%09d", nanos);
+    if (nanos % 1000000 == 0)
+        sb_fmt(p->out, ".%03d", nanos / 1000000);
+    else if (nanos % 1000 == 0)
+        sb_fmt(p->out, ".%06d", nanos / 1000);
+    else
+        sb_fmt(p->out, ".%09d", nanos);
 }
 
 static void print_duration(struct printer *p, const Google__Protobuf__Duration *d)
@@ -284,13 +311,15 @@ static void print_timestamp(struct printer *p, const Google__Protobuf__Timestamp
     int64_t of_year = of_era - (365 * year + year / 4 - year / 100), m = (5 * of_year + 2) / 153;
     int64_t day = of_year - (153 * m + 2) / 5 + 1, month = m < 10 ? m + 3 : m - 9;
     year += era * 400 + (month <= 2);
-    sb_fmt(p->out, "\"%04lld-%02lld-%02lldT%02lld:%02lld:%02lld", (long long)year, (long long)month, (long long)day,
-           (long long)(rest / 3600), (long long)(rest / 60 % 60), (long long)(rest % 60));
+    sb_fmt(p->out, "\"%04lld-%02lld-%02lldT%02lld:%02lld:%02lld", (long long)year, (long long)month,
+           (long long)day, (long long)(rest / 3600), (long long)(rest / 60 % 60),
+           (long long)(rest % 60));
     print_nanos(p, t->nanos);
     sb_add(p->out, STR("Z\""));
 }
 
-static void print_struct_value(struct printer *p, const Google__Protobuf__Value *value); /* recursion: values nest */
+static void print_struct_value(struct printer *p,
+                               const Google__Protobuf__Value *value); /* recursion: values nest */
 
 static void print_struct(struct printer *p, const Google__Protobuf__Struct *s)
 {
@@ -319,8 +348,10 @@ static void print_struct_value(struct printer *p, const Google__Protobuf__Value 
 {
     switch (value ? value->kind_case : GOOGLE__PROTOBUF__VALUE__KIND__NOT_SET) {
     case GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE:
-        if (p->hide) sb_add(p->out, STR("0"));
-        else print_double(p, value->number_value, false);
+        if (p->hide)
+            sb_add(p->out, STR("0"));
+        else
+            print_double(p, value->number_value, false);
         return;
     case GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE:
         print_string(p, p->hide ? str_of(redacted) : str_of(value->string_value));
@@ -342,25 +373,36 @@ static void print_field_mask(struct printer *p, const Google__Protobuf__FieldMas
     for (size_t i = 0; i < mask->n_paths; i++) {
         if (i) sb_char(&text, ',');
         for (const char *c = mask->paths[i]; *c; c++) {
-            if (*c == '_' && c[1] >= 'a' && c[1] <= 'z') sb_char(&text, (char)(*++c - 32));
-            else sb_char(&text, *c);
+            if (*c == '_' && c[1] >= 'a' && c[1] <= 'z')
+                sb_char(&text, (char)(*++c - 32));
+            else
+                sb_char(&text, *c);
         }
     }
     print_string(p, sb_str(&text));
     sb_release(&text);
 }
 
-/* Messages of the well-known types that print as something else than their fields. False: it is none of them. */
+/* Messages of the well-known types that print as something else than their fields. False: it is
+ * none of them. */
 static bool print_well_known(struct printer *p, const ProtobufCMessage *m, enum proto_kind kind)
 {
     switch (kind) {
     case PROTO_KIND_DURATION: print_duration(p, (const Google__Protobuf__Duration *)m); return true;
-    case PROTO_KIND_TIMESTAMP: print_timestamp(p, (const Google__Protobuf__Timestamp *)m); return true;
+    case PROTO_KIND_TIMESTAMP:
+        print_timestamp(p, (const Google__Protobuf__Timestamp *)m);
+        return true;
     case PROTO_KIND_STRUCT: print_struct(p, (const Google__Protobuf__Struct *)m); return true;
     case PROTO_KIND_VALUE: print_struct_value(p, (const Google__Protobuf__Value *)m); return true;
-    case PROTO_KIND_LIST_VALUE: print_struct_list(p, (const Google__Protobuf__ListValue *)m); return true;
-    case PROTO_KIND_FIELD_MASK: print_field_mask(p, (const Google__Protobuf__FieldMask *)m); return true;
-    case PROTO_KIND_WRAPPER: print_value(p, &m->descriptor->fields[0], proto_field_at(m, &m->descriptor->fields[0])); return true;
+    case PROTO_KIND_LIST_VALUE:
+        print_struct_list(p, (const Google__Protobuf__ListValue *)m);
+        return true;
+    case PROTO_KIND_FIELD_MASK:
+        print_field_mask(p, (const Google__Protobuf__FieldMask *)m);
+        return true;
+    case PROTO_KIND_WRAPPER:
+        print_value(p, &m->descriptor->fields[0], proto_field_at(m, &m->descriptor->fields[0]));
+        return true;
     case PROTO_KIND_PLAIN:
     case PROTO_KIND_ANY:
     case PROTO_KIND_EMPTY:
@@ -372,12 +414,15 @@ static bool print_well_known(struct printer *p, const ProtobufCMessage *m, enum 
 }
 
 /* What is inside an Any, or NULL when we cannot read it. */
-static const ProtobufCMessage *any_inside(struct printer *p, const Google__Protobuf__Any *any, const struct proto_type *type)
+static const ProtobufCMessage *any_inside(struct printer *p, const Google__Protobuf__Any *any,
+                                          const struct proto_type *type)
 {
     static const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
     struct errors unused = {.arena = p->scratch}; /* broken bytes are printed as bytes */
     if (!type) return NULL;
-    return proto_unpack(p->scratch, type->desc, str_make((const char *)any->value.data, any->value.len), &lenient, NULL, &unused);
+    return proto_unpack(p->scratch, type->desc,
+                        str_make((const char *)any->value.data, any->value.len), &lenient, NULL,
+                        &unused);
 }
 
 static void print_any(struct printer *p, const Google__Protobuf__Any *any)
@@ -391,7 +436,8 @@ static void print_any(struct printer *p, const Google__Protobuf__Any *any)
         print_key(p, STR("@type"));
         print_string(p, str_of(any->type_url));
     }
-    if (inside && (type->kind == PROTO_KIND_PLAIN || type->kind == PROTO_KIND_TYPED_STRUCT || type->kind == PROTO_KIND_UNSUPPORTED)) {
+    if (inside && (type->kind == PROTO_KIND_PLAIN || type->kind == PROTO_KIND_TYPED_STRUCT ||
+                   type->kind == PROTO_KIND_UNSUPPORTED)) {
         print_fields(p, inside, type, &first);
     } else if (inside) {
         next(p, &first);
@@ -400,8 +446,10 @@ static void print_any(struct printer *p, const Google__Protobuf__Any *any)
     } else if (any->value.len) {
         next(p, &first);
         print_key(p, STR("value"));
-        if (p->hide) print_text(p, redacted_base64);
-        else print_base64(p, any->value.data, any->value.len);
+        if (p->hide)
+            print_text(p, redacted_base64);
+        else
+            print_base64(p, any->value.data, any->value.len);
     }
     close(p, '}', first);
 }

@@ -7,11 +7,14 @@
 /* How to print. Zero is compact JSON with names of the .proto, unset and zero fields left out. */
 struct print_opts {
     bool pretty; /* one space a level, ": " after names, as Envoy's admin */
-    bool redact; /* sensitive fields become "[redacted]" (strings), base64 of it (bytes), 0 or false, through Any too */
-    bool always_primitive; /* zero scalars, enums and empty lists are printed, too (not members of oneofs) */
+    bool redact; /* sensitive fields become "[redacted]" (strings), base64 of it (bytes), 0 or
+                    false, through Any too */
+    bool always_primitive; /* zero scalars, enums and empty lists are printed, too (not members of
+                              oneofs) */
 };
 
-/* Appends the message. Any is expanded with "@type" first when its type is known and its bytes are good, else printed as
+/* Appends the message. Any is expanded with "@type" first when its type is known and its bytes are
+ * good, else printed as
  * {"@type": …, "value": base64}. */
 void print_json(struct sb *out, const ProtobufCMessage *m, const struct print_opts *opts);
 /* The same in the arena. */

@@ -18,8 +18,10 @@ const struct proto_type *proto_type_find(struct str full_name)
         size_t mid = low + (high - low) / 2;
         int order = str_cmp(full_name, str_of(proto_type_table[mid]->name));
         if (order == 0) return proto_type_table[mid];
-        if (order < 0) high = mid;
-        else low = mid + 1;
+        if (order < 0)
+            high = mid;
+        else
+            low = mid + 1;
     }
     return NULL;
 }
@@ -56,8 +58,10 @@ size_t proto_field_by_name(const struct proto_type *type, struct str name)
         unsigned idx = desc->fields_sorted_by_name[mid];
         int order = str_cmp(name, str_of(desc->fields[idx].name));
         if (order == 0) return idx;
-        if (order < 0) high = mid;
-        else low = mid + 1;
+        if (order < 0)
+            high = mid;
+        else
+            low = mid + 1;
     }
     for (size_t i = 0; i < desc->n_fields; i++)
         if (str_eq(name, str_of(type->fields[i].json_name))) return i;
@@ -74,8 +78,10 @@ bool proto_enum_by_name(const ProtobufCEnumDescriptor *desc, struct str name, in
             *value = desc->values[desc->values_by_name[mid].index].value;
             return true;
         }
-        if (order < 0) high = mid;
-        else low = mid + 1;
+        if (order < 0)
+            high = mid;
+        else
+            low = mid + 1;
     }
     return false;
 }
@@ -154,7 +160,8 @@ size_t proto_field_count(const ProtobufCMessage *m, const ProtobufCFieldDescript
     return count;
 }
 
-const ProtobufCMessage *proto_field_message(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, size_t at)
+const ProtobufCMessage *proto_field_message(const ProtobufCMessage *m,
+                                            const ProtobufCFieldDescriptor *f, size_t at)
 {
     const void *place = proto_field_at(m, f);
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {

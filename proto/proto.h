@@ -1,5 +1,6 @@
-/* What the generator knows about each message beyond protobuf-c's descriptors: the registry of types by name, and
- * facts on each field (JSON name, map-ness, constraint rules, where we stand on it). All of it is constant data. */
+/* What the generator knows about each message beyond protobuf-c's descriptors: the registry of
+ * types by name, and facts on each field (JSON name, map-ness, constraint rules, where we stand on
+ * it). All of it is constant data. */
 #pragma once
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
@@ -26,41 +27,41 @@ enum proto_kind {
     PROTO_KIND_EMPTY,
     PROTO_KIND_FIELD_MASK,
     PROTO_KIND_TYPED_STRUCT, /* xds.type.v3 or udpa.type.v1: type_url and value */
-    PROTO_KIND_UNSUPPORTED, /* skiff.Unsupported: a type that we do not declare */
-    PROTO_KIND_MAP_ENTRY /* fields: key = 1, value = 2 */
+    PROTO_KIND_UNSUPPORTED,  /* skiff.Unsupported: a type that we do not declare */
+    PROTO_KIND_MAP_ENTRY     /* fields: key = 1, value = 2 */
 };
 
 /* Facts on one field; fields[i] belongs to desc->fields[i] (both in order of field number). */
 struct proto_field {
-    const char *json_name; /* lowerCamelCase; desc->fields[i].name is the .proto name */
-    const char *reason; /* why it is ignored; NULL otherwise */
+    const char *json_name;           /* lowerCamelCase; desc->fields[i].name is the .proto name */
+    const char *reason;              /* why it is ignored; NULL otherwise */
     const struct proto_rules *rules; /* NULL: none */
-    const struct proto_type *type; /* of a message field (for a map: the entry type); else NULL */
-    uint8_t verdict; /* enum proto_verdict */
-    bool map; /* repeated entry messages in protobuf-c */
+    const struct proto_type *type;   /* of a message field (for a map: the entry type); else NULL */
+    uint8_t verdict;                 /* enum proto_verdict */
+    bool map;                        /* repeated entry messages in protobuf-c */
     bool deprecated;
-    bool oneof; /* member of a oneof of two or more (a proto3 `optional` is none) */
-    bool presence; /* the proto has presence: a message, a oneof member or an `optional` */
+    bool oneof;       /* member of a oneof of two or more (a proto3 `optional` is none) */
+    bool presence;    /* the proto has presence: a message, a oneof member or an `optional` */
     bool enum_marked; /* an enum with deprecated or refused values */
-    bool sensitive; /* hidden in dumps (udpa.annotations.sensitive) */
+    bool sensitive;   /* hidden in dumps (udpa.annotations.sensitive) */
 };
 
 /* A oneof with (validate.required). */
 struct proto_required {
     const char *name; /* of the oneof in the .proto */
-    uint16_t first; /* index of one member in desc->fields: its quantifier_offset is the case */
+    uint16_t first;   /* index of one member in desc->fields: its quantifier_offset is the case */
 };
 
 /* One message type. */
 struct proto_type {
     const char *name; /* full name, "envoy.config.route.v3.Route" */
     const ProtobufCMessageDescriptor *desc;
-    const struct proto_field *fields; /* desc->n_fields of them */
+    const struct proto_field *fields;      /* desc->n_fields of them */
     const struct proto_required *required; /* required oneofs */
     uint16_t required_count;
     uint8_t kind; /* enum proto_kind */
     bool deprecated;
-    bool has_rules; /* some rule, here or below: validation may skip it otherwise */
+    bool has_rules;    /* some rule, here or below: validation may skip it otherwise */
     bool has_verdicts; /* some ignored, refused or deprecated field, here or below */
 };
 
@@ -87,10 +88,13 @@ const struct proto_type *const *proto_types(size_t *count);
 
 /* --- reading messages without knowing their C type --- */
 
-/* Is the field set? Repeated: not empty; presence: its case or pointer; scalars without presence: not the default. */
+/* Is the field set? Repeated: not empty; presence: its case or pointer; scalars without presence:
+ * not the default. */
 bool proto_field_set(const ProtobufCMessage *m, const struct proto_type *type, size_t idx);
-/* Address of the field's storage (of the first member `T x` or `T *x`/`size_t n_x` by descriptor). */
-static inline const void *proto_field_at(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
+/* Address of the field's storage (of the first member `T x` or `T *x`/`size_t n_x` by descriptor).
+ */
+static inline const void *proto_field_at(const ProtobufCMessage *m,
+                                         const ProtobufCFieldDescriptor *f)
 {
     return (const char *)m + f->offset;
 }
@@ -99,7 +103,8 @@ size_t proto_field_count(const ProtobufCMessage *m, const ProtobufCFieldDescript
 /* Bytes of one element in the array of a repeated field. */
 size_t proto_element_size(ProtobufCType type);
 /* The sub-message of a singular field, or element `at` of a repeated one; NULL when unset. */
-const ProtobufCMessage *proto_field_message(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, size_t at);
+const ProtobufCMessage *proto_field_message(const ProtobufCMessage *m,
+                                            const ProtobufCFieldDescriptor *f, size_t at);
 /* An allocator for protobuf-c that takes from the arena and never frees. */
 ProtobufCAllocator proto_arena_allocator(struct arena *a);
 /* Serialised bytes in the arena. */

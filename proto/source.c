@@ -17,7 +17,8 @@ struct source *source_new(struct str name, struct str text, enum json_format for
 {
     struct arena *a = arena_new("source", 0);
     struct source *s = ARENA_NEW(a, struct source);
-    *s = (struct source){.arena = a, .name = str_dup(a, name), .text = str_dup(a, text), .format = format};
+    *s = (struct source){
+        .arena = a, .name = str_dup(a, name), .text = str_dup(a, text), .format = format};
     return s;
 }
 
@@ -40,9 +41,12 @@ static bool same_name(struct str x, struct str y)
     size_t i = 0, k = 0;
     while (i < x.len && k < y.len) {
         bool gap_x = x.ptr[i] == '_', gap_y = y.ptr[k] == '_';
-        if (gap_x && !gap_y) i++;
-        else if (gap_y && !gap_x) k++;
-        else if (str_lower_char(x.ptr[i++]) != str_lower_char(y.ptr[k++])) return false;
+        if (gap_x && !gap_y)
+            i++;
+        else if (gap_y && !gap_x)
+            k++;
+        else if (str_lower_char(x.ptr[i++]) != str_lower_char(y.ptr[k++]))
+            return false;
     }
     return i == x.len && k == y.len;
 }
@@ -64,17 +68,20 @@ static const struct jval *element_of(const struct jval *v, uint64_t index)
 {
     if (v->type != JVAL_ARRAY) return index == 0 ? v : NULL;
     const struct jval *e = v->first;
-    for (; e && index; e = e->next) index--;
+    for (; e && index; e = e->next)
+        index--;
     return e;
 }
 
-/* Takes one step ("name", "[3]", "[\"key\"]") off the path and follows it; NULL: it leads nowhere. */
+/* Takes one step ("name", "[3]", "[\"key\"]") off the path and follows it; NULL: it leads nowhere.
+ */
 static const struct jval *step(const struct jval *v, struct str *path)
 {
     if (path->ptr[0] == '.') *path = str_sub(*path, 1, path->len);
     if (path->len && path->ptr[0] == '[') {
         bool quoted = path->len > 1 && path->ptr[1] == '"';
-        size_t end = quoted ? str_find(str_sub(*path, 2, path->len), STR("\"]")) : str_find_char(*path, ']');
+        size_t end =
+            quoted ? str_find(str_sub(*path, 2, path->len), STR("\"]")) : str_find_char(*path, ']');
         if (end == SIZE_MAX) return NULL;
         struct str inside = quoted ? str_sub(*path, 2, end) : str_sub(*path, 1, end - 1);
         *path = str_sub(*path, quoted ? end + 4 : end + 1, path->len);
@@ -83,7 +90,8 @@ static const struct jval *step(const struct jval *v, struct str *path)
         return str_to_u64(inside, &index) ? element_of(v, index) : NULL;
     }
     size_t end = 0;
-    while (end < path->len && path->ptr[end] != '.' && path->ptr[end] != '[') end++;
+    while (end < path->len && path->ptr[end] != '.' && path->ptr[end] != '[')
+        end++;
     struct str name = str_sub(*path, 0, end);
     *path = str_sub(*path, end, path->len);
     return name.len ? member_of(v, name) : NULL;
@@ -121,7 +129,8 @@ void source_locate_errors(struct source *const *sources, size_t count, struct er
             size_t depth = source_locate(sources[k], e->path, &line, &column);
             if (depth == 0 || depth < best) continue;
             best = depth;
-            e->where = str_fmt(errors->arena, "%.*s:%u:%u", STR_ARG(sources[k]->name), line, column);
+            e->where =
+                str_fmt(errors->arena, "%.*s:%u:%u", STR_ARG(sources[k]->name), line, column);
         }
     }
 }

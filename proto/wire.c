@@ -9,15 +9,16 @@
 #include "proto/proto.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_LEN = 2, WIRE_32 = 5 };
-/* Small sub-messages cost 2 bytes on the wire and hundreds in memory: more than this factor, over a floor, is hostile. */
+/* Small sub-messages cost 2 bytes on the wire and hundreds in memory: more than this factor, over a
+ * floor, is hostile. */
 enum { MEMORY_FACTOR = 128, MEMORY_FLOOR = 64 << 20 };
 
 struct scan {
     const struct proto_opts *opts;
     struct errors *errors;
-    size_t bytes; /* of the whole message */
+    size_t bytes;  /* of the whole message */
     size_t memory; /* that the decoded structs will take, roughly */
-    bool stop; /* nothing more is worth reading */
+    bool stop;     /* nothing more is worth reading */
 };
 
 /* One message being walked. */
@@ -27,7 +28,7 @@ struct cursor {
     const struct proto_path *path;
     unsigned depth;
     bool foreign; /* inside skiff.Unsupported: any field goes */
-    size_t last; /* index of the last repeated field seen, and how often it came in a row */
+    size_t last;  /* index of the last repeated field seen, and how often it came in a row */
     size_t run;
 };
 
@@ -112,7 +113,8 @@ static unsigned wire_of(ProtobufCType type)
 /* A packed list must consist of whole values. */
 static bool packed_ok(ProtobufCType type, struct str body)
 {
-    struct cursor c = {.at = (const uint8_t *)body.ptr, .end = (const uint8_t *)body.ptr + body.len};
+    struct cursor c = {.at = (const uint8_t *)body.ptr,
+                       .end = (const uint8_t *)body.ptr + body.len};
     unsigned wire = wire_of(type);
     if (wire == WIRE_32) return body.len % 4 == 0;
     if (wire == WIRE_64) return body.len % 8 == 0;
@@ -137,7 +139,8 @@ static bool scan_unknown(struct scan *s, const struct cursor *c, uint32_t number
 
 static bool scan_string(struct scan *s, const struct proto_path *path, struct str body)
 {
-    if (str_find_char(body, '\0') != SIZE_MAX) return scan_fail(s, path, "a string must not contain NUL");
+    if (str_find_char(body, '\0') != SIZE_MAX)
+        return scan_fail(s, path, "a string must not contain NUL");
     if (!utf8_valid(body)) return scan_fail(s, path, "a string must be valid UTF-8");
     return true;
 }
@@ -145,7 +148,8 @@ static bool scan_string(struct scan *s, const struct proto_path *path, struct st
 /* The key of a serialised map entry, for paths; empty when it is no string. */
 static struct str entry_key(struct str body)
 {
-    struct cursor c = {.at = (const uint8_t *)body.ptr, .end = (const uint8_t *)body.ptr + body.len};
+    struct cursor c = {.at = (const uint8_t *)body.ptr,
+                       .end = (const uint8_t *)body.ptr + body.len};
     struct piece p;
     while (c.at < c.end && take_piece(&c, &p))
         if (p.number == 1 && p.wire == WIRE_LEN && utf8_valid(p.body)) return p.body;
@@ -164,13 +168,12 @@ static struct proto_path step_of(struct cursor *c, size_t idx, struct str body)
 
 static bool scan_message(struct scan *s, struct cursor *c);
 
-static bool scan_sub(struct scan *s, struct cursor *c, const struct proto_type *type, const struct proto_path *path,
-                     struct str body)
+static bool scan_sub(struct scan *s, struct cursor *c, const struct proto_type *type,
+                     const struct proto_path *path, struct str body)
 {
     s->memory += type->desc->sizeof_message;
     s->stop = s->memory > MEMORY_FLOOR && s->memory / MEMORY_FACTOR > s->bytes;
-    if (s->stop)
-        return scan_fail(s, path, "the message would take too much memory for its size");
+    if (s->stop) return scan_fail(s, path, "the message would take too much memory for its size");
     if (c->depth >= PROTO_DEPTH_MOST) return scan_fail(s, path, "nested too deeply");
     struct cursor inner = {.at = (const uint8_t *)body.ptr,
                            .end = (const uint8_t *)body.ptr + body.len,
@@ -193,7 +196,8 @@ static bool scan_field(struct scan *s, struct cursor *c, size_t idx, const struc
     }
     if (f->type == PROTOBUF_C_TYPE_STRING) return scan_string(s, &path, p->body);
     if (f->type != PROTOBUF_C_TYPE_MESSAGE) return true;
-    /* protobuf-c marks map entries' fields as it marks any other: the step already names the key. */
+    /* protobuf-c marks map entries' fields as it marks any other: the step already names the key.
+     */
     const struct proto_path *inner = c->type->kind == PROTO_KIND_MAP_ENTRY ? c->path : &path;
     return scan_sub(s, c, c->type->fields[idx].type, inner, p->body);
 }
@@ -204,16 +208,20 @@ static bool scan_message(struct scan *s, struct cursor *c)
     while (c->at < c->end) {
         struct piece p = {0};
         if (!take_piece(c, &p)) return scan_fail(s, c->path, "truncated or malformed bytes");
-        const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(c->type->desc, p.number);
-        if (f) good = scan_field(s, c, (size_t)(f - c->type->desc->fields), &p) && good;
-        else good = scan_unknown(s, c, p.number) && good;
+        const ProtobufCFieldDescriptor *f =
+            protobuf_c_message_descriptor_get_field(c->type->desc, p.number);
+        if (f)
+            good = scan_field(s, c, (size_t)(f - c->type->desc->fields), &p) && good;
+        else
+            good = scan_unknown(s, c, p.number) && good;
         if (s->stop || s->errors->count > ERRORS_MOST) return false;
     }
     return good;
 }
 
-bool proto_wire_check(const ProtobufCMessageDescriptor *desc, struct str bytes, const struct proto_opts *opts,
-                      const struct proto_path *path, struct errors *errors)
+bool proto_wire_check(const ProtobufCMessageDescriptor *desc, struct str bytes,
+                      const struct proto_opts *opts, const struct proto_path *path,
+                      struct errors *errors)
 {
     const struct proto_path root = proto_path_root(STR(""));
     struct scan scan = {.opts = opts, .errors = errors, .bytes = bytes.len};

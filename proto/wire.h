@@ -1,5 +1,5 @@
-/* The pre-scan: walks serialised bytes by descriptor before protobuf-c sees them, because protobuf-c recurses without a
- * bound and takes any bytes for a string. */
+/* The pre-scan: walks serialised bytes by descriptor before protobuf-c sees them, because
+ * protobuf-c recurses without a bound and takes any bytes for a string. */
 #pragma once
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
@@ -11,8 +11,10 @@ struct proto_path;
 
 enum { PROTO_DEPTH_MOST = 100 };
 
-/* True when the bytes are well-formed for the type: no nesting over PROTO_DEPTH_MOST, no NUL or invalid UTF-8 in a
- * string, no wrong wire type, no truncation, no group. Unknown field numbers as `opts` says (NULL: reject); the
- * contents of skiff.Unsupported are exempt. Does not look into Any. False: added to `errors`. */
-bool proto_wire_check(const ProtobufCMessageDescriptor *desc, struct str bytes, const struct proto_opts *opts,
-                      const struct proto_path *path, struct errors *errors);
+/* True when the bytes are well-formed for the type: no nesting over PROTO_DEPTH_MOST, no NUL or
+ * invalid UTF-8 in a string, no wrong wire type, no truncation, no group. Unknown field numbers as
+ * `opts` says (NULL: reject); the contents of skiff.Unsupported are exempt. Does not look into Any.
+ * False: added to `errors`. */
+bool proto_wire_check(const ProtobufCMessageDescriptor *desc, struct str bytes,
+                      const struct proto_opts *opts, const struct proto_path *path,
+                      struct errors *errors);

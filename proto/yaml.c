@@ -1,5 +1,6 @@
-/* YAML by libyaml's events, as a value tree. Plain scalars are typed as Envoy (yaml-cpp) types them: booleans in all YAML
- * 1.1 spellings, 32-bit integers, null; everything else, floating point included, stays a string. */
+/* YAML by libyaml's events, as a value tree. Plain scalars are typed as Envoy (yaml-cpp) types
+ * them: booleans in all YAML 1.1 spellings, 32-bit integers, null; everything else, floating point
+ * included, stays a string. */
 #include <yaml.h>
 
 #include "base/arena.h"
@@ -19,7 +20,8 @@ struct yaml_text {
 static struct jval *fail(struct yaml_text *t, const yaml_mark_t *mark, const char *text)
 {
     if (t->fault->text.len == 0)
-        *t->fault = (struct json_fault){str_dup(t->arena, str_of(text)), (uint32_t)mark->line + 1, (uint32_t)mark->column + 1};
+        *t->fault = (struct json_fault){str_dup(t->arena, str_of(text)), (uint32_t)mark->line + 1,
+                                        (uint32_t)mark->column + 1};
     return NULL;
 }
 
@@ -28,7 +30,8 @@ static bool next_event(struct yaml_text *t, yaml_event_t *event)
     if (yaml_parser_parse(&t->parser, event)) return true;
     const yaml_parser_t *p = &t->parser;
     struct str problem = str_of(p->problem ? p->problem : "cannot be read");
-    struct str text = p->context ? str_fmt(t->arena, "%.*s (%s)", STR_ARG(problem), p->context) : problem;
+    struct str text =
+        p->context ? str_fmt(t->arena, "%.*s (%s)", STR_ARG(problem), p->context) : problem;
     (void)fail(t, &p->problem_mark, str_z(t->arena, text));
     return false;
 }
@@ -38,13 +41,15 @@ static bool flexible_case(struct str s, struct str word)
 {
     if (!str_case_eq(s, word)) return false;
     size_t upper = 0;
-    for (size_t i = 0; i < s.len; i++) upper += s.ptr[i] >= 'A' && s.ptr[i] <= 'Z';
+    for (size_t i = 0; i < s.len; i++)
+        upper += s.ptr[i] >= 'A' && s.ptr[i] <= 'Z';
     return upper == 0 || upper == s.len || (upper == 1 && s.ptr[0] >= 'A' && s.ptr[0] <= 'Z');
 }
 
 static bool plain_bool(struct str s, bool *out)
 {
-    static const char *const yes[] = {"y", "yes", "true", "on"}, *const no[] = {"n", "no", "false", "off"};
+    static const char *const yes[] = {"y", "yes", "true", "on"}, *const no[] = {"n", "no", "false",
+                                                                                "off"};
     for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
         *out = flexible_case(s, str_of(yes[i]));
         if (*out || flexible_case(s, str_of(no[i]))) return true;
@@ -58,12 +63,16 @@ static bool plain_integer(struct str s, int64_t *out)
     bool negative = s.len && s.ptr[0] == '-';
     uint64_t base = 10, value = 0;
     size_t i = s.len && (s.ptr[0] == '-' || s.ptr[0] == '+');
-    if (s.len - i > 2 && s.ptr[i] == '0' && str_lower_char(s.ptr[i + 1]) == 'x') base = 16, i += 2;
-    else if (s.len - i > 1 && s.ptr[i] == '0') base = 8, i++;
+    if (s.len - i > 2 && s.ptr[i] == '0' && str_lower_char(s.ptr[i + 1]) == 'x')
+        base = 16, i += 2;
+    else if (s.len - i > 1 && s.ptr[i] == '0')
+        base = 8, i++;
     if (i == s.len || s.len - i > 20) return false;
     for (; i < s.len; i++) {
         char c = str_lower_char(s.ptr[i]);
-        uint64_t digit = c >= '0' && c <= '9' ? (uint64_t)(c - '0') : c >= 'a' && c <= 'f' ? (uint64_t)(c - 'a' + 10) : 99;
+        uint64_t digit = c >= '0' && c <= '9'   ? (uint64_t)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (uint64_t)(c - 'a' + 10)
+                                                : 99;
         if (digit >= base) return false;
         value = value * base + digit;
         if (value > (uint64_t)INT32_MAX + negative) return false;
@@ -74,7 +83,8 @@ static bool plain_integer(struct str s, int64_t *out)
 
 static bool plain_null(struct str s)
 {
-    return s.len == 0 || str_eq(s, STR("~")) || str_eq(s, STR("null")) || str_eq(s, STR("Null")) || str_eq(s, STR("NULL"));
+    return s.len == 0 || str_eq(s, STR("~")) || str_eq(s, STR("null")) || str_eq(s, STR("Null")) ||
+           str_eq(s, STR("NULL"));
 }
 
 static void type_plain(struct yaml_text *t, struct jval *v)
@@ -111,7 +121,8 @@ static struct jval *value_new(struct yaml_text *t, enum jval_type type, const ya
 static struct jval *scalar(struct yaml_text *t, const yaml_event_t *event)
 {
     struct jval *v = value_new(t, JVAL_STRING, &event->start_mark);
-    v->text = str_dup(t->arena, str_make((const char *)event->data.scalar.value, event->data.scalar.length));
+    v->text = str_dup(t->arena,
+                      str_make((const char *)event->data.scalar.value, event->data.scalar.length));
     const char *tag = (const char *)event->data.scalar.tag;
     bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     if (plain && !(tag && strcmp(tag, "!") == 0)) type_plain(t, v);
@@ -137,7 +148,8 @@ static void anchor_add(struct yaml_text *t, const yaml_char_t *name, struct jval
     if (name) (void)map_put(&t->anchors, str_dup(t->arena, str_of((const char *)name)), v);
 }
 
-static struct jval *value_of(struct yaml_text *t, yaml_event_t *event); /* recursion: collections hold values */
+static struct jval *value_of(struct yaml_text *t,
+                             yaml_event_t *event); /* recursion: collections hold values */
 
 static struct jval *next_value(struct yaml_text *t)
 {
@@ -153,12 +165,16 @@ static struct jval *member(struct yaml_text *t, const yaml_event_t *event)
 {
     if (event->type == YAML_ALIAS_EVENT) {
         struct jval *target = map_get(&t->anchors, str_of((const char *)event->data.alias.anchor));
-        if (!target || target->type > JVAL_STRING) return fail(t, &event->start_mark, "a key must be a scalar");
+        if (!target || target->type > JVAL_STRING)
+            return fail(t, &event->start_mark, "a key must be a scalar");
         return fail(t, &event->start_mark, "an alias as a key is not supported");
     }
-    if (event->type != YAML_SCALAR_EVENT) return fail(t, &event->start_mark, "a key must be a scalar");
-    struct str key = str_dup(t->arena, str_make((const char *)event->data.scalar.value, event->data.scalar.length));
-    uint32_t line = (uint32_t)event->start_mark.line + 1, column = (uint32_t)event->start_mark.column + 1;
+    if (event->type != YAML_SCALAR_EVENT)
+        return fail(t, &event->start_mark, "a key must be a scalar");
+    struct str key = str_dup(
+        t->arena, str_make((const char *)event->data.scalar.value, event->data.scalar.length));
+    uint32_t line = (uint32_t)event->start_mark.line + 1,
+             column = (uint32_t)event->start_mark.column + 1;
     struct jval *v = next_value(t);
     if (!v) return NULL;
     v->key = key;
@@ -170,7 +186,8 @@ static struct jval *member(struct yaml_text *t, const yaml_event_t *event)
 /* Envoy: a member whose key has the tag !ignore is a place for anchors only. */
 static bool ignored_key(const yaml_event_t *event)
 {
-    const char *tag = event->type == YAML_SCALAR_EVENT ? (const char *)event->data.scalar.tag : NULL;
+    const char *tag =
+        event->type == YAML_SCALAR_EVENT ? (const char *)event->data.scalar.tag : NULL;
     return tag && strcmp(tag, "!ignore") == 0;
 }
 
@@ -179,11 +196,13 @@ static uint32_t nodes_sum(uint32_t x, uint32_t y)
     return x > UINT32_MAX - y ? UINT32_MAX : x + y;
 }
 
-static struct jval *collection(struct yaml_text *t, const yaml_event_t *start, enum jval_type type, yaml_event_type_t close)
+static struct jval *collection(struct yaml_text *t, const yaml_event_t *start, enum jval_type type,
+                               yaml_event_type_t close)
 {
     struct jval *v = value_new(t, type, &start->start_mark), **tail = &v->first;
     size_t count = 0;
-    if (++t->depth > JSON_DEPTH_MOST) return fail(t, &start->start_mark, "nested too deeply (more than 100 levels)");
+    if (++t->depth > JSON_DEPTH_MOST)
+        return fail(t, &start->start_mark, "nested too deeply (more than 100 levels)");
     for (;;) {
         yaml_event_t event;
         if (!next_event(t, &event)) return NULL;
@@ -263,20 +282,23 @@ static struct jval *parse(struct arena *a, struct str text, struct json_fault *f
     *fault = (struct json_fault){0};
     must(yaml_parser_initialize(&t.parser));
     yaml_parser_set_encoding(&t.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&t.parser, (const unsigned char *)(text.len ? text.ptr : ""), text.len);
+    yaml_parser_set_input_string(&t.parser, (const unsigned char *)(text.len ? text.ptr : ""),
+                                 text.len);
     struct jval *v = document(&t);
     yaml_parser_delete(&t.parser);
     map_release(&t.anchors);
     return v;
 }
 
-/* A copy with spaces for the tabs in front of comments, which libyaml refuses and yaml-cpp lets through. False: there are none. */
+/* A copy with spaces for the tabs in front of comments, which libyaml refuses and yaml-cpp lets
+ * through. False: there are none. */
 static bool without_comment_tabs(struct arena *a, struct str text, struct str *out)
 {
     char *copy = NULL;
     for (size_t i = 0; i < text.len;) {
         size_t start = i, tabs = 0;
-        for (; i < text.len && (text.ptr[i] == ' ' || text.ptr[i] == '\t'); i++) tabs += text.ptr[i] == '\t';
+        for (; i < text.len && (text.ptr[i] == ' ' || text.ptr[i] == '\t'); i++)
+            tabs += text.ptr[i] == '\t';
         if (tabs && i < text.len && text.ptr[i] == '#') {
             if (!copy) copy = str_z(a, text);
             memset(copy + start, ' ', i - start);

@@ -27,13 +27,15 @@
 struct admin {
     struct admin_http *http;
     struct arena *arena;
-    const struct access_log_list *log; /* NULL: none */
+    const struct access_log_list *log;    /* NULL: none */
     const struct string_matcher *allowed; /* NULL: all paths */
     size_t allowed_count;
     struct addr addr;
 };
 
-/* --- requests ------------------------------------------------------------------------------------------------------- */
+/* --- requests
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 void admin_error(struct admin_request *r, uint32_t status, const char *fmt, ...)
 {
@@ -54,7 +56,8 @@ struct str admin_param(const struct admin_request *r, const char *name)
 
 void admin_json(struct admin_request *r, const struct ProtobufCMessage *m, bool zero_fields)
 {
-    const struct print_opts opts = {.pretty = true, .redact = true, .always_primitive = zero_fields};
+    const struct print_opts opts = {
+        .pretty = true, .redact = true, .always_primitive = zero_fields};
     r->content_type = ADMIN_JSON;
     print_json(&r->out, m, &opts);
     sb_char(&r->out, '\n');
@@ -94,7 +97,8 @@ static void admin_read_params(struct admin_request *r, struct str text, bool for
         (void)str_cut(one, '=', &name, &value);
         value = admin_decode(r->arena, value, form);
         if (!value.ptr) value = STR("");
-        r->params[r->param_count++] = (struct admin_param){admin_decode(r->arena, name, form), value};
+        r->params[r->param_count++] =
+            (struct admin_param){admin_decode(r->arena, name, form), value};
     }
 }
 
@@ -130,7 +134,8 @@ void admin_answer(struct admin_request *r, struct str target, struct str body)
     }
     bool post = str_eq(r->method, STR("POST"));
     if (page->post && !post) {
-        log_error(LOG_C_ADMIN, "admin path \"%s\" mutates state, method=%.*s rather than POST", page->path, STR_ARG(r->method));
+        log_error(LOG_C_ADMIN, "admin path \"%s\" mutates state, method=%.*s rather than POST",
+                  page->path, STR_ARG(r->method));
         admin_error(r, 405, "Method %.*s not allowed, POST required.", STR_ARG(r->method));
         return;
     }
@@ -140,7 +145,9 @@ void admin_answer(struct admin_request *r, struct str target, struct str body)
     page->handle(r);
 }
 
-/* --- start and stop ----------------------------------------------------------------------------------------------------- */
+/* --- start and stop
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static bool admin_write_address(struct server *s, const struct addr *addr, struct errors *errors)
 {
@@ -153,7 +160,9 @@ static bool admin_write_address(struct server *s, const struct addr *addr, struc
     int err = errno;
     if (fd >= 0 && close(fd) != 0) good = false;
     /* Envoy: an error in the log, and on it goes. */
-    if (!good) log_error(LOG_C_ADMIN, "cannot open admin address output file %s for writing: %s", path, strerror(err));
+    if (!good)
+        log_error(LOG_C_ADMIN, "cannot open admin address output file %s for writing: %s", path,
+                  strerror(err));
     (void)errors;
     return true;
 }
@@ -161,8 +170,10 @@ static bool admin_write_address(struct server *s, const struct addr *addr, struc
 /* access_log_path, the old way to ask for a file. */
 static Envoy__Config__Accesslog__V3__AccessLog *admin_log_by_path(struct arena *a, const char *path)
 {
-    Envoy__Extensions__AccessLoggers__File__V3__FileAccessLog file = ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__INIT;
-    Envoy__Config__Accesslog__V3__AccessLog *log = ARENA_NEW(a, Envoy__Config__Accesslog__V3__AccessLog);
+    Envoy__Extensions__AccessLoggers__File__V3__FileAccessLog file =
+        ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__INIT;
+    Envoy__Config__Accesslog__V3__AccessLog *log =
+        ARENA_NEW(a, Envoy__Config__Accesslog__V3__AccessLog);
     envoy__config__accesslog__v3__access_log__init(log);
     file.path = (char *)(uintptr_t)path;
     log->name = str_z(a, STR("envoy.access_loggers.file"));
@@ -171,12 +182,15 @@ static Envoy__Config__Accesslog__V3__AccessLog *admin_log_by_path(struct arena *
     return log;
 }
 
-static bool admin_logs(struct admin *a, const struct conf_at *at, const Envoy__Config__Bootstrap__V3__Admin *m)
+static bool admin_logs(struct admin *a, const struct conf_at *at,
+                       const Envoy__Config__Bootstrap__V3__Admin *m)
 {
     size_t count = m->n_access_log;
-    Envoy__Config__Accesslog__V3__AccessLog **all = ARENA_ARRAY(a->arena, Envoy__Config__Accesslog__V3__AccessLog *, count + 1);
+    Envoy__Config__Accesslog__V3__AccessLog **all =
+        ARENA_ARRAY(a->arena, Envoy__Config__Accesslog__V3__AccessLog *, count + 1);
     bool ok;
-    for (size_t i = 0; i < count; i++) all[i] = m->access_log[i];
+    for (size_t i = 0; i < count; i++)
+        all[i] = m->access_log[i];
     if (m->access_log_path[0]) all[count++] = admin_log_by_path(a->arena, m->access_log_path);
     a->log = translate_access_logs(at, "access_log", count, all, &ok);
     return ok;
@@ -188,22 +202,26 @@ struct admin_socket {
     uint32_t mode;
 };
 
-static bool admin_translate(struct admin *a, const struct conf_at *at, const Envoy__Config__Bootstrap__V3__Admin *m,
-                            struct admin_socket *out)
+static bool admin_translate(struct admin *a, const struct conf_at *at,
+                            const Envoy__Config__Bootstrap__V3__Admin *m, struct admin_socket *out)
 {
     struct conf_at address = conf_field(at, "address");
     bool ok;
     *out = (struct admin_socket){0};
     if (!translate_address(&address, m->address, &a->addr, &out->mode)) return false;
-    if (!translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options, &out->options)) return false;
+    if (!translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options,
+                                  &out->options))
+        return false;
     a->allowed = conf_string_matchers(at, "allow_paths", m->n_allow_paths, m->allow_paths, &ok);
     a->allowed_count = m->n_allow_paths;
     return ok && admin_logs(a, at, m);
 }
 
-static bool admin_bind(struct admin *a, const struct conf_at *at, const struct admin_socket *socket, int *fd)
+static bool admin_bind(struct admin *a, const struct conf_at *at, const struct admin_socket *socket,
+                       int *fd)
 {
-    const struct socket_listen how = {.addr = &a->addr, .opts = &socket->options, .pipe_mode = socket->mode};
+    const struct socket_listen how = {
+        .addr = &a->addr, .opts = &socket->options, .pipe_mode = socket->mode};
     struct conf_at address = conf_field(at, "address");
     char text[ADDR_TEXT_MAX];
     *fd = socket_listen(&how);
@@ -218,7 +236,11 @@ bool admin_check(struct server *s, struct errors *errors)
     if (!m || !m->address) return true;
     struct admin a = {.arena = arena_new("admin", 0)};
     struct admin_socket socket;
-    struct conf_cx cx = {.arena = a.arena, .errors = errors, .registry = &filters_registry, .rt = s->rt, .validate_only = true};
+    struct conf_cx cx = {.arena = a.arena,
+                         .errors = errors,
+                         .registry = &filters_registry,
+                         .rt = s->rt,
+                         .validate_only = true};
     struct conf_at root = conf_root(&cx), at = conf_field(&root, "admin");
     bool good = admin_translate(&a, &at, m, &socket);
     arena_free(&a.arena);
@@ -232,7 +254,8 @@ bool admin_start(struct server *s, struct admin **out, struct errors *errors)
     if (!m || !m->address) return true;
     struct admin *a = mem_alloc(sizeof *a);
     a->arena = arena_new("admin", 0);
-    struct conf_cx cx = {.arena = a->arena, .errors = errors, .registry = &filters_registry, .rt = s->rt};
+    struct conf_cx cx = {
+        .arena = a->arena, .errors = errors, .registry = &filters_registry, .rt = s->rt};
     struct conf_at root = conf_root(&cx), at = conf_field(&root, "admin");
     struct admin_socket socket;
     int fd;
@@ -255,7 +278,8 @@ void admin_stop(struct admin **ap)
     struct admin *a = *ap;
     if (!a) return;
     admin_http_free(&a->http);
-    if (a->addr.sa.any.sa_family == AF_UNIX && a->addr.sa.un.sun_path[0]) (void)unlink(a->addr.sa.un.sun_path); /* gone already is fine */
+    if (a->addr.sa.any.sa_family == AF_UNIX && a->addr.sa.un.sun_path[0])
+        (void)unlink(a->addr.sa.un.sun_path); /* gone already is fine */
     arena_free(&a->arena);
     mem_free(a);
     *ap = NULL;

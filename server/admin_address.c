@@ -17,7 +17,8 @@ Envoy__Config__Core__V3__Address *admin_address(struct arena *a, const struct ad
         m->pipe = pipe;
         return m;
     }
-    Envoy__Config__Core__V3__SocketAddress *s = ARENA_NEW(a, Envoy__Config__Core__V3__SocketAddress);
+    Envoy__Config__Core__V3__SocketAddress *s =
+        ARENA_NEW(a, Envoy__Config__Core__V3__SocketAddress);
     envoy__config__core__v3__socket_address__init(s);
     s->address = str_z(a, str_make(text, len));
     s->port_specifier_case = ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE;

@@ -25,11 +25,13 @@ static Google__Protobuf__Timestamp *time_of(struct arena *a, int64_t seconds)
     return t;
 }
 
-static void add_names(struct certs *c, Envoy__Admin__V3__CertificateDetails *d, const struct tls_names *names,
+static void add_names(struct certs *c, Envoy__Admin__V3__CertificateDetails *d,
+                      const struct tls_names *names,
                       Envoy__Admin__V3__SubjectAlternateName__NameCase kind)
 {
     for (size_t i = 0; i < names->count; i++) {
-        Envoy__Admin__V3__SubjectAlternateName *n = ARENA_NEW(c->arena, Envoy__Admin__V3__SubjectAlternateName);
+        Envoy__Admin__V3__SubjectAlternateName *n =
+            ARENA_NEW(c->arena, Envoy__Admin__V3__SubjectAlternateName);
         envoy__admin__v3__subject_alternate_name__init(n);
         n->name_case = kind;
         n->dns = str_z(c->arena, names->v[i]); /* all members of the oneof share the place */
@@ -37,10 +39,12 @@ static void add_names(struct certs *c, Envoy__Admin__V3__CertificateDetails *d, 
     }
 }
 
-static Envoy__Admin__V3__CertificateDetails *details(struct certs *c, const struct tls_list_cert *from)
+static Envoy__Admin__V3__CertificateDetails *details(struct certs *c,
+                                                     const struct tls_list_cert *from)
 {
     const struct tls_cert_info *info = &from->info;
-    Envoy__Admin__V3__CertificateDetails *d = ARENA_NEW(c->arena, Envoy__Admin__V3__CertificateDetails);
+    Envoy__Admin__V3__CertificateDetails *d =
+        ARENA_NEW(c->arena, Envoy__Admin__V3__CertificateDetails);
     size_t names = info->dns_san.count + info->uri_san.count + info->ip_san.count;
     envoy__admin__v3__certificate_details__init(d);
     d->path = str_z(c->arena, from->path);
@@ -49,7 +53,8 @@ static Envoy__Admin__V3__CertificateDetails *details(struct certs *c, const stru
     add_names(c, d, &info->dns_san, ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_DNS);
     add_names(c, d, &info->uri_san, ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_URI);
     add_names(c, d, &info->ip_san, ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_IP_ADDRESS);
-    if (info->valid_to > (int64_t)c->now_s) d->days_until_expiration = ((uint64_t)info->valid_to - c->now_s) / SECONDS_PER_DAY;
+    if (info->valid_to > (int64_t)c->now_s)
+        d->days_until_expiration = ((uint64_t)info->valid_to - c->now_s) / SECONDS_PER_DAY;
     d->valid_from = time_of(c->arena, info->valid_from);
     d->expiration_time = time_of(c->arena, info->valid_to);
     return d;
@@ -68,8 +73,10 @@ static void add_one(void *arg, const struct tls_list_view *v)
     envoy__admin__v3__certificate__init(m);
     m->ca_cert = ARENA_ARRAY(c->arena, Envoy__Admin__V3__CertificateDetails *, v->ca_count);
     m->cert_chain = ARENA_ARRAY(c->arena, Envoy__Admin__V3__CertificateDetails *, v->cert_count);
-    for (size_t i = 0; i < v->ca_count; i++) m->ca_cert[m->n_ca_cert++] = details(c, &v->cas[i]);
-    for (size_t i = 0; i < v->cert_count; i++) m->cert_chain[m->n_cert_chain++] = details(c, &v->certs[i]);
+    for (size_t i = 0; i < v->ca_count; i++)
+        m->ca_cert[m->n_ca_cert++] = details(c, &v->cas[i]);
+    for (size_t i = 0; i < v->cert_count; i++)
+        m->cert_chain[m->n_cert_chain++] = details(c, &v->certs[i]);
     c->v[c->count++] = m;
 }
 
@@ -86,7 +93,8 @@ void admin_page_certs(struct admin_request *r)
     admin_json(r, &all.base, true);
 }
 
-/* --- server.days_until_first_cert_expiring ---------------------------------------------------------------------------- */
+/* --- server.days_until_first_cert_expiring
+ * ---------------------------------------------------------------------------- */
 
 static void earliest(void *arg, const struct tls_list_view *v)
 {

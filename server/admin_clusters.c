@@ -57,21 +57,30 @@ static void host_stats(const struct host *h, struct host_stat out[HOST_STATS])
 {
     const struct host_cells *c = &h->cells;
     struct host_stat all[HOST_STATS] = {
-        {"cx_active", relaxed32(&c->cx_active), true},     {"cx_connect_fail", relaxed64(&c->cx_connect_fail), false},
-        {"cx_total", relaxed64(&c->cx_total), false},      {"rq_active", relaxed32(&c->rq_active), true},
-        {"rq_error", relaxed64(&c->rq_error), false},      {"rq_pending_active", 0, true}, /* requests wait by cluster, not by host */
-        {"rq_success", relaxed64(&c->rq_success), false},  {"rq_timeout", relaxed64(&c->rq_timeout), false},
+        {"cx_active", relaxed32(&c->cx_active), true},
+        {"cx_connect_fail", relaxed64(&c->cx_connect_fail), false},
+        {"cx_total", relaxed64(&c->cx_total), false},
+        {"rq_active", relaxed32(&c->rq_active), true},
+        {"rq_error", relaxed64(&c->rq_error), false},
+        {"rq_pending_active", 0, true}, /* requests wait by cluster, not by host */
+        {"rq_success", relaxed64(&c->rq_success), false},
+        {"rq_timeout", relaxed64(&c->rq_timeout), false},
         {"rq_total", relaxed64(&c->rq_total), false},
     };
     memcpy(out, all, sizeof all);
 }
 
-/* --- text ---------------------------------------------------------------------------------------------------------------- */
+/* --- text
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-static void text_limits(struct sb *out, struct str name, const char *priority, const struct breaker_limits *l)
+static void text_limits(struct sb *out, struct str name, const char *priority,
+                        const struct breaker_limits *l)
 {
-    sb_fmt(out, "%.*s::%s_priority::max_connections::%u\n", STR_ARG(name), priority, l->max_connections);
-    sb_fmt(out, "%.*s::%s_priority::max_pending_requests::%u\n", STR_ARG(name), priority, l->max_pending);
+    sb_fmt(out, "%.*s::%s_priority::max_connections::%u\n", STR_ARG(name), priority,
+           l->max_connections);
+    sb_fmt(out, "%.*s::%s_priority::max_pending_requests::%u\n", STR_ARG(name), priority,
+           l->max_pending);
     sb_fmt(out, "%.*s::%s_priority::max_requests::%u\n", STR_ARG(name), priority, l->max_requests);
     sb_fmt(out, "%.*s::%s_priority::max_retries::%u\n", STR_ARG(name), priority, l->max_retries);
 }
@@ -84,7 +93,8 @@ static void text_host(struct admin_request *r, struct str name, const struct hos
     struct sb *out = &r->out;
     host_stats(h, stats);
     for (int i = 0; i < HOST_STATS; i++)
-        sb_fmt(out, "%.*s%s::%llu\n", STR_ARG(head), stats[i].name, (unsigned long long)stats[i].value);
+        sb_fmt(out, "%.*s%s::%llu\n", STR_ARG(head), stats[i].name,
+               (unsigned long long)stats[i].value);
     sb_fmt(out, "%.*shostname::%.*s\n", STR_ARG(head), STR_ARG(h->name));
     sb_fmt(out, "%.*shealth_flags::%.*s\n", STR_ARG(head), STR_ARG(health));
     sb_fmt(out, "%.*sweight::%u\n", STR_ARG(head), host_weight_get(h));
@@ -93,7 +103,8 @@ static void text_host(struct admin_request *r, struct str name, const struct hos
     sb_fmt(out, "%.*ssub_zone::%.*s\n", STR_ARG(head), STR_ARG(h->locality.sub_zone));
     sb_fmt(out, "%.*scanary::%s\n", STR_ARG(head), h->canary ? "true" : "false");
     sb_fmt(out, "%.*spriority::%u\n", STR_ARG(head), h->priority);
-    sb_fmt(out, "%.*ssuccess_rate::-1\n", STR_ARG(head)); /* -1: no outlier detection has a figure */
+    sb_fmt(out, "%.*ssuccess_rate::-1\n",
+           STR_ARG(head)); /* -1: no outlier detection has a figure */
     sb_fmt(out, "%.*slocal_origin_success_rate::-1\n", STR_ARG(head));
 }
 
@@ -107,10 +118,13 @@ static void text_cluster(struct admin_request *r, const struct cluster_view *v)
     sb_fmt(out, "%.*s::added_via_api::%s\n", STR_ARG(v->name), c->added_via_api ? "true" : "false");
     if (c->discovery == CLUSTER_EDS && c->eds_service.len)
         sb_fmt(out, "%.*s::eds_service_name::%.*s\n", STR_ARG(v->name), STR_ARG(c->eds_service));
-    for (uint32_t i = 0; v->hosts && i < v->hosts->host_count; i++) text_host(r, v->name, v->hosts->hosts[i]);
+    for (uint32_t i = 0; v->hosts && i < v->hosts->host_count; i++)
+        text_host(r, v->name, v->hosts->hosts[i]);
 }
 
-/* --- JSON ------------------------------------------------------------------------------------------------------------------ */
+/* --- JSON
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static Google__Protobuf__UInt32Value *u32(struct arena *a, uint32_t value)
 {
@@ -120,17 +134,21 @@ static Google__Protobuf__UInt32Value *u32(struct arena *a, uint32_t value)
     return m;
 }
 
-static Envoy__Config__Cluster__V3__CircuitBreakers *json_limits(struct arena *a, const struct breaker_limits *limits)
+static Envoy__Config__Cluster__V3__CircuitBreakers *json_limits(struct arena *a,
+                                                                const struct breaker_limits *limits)
 {
-    Envoy__Config__Cluster__V3__CircuitBreakers *m = ARENA_NEW(a, Envoy__Config__Cluster__V3__CircuitBreakers);
+    Envoy__Config__Cluster__V3__CircuitBreakers *m =
+        ARENA_NEW(a, Envoy__Config__Cluster__V3__CircuitBreakers);
     envoy__config__cluster__v3__circuit_breakers__init(m);
     m->n_thresholds = BREAKER_PRIORITIES;
-    m->thresholds = ARENA_ARRAY(a, Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *, BREAKER_PRIORITIES);
+    m->thresholds = ARENA_ARRAY(a, Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *,
+                                BREAKER_PRIORITIES);
     for (int i = 0; i < BREAKER_PRIORITIES; i++) {
         Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *t =
             ARENA_NEW(a, Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds);
         envoy__config__cluster__v3__circuit_breakers__thresholds__init(t);
-        t->priority = i == 0 ? ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__DEFAULT : ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH;
+        t->priority = i == 0 ? ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__DEFAULT
+                             : ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH;
         t->max_connections = u32(a, limits[i].max_connections);
         t->max_pending_requests = u32(a, limits[i].max_pending);
         t->max_requests = u32(a, limits[i].max_requests);
@@ -151,7 +169,8 @@ static void json_stats(struct arena *a, const struct host *h, Envoy__Admin__V3__
             if (stats[i].gauge != (gauge == 1)) continue;
             Envoy__Admin__V3__SimpleMetric *metric = ARENA_NEW(a, Envoy__Admin__V3__SimpleMetric);
             envoy__admin__v3__simple_metric__init(metric);
-            metric->type = gauge ? ENVOY__ADMIN__V3__SIMPLE_METRIC__TYPE__GAUGE : ENVOY__ADMIN__V3__SIMPLE_METRIC__TYPE__COUNTER;
+            metric->type = gauge ? ENVOY__ADMIN__V3__SIMPLE_METRIC__TYPE__GAUGE
+                                 : ENVOY__ADMIN__V3__SIMPLE_METRIC__TYPE__COUNTER;
             metric->name = str_z(a, str_of(stats[i].name));
             metric->value = stats[i].value;
             out->stats[out->n_stats++] = metric;
@@ -171,10 +190,11 @@ static Envoy__Admin__V3__HostHealthStatus *json_health(struct arena *a, const st
     m->pending_active_hc = (flags & HOST_PENDING_ACTIVE_HC) != 0;
     m->excluded_via_immediate_hc_fail = (flags & HOST_EXCLUDED_IMMEDIATE_HC) != 0;
     m->active_hc_timeout = (flags & HOST_ACTIVE_HC_TIMEOUT) != 0;
-    m->eds_health_status = flags & HOST_FAILED_EDS     ? ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__UNHEALTHY
-                           : flags & HOST_DEGRADED_EDS ? ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__DEGRADED
-                           : flags & HOST_EDS_DRAINING ? ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__DRAINING
-                                                       : ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__HEALTHY;
+    m->eds_health_status =
+        flags & HOST_FAILED_EDS     ? ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__UNHEALTHY
+        : flags & HOST_DEGRADED_EDS ? ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__DEGRADED
+        : flags & HOST_EDS_DRAINING ? ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__DRAINING
+                                    : ENVOY__CONFIG__CORE__V3__HEALTH_STATUS__HEALTHY;
     return m;
 }
 
@@ -209,7 +229,8 @@ static Envoy__Admin__V3__ClusterStatus *json_cluster(struct arena *a, const stru
     if (c->discovery == CLUSTER_EDS) m->eds_service_name = str_z(a, c->eds_service);
     size_t hosts = v->hosts ? v->hosts->host_count : 0;
     m->host_statuses = ARENA_ARRAY(a, Envoy__Admin__V3__HostStatus *, hosts);
-    for (size_t i = 0; i < hosts; i++) m->host_statuses[m->n_host_statuses++] = json_host(a, v->hosts->hosts[i]);
+    for (size_t i = 0; i < hosts; i++)
+        m->host_statuses[m->n_host_statuses++] = json_host(a, v->hosts->hosts[i]);
     return m;
 }
 
@@ -217,7 +238,8 @@ static void json_all(struct admin_request *r, const struct found *f)
 {
     Envoy__Admin__V3__Clusters all = ENVOY__ADMIN__V3__CLUSTERS__INIT;
     all.cluster_statuses = ARENA_ARRAY(r->arena, Envoy__Admin__V3__ClusterStatus *, f->count);
-    for (size_t i = 0; i < f->count; i++) all.cluster_statuses[all.n_cluster_statuses++] = json_cluster(r->arena, &f->v[i]);
+    for (size_t i = 0; i < f->count; i++)
+        all.cluster_statuses[all.n_cluster_statuses++] = json_cluster(r->arena, &f->v[i]);
     admin_json(r, &all.base, false);
 }
 
@@ -240,5 +262,6 @@ void admin_page_clusters(struct admin_request *r)
         json_all(r, &f);
         return;
     }
-    for (size_t i = 0; i < f.count; i++) text_cluster(r, &f.v[i]);
+    for (size_t i = 0; i < f.count; i++)
+        text_cluster(r, &f.v[i]);
 }

@@ -40,7 +40,8 @@ static int view_order(const void *x, const void *y)
     return str_cmp(((const struct xds_view *)x)->name, ((const struct xds_view *)y)->name);
 }
 
-static struct views views_of(struct admin_request *r, const struct regex *filter, enum xds_kind kind)
+static struct views views_of(struct admin_request *r, const struct regex *filter,
+                             enum xds_kind kind)
 {
     struct views all = {.arena = r->arena, .filter = filter};
     xds_each(r->server->xds, kind, view_count, &all);
@@ -86,7 +87,9 @@ static Google__Protobuf__Any *config_of(struct arena *a, const struct xds_view *
     return v->bytes.len ? any_of(a, v->type_url, v->bytes) : NULL;
 }
 
-/* --- the sections ---------------------------------------------------------------------------------------------------------- */
+/* --- the sections
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static ProtobufCMessage *dump_bootstrap(struct admin_request *r)
 {
@@ -95,16 +98,19 @@ static ProtobufCMessage *dump_bootstrap(struct admin_request *r)
     Envoy__Admin__V3__BootstrapConfigDump *d = ARENA_NEW(a, Envoy__Admin__V3__BootstrapConfigDump);
     Envoy__Config__Bootstrap__V3__Bootstrap *b = arena_copy(a, s->config.bootstrap, sizeof *b);
     envoy__admin__v3__bootstrap_config_dump__init(d);
-    b->node = (Envoy__Config__Core__V3__Node *)(uintptr_t)xds_node(s->xds); /* as control planes see it */
+    b->node =
+        (Envoy__Config__Core__V3__Node *)(uintptr_t)xds_node(s->xds); /* as control planes see it */
     d->bootstrap = b;
     d->last_updated = time_of(a, s->rt->start_wall_us);
     return &d->base;
 }
 
-static const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *statics(const struct admin_request *r)
+static const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *statics(
+    const struct admin_request *r)
 {
     static const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources none;
-    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = r->server->config.bootstrap->static_resources;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s =
+        r->server->config.bootstrap->static_resources;
     return s ? s : &none;
 }
 
@@ -113,14 +119,17 @@ static bool named(const struct regex *filter, const char *name)
     return !filter || regex_full(filter, str_of(name));
 }
 
-static void dump_static_clusters(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__ClustersConfigDump *d)
+static void dump_static_clusters(struct admin_request *r, const struct regex *filter,
+                                 Envoy__Admin__V3__ClustersConfigDump *d)
 {
     struct arena *a = r->arena;
     const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
-    d->static_clusters = ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster *, s->n_clusters);
+    d->static_clusters =
+        ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster *, s->n_clusters);
     for (size_t i = 0; i < s->n_clusters; i++) {
         if (!named(filter, s->clusters[i]->name)) continue;
-        Envoy__Admin__V3__ClustersConfigDump__StaticCluster *c = ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster);
+        Envoy__Admin__V3__ClustersConfigDump__StaticCluster *c =
+            ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump__StaticCluster);
         envoy__admin__v3__clusters_config_dump__static_cluster__init(c);
         c->cluster = proto_any_pack(a, &s->clusters[i]->base);
         c->last_updated = time_of(a, r->server->rt->start_wall_us);
@@ -136,19 +145,24 @@ static ProtobufCMessage *dump_clusters(struct admin_request *r, const struct reg
     envoy__admin__v3__clusters_config_dump__init(d);
     d->version_info = str_z(a, xds_version(r->server->xds, XDS_CLUSTER));
     dump_static_clusters(r, filter, d);
-    d->dynamic_active_clusters = ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *, all.count);
-    d->dynamic_warming_clusters = ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *, all.count);
+    d->dynamic_active_clusters =
+        ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *, all.count);
+    d->dynamic_warming_clusters =
+        ARENA_ARRAY(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
         if (v->is_static) continue;
-        Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *c = ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster);
+        Envoy__Admin__V3__ClustersConfigDump__DynamicCluster *c =
+            ARENA_NEW(a, Envoy__Admin__V3__ClustersConfigDump__DynamicCluster);
         envoy__admin__v3__clusters_config_dump__dynamic_cluster__init(c);
         c->version_info = str_z(a, v->version);
         c->cluster = config_of(a, v);
         if (c->cluster) c->last_updated = time_of(a, v->updated_wall_us);
         c->error_state = failure_of(a, v);
-        if (v->warming) d->dynamic_warming_clusters[d->n_dynamic_warming_clusters++] = c;
-        else d->dynamic_active_clusters[d->n_dynamic_active_clusters++] = c;
+        if (v->warming)
+            d->dynamic_warming_clusters[d->n_dynamic_warming_clusters++] = c;
+        else
+            d->dynamic_active_clusters[d->n_dynamic_active_clusters++] = c;
     }
     return &d->base;
 }
@@ -159,7 +173,8 @@ static ProtobufCMessage *dump_endpoints(struct admin_request *r, const struct re
     struct views all = views_of(r, filter, XDS_ENDPOINT);
     Envoy__Admin__V3__EndpointsConfigDump *d = ARENA_NEW(a, Envoy__Admin__V3__EndpointsConfigDump);
     envoy__admin__v3__endpoints_config_dump__init(d);
-    d->dynamic_endpoint_configs = ARENA_ARRAY(a, Envoy__Admin__V3__EndpointsConfigDump__DynamicEndpointConfig *, all.count);
+    d->dynamic_endpoint_configs =
+        ARENA_ARRAY(a, Envoy__Admin__V3__EndpointsConfigDump__DynamicEndpointConfig *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
         Envoy__Admin__V3__EndpointsConfigDump__DynamicEndpointConfig *c =
@@ -175,11 +190,13 @@ static ProtobufCMessage *dump_endpoints(struct admin_request *r, const struct re
 }
 
 /* The endpoints that static and DNS clusters have in their own configuration. */
-static void dump_static_endpoints(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__EndpointsConfigDump *d)
+static void dump_static_endpoints(struct admin_request *r, const struct regex *filter,
+                                  Envoy__Admin__V3__EndpointsConfigDump *d)
 {
     struct arena *a = r->arena;
     const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
-    d->static_endpoint_configs = ARENA_ARRAY(a, Envoy__Admin__V3__EndpointsConfigDump__StaticEndpointConfig *, s->n_clusters);
+    d->static_endpoint_configs = ARENA_ARRAY(
+        a, Envoy__Admin__V3__EndpointsConfigDump__StaticEndpointConfig *, s->n_clusters);
     for (size_t i = 0; i < s->n_clusters; i++) {
         const Envoy__Config__Cluster__V3__Cluster *c = s->clusters[i];
         if (!c->load_assignment || !named(filter, c->load_assignment->cluster_name)) continue;
@@ -191,7 +208,8 @@ static void dump_static_endpoints(struct admin_request *r, const struct regex *f
     }
 }
 
-static Envoy__Admin__V3__ListenersConfigDump__DynamicListenerState *listener_state(struct arena *a, const struct xds_view *v)
+static Envoy__Admin__V3__ListenersConfigDump__DynamicListenerState *listener_state(
+    struct arena *a, const struct xds_view *v)
 {
     Envoy__Admin__V3__ListenersConfigDump__DynamicListenerState *state =
         ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__DynamicListenerState);
@@ -202,14 +220,17 @@ static Envoy__Admin__V3__ListenersConfigDump__DynamicListenerState *listener_sta
     return state;
 }
 
-static void dump_static_listeners(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__ListenersConfigDump *d)
+static void dump_static_listeners(struct admin_request *r, const struct regex *filter,
+                                  Envoy__Admin__V3__ListenersConfigDump *d)
 {
     struct arena *a = r->arena;
     const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
-    d->static_listeners = ARENA_ARRAY(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener *, s->n_listeners);
+    d->static_listeners =
+        ARENA_ARRAY(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener *, s->n_listeners);
     for (size_t i = 0; i < s->n_listeners; i++) {
         if (!named(filter, s->listeners[i]->name)) continue;
-        Envoy__Admin__V3__ListenersConfigDump__StaticListener *l = ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener);
+        Envoy__Admin__V3__ListenersConfigDump__StaticListener *l =
+            ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__StaticListener);
         envoy__admin__v3__listeners_config_dump__static_listener__init(l);
         l->listener = proto_any_pack(a, &s->listeners[i]->base);
         l->last_updated = time_of(a, r->server->rt->start_wall_us);
@@ -225,51 +246,65 @@ static ProtobufCMessage *dump_listeners(struct admin_request *r, const struct re
     envoy__admin__v3__listeners_config_dump__init(d);
     d->version_info = str_z(a, xds_version(r->server->xds, XDS_LISTENER));
     dump_static_listeners(r, filter, d);
-    d->dynamic_listeners = ARENA_ARRAY(a, Envoy__Admin__V3__ListenersConfigDump__DynamicListener *, all.count);
+    d->dynamic_listeners =
+        ARENA_ARRAY(a, Envoy__Admin__V3__ListenersConfigDump__DynamicListener *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
         if (v->is_static) continue;
-        Envoy__Admin__V3__ListenersConfigDump__DynamicListener *l = ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__DynamicListener);
+        Envoy__Admin__V3__ListenersConfigDump__DynamicListener *l =
+            ARENA_NEW(a, Envoy__Admin__V3__ListenersConfigDump__DynamicListener);
         envoy__admin__v3__listeners_config_dump__dynamic_listener__init(l);
         l->name = str_z(a, v->name);
-        if (v->bytes.len && v->warming) l->warming_state = listener_state(a, v);
-        else if (v->bytes.len) l->active_state = listener_state(a, v);
+        if (v->bytes.len && v->warming)
+            l->warming_state = listener_state(a, v);
+        else if (v->bytes.len)
+            l->active_state = listener_state(a, v);
         l->error_state = failure_of(a, v);
         d->dynamic_listeners[d->n_dynamic_listeners++] = l;
     }
     return &d->base;
 }
 
-/* --- routes ------------------------------------------------------------------------------------------------------------------ */
+/* --- routes
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 struct static_routes {
     Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig **v;
     size_t count, cap;
 };
 
-static void routes_of_filter(struct admin_request *r, const struct regex *filter, const Google__Protobuf__Any *any, uint64_t updated,
+static void routes_of_filter(struct admin_request *r, const struct regex *filter,
+                             const Google__Protobuf__Any *any, uint64_t updated,
                              struct static_routes *out)
 {
     static const ProtobufCMessageDescriptor *const desc =
         &envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager__descriptor;
     static const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
     struct errors unused = {.arena = r->arena};
-    if (!any || out->count == out->cap || proto_type_find_url(str_of(any->type_url)) != proto_type_of(desc)) return;
+    if (!any || out->count == out->cap ||
+        proto_type_find_url(str_of(any->type_url)) != proto_type_of(desc))
+        return;
     const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager *m =
-        (const void *)proto_unpack(r->arena, desc, str_make((const char *)any->value.data, any->value.len), &lenient, NULL, &unused);
-    if (!m || m->route_specifier_case !=
-                  ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
+        (const void *)proto_unpack(r->arena, desc,
+                                   str_make((const char *)any->value.data, any->value.len),
+                                   &lenient, NULL, &unused);
+    if (!m ||
+        m->route_specifier_case !=
+            ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
         return;
     if (filter && !regex_full(filter, str_of(m->route_config->name))) return;
-    Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig *c = ARENA_NEW(r->arena, Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig);
+    Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig *c =
+        ARENA_NEW(r->arena, Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig);
     envoy__admin__v3__routes_config_dump__static_route_config__init(c);
     c->route_config = proto_any_pack(r->arena, &m->route_config->base);
     c->last_updated = time_of(r->arena, updated);
     out->v[out->count++] = c;
 }
 
-static void routes_of_chain(struct admin_request *r, const struct regex *filter, const Envoy__Config__Listener__V3__FilterChain *chain,
-                            uint64_t updated, struct static_routes *out)
+static void routes_of_chain(struct admin_request *r, const struct regex *filter,
+                            const Envoy__Config__Listener__V3__FilterChain *chain, uint64_t updated,
+                            struct static_routes *out)
 {
     for (size_t i = 0; chain && i < chain->n_filters; i++) {
         const Envoy__Config__Listener__V3__Filter *f = chain->filters[i];
@@ -281,25 +316,30 @@ static void routes_of_chain(struct admin_request *r, const struct regex *filter,
 static size_t filters_of(const Envoy__Config__Listener__V3__Listener *l)
 {
     size_t count = l->default_filter_chain ? l->default_filter_chain->n_filters : 0;
-    for (size_t k = 0; k < l->n_filter_chains; k++) count += l->filter_chains[k]->n_filters;
+    for (size_t k = 0; k < l->n_filter_chains; k++)
+        count += l->filter_chains[k]->n_filters;
     return count;
 }
 
 /* The static listeners and those that came from a control plane; NULL where one cannot be read. */
-static const Envoy__Config__Listener__V3__Listener **all_listeners(struct admin_request *r, const struct views *views, size_t *count)
+static const Envoy__Config__Listener__V3__Listener **all_listeners(struct admin_request *r,
+                                                                   const struct views *views,
+                                                                   size_t *count)
 {
     static const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
     const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
     struct errors unused = {.arena = r->arena};
-    const Envoy__Config__Listener__V3__Listener **out =
-        ARENA_ARRAY(r->arena, const Envoy__Config__Listener__V3__Listener *, s->n_listeners + views->count);
+    const Envoy__Config__Listener__V3__Listener **out = ARENA_ARRAY(
+        r->arena, const Envoy__Config__Listener__V3__Listener *, s->n_listeners + views->count);
     *count = s->n_listeners + views->count;
-    for (size_t i = 0; i < s->n_listeners; i++) out[i] = s->listeners[i];
+    for (size_t i = 0; i < s->n_listeners; i++)
+        out[i] = s->listeners[i];
     for (size_t i = 0; i < views->count; i++) {
         const struct xds_view *v = &views->v[i];
         if (v->is_static || !v->bytes.len) continue;
         out[s->n_listeners + i] =
-            (const void *)proto_unpack(r->arena, &envoy__config__listener__v3__listener__descriptor, v->bytes, &lenient, NULL, &unused);
+            (const void *)proto_unpack(r->arena, &envoy__config__listener__v3__listener__descriptor,
+                                       v->bytes, &lenient, NULL, &unused);
     }
     return out;
 }
@@ -316,9 +356,11 @@ static struct static_routes inline_routes(struct admin_request *r, const struct 
     out.v = ARENA_ARRAY(r->arena, Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig *, out.cap);
     for (size_t i = 0; i < count; i++) {
         const Envoy__Config__Listener__V3__Listener *l = listeners[i];
-        uint64_t updated = i < fixed ? r->server->rt->start_wall_us : views.v[i - fixed].updated_wall_us;
+        uint64_t updated =
+            i < fixed ? r->server->rt->start_wall_us : views.v[i - fixed].updated_wall_us;
         if (!l) continue;
-        for (size_t k = 0; k < l->n_filter_chains; k++) routes_of_chain(r, filter, l->filter_chains[k], updated, &out);
+        for (size_t k = 0; k < l->n_filter_chains; k++)
+            routes_of_chain(r, filter, l->filter_chains[k], updated, &out);
         routes_of_chain(r, filter, l->default_filter_chain, updated, &out);
     }
     return out;
@@ -333,10 +375,12 @@ static ProtobufCMessage *dump_routes(struct admin_request *r, const struct regex
     envoy__admin__v3__routes_config_dump__init(d);
     d->static_route_configs = fixed.v;
     d->n_static_route_configs = fixed.count;
-    d->dynamic_route_configs = ARENA_ARRAY(a, Envoy__Admin__V3__RoutesConfigDump__DynamicRouteConfig *, all.count);
+    d->dynamic_route_configs =
+        ARENA_ARRAY(a, Envoy__Admin__V3__RoutesConfigDump__DynamicRouteConfig *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
-        Envoy__Admin__V3__RoutesConfigDump__DynamicRouteConfig *c = ARENA_NEW(a, Envoy__Admin__V3__RoutesConfigDump__DynamicRouteConfig);
+        Envoy__Admin__V3__RoutesConfigDump__DynamicRouteConfig *c =
+            ARENA_NEW(a, Envoy__Admin__V3__RoutesConfigDump__DynamicRouteConfig);
         envoy__admin__v3__routes_config_dump__dynamic_route_config__init(c);
         c->version_info = str_z(a, v->version);
         c->route_config = config_of(a, v);
@@ -349,19 +393,23 @@ static ProtobufCMessage *dump_routes(struct admin_request *r, const struct regex
 
 static ProtobufCMessage *dump_scoped_routes(struct admin_request *r)
 {
-    Envoy__Admin__V3__ScopedRoutesConfigDump *d = ARENA_NEW(r->arena, Envoy__Admin__V3__ScopedRoutesConfigDump);
+    Envoy__Admin__V3__ScopedRoutesConfigDump *d =
+        ARENA_NEW(r->arena, Envoy__Admin__V3__ScopedRoutesConfigDump);
     envoy__admin__v3__scoped_routes_config_dump__init(d);
     return &d->base;
 }
 
-static void dump_static_secrets(struct admin_request *r, const struct regex *filter, Envoy__Admin__V3__SecretsConfigDump *d)
+static void dump_static_secrets(struct admin_request *r, const struct regex *filter,
+                                Envoy__Admin__V3__SecretsConfigDump *d)
 {
     struct arena *a = r->arena;
     const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = statics(r);
-    d->static_secrets = ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret *, s->n_secrets);
+    d->static_secrets =
+        ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret *, s->n_secrets);
     for (size_t i = 0; i < s->n_secrets; i++) {
         if (!named(filter, s->secrets[i]->name)) continue;
-        Envoy__Admin__V3__SecretsConfigDump__StaticSecret *c = ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret);
+        Envoy__Admin__V3__SecretsConfigDump__StaticSecret *c =
+            ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump__StaticSecret);
         envoy__admin__v3__secrets_config_dump__static_secret__init(c);
         c->name = s->secrets[i]->name;
         c->secret = proto_any_pack(a, &s->secrets[i]->base);
@@ -377,29 +425,37 @@ static ProtobufCMessage *dump_secrets(struct admin_request *r, const struct rege
     Envoy__Admin__V3__SecretsConfigDump *d = ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump);
     envoy__admin__v3__secrets_config_dump__init(d);
     dump_static_secrets(r, filter, d);
-    d->dynamic_active_secrets = ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *, all.count);
-    d->dynamic_warming_secrets = ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *, all.count);
+    d->dynamic_active_secrets =
+        ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *, all.count);
+    d->dynamic_warming_secrets =
+        ARENA_ARRAY(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *, all.count);
     for (size_t i = 0; i < all.count; i++) {
         const struct xds_view *v = &all.v[i];
         if (v->is_static) continue;
-        Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *c = ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret);
+        Envoy__Admin__V3__SecretsConfigDump__DynamicSecret *c =
+            ARENA_NEW(a, Envoy__Admin__V3__SecretsConfigDump__DynamicSecret);
         envoy__admin__v3__secrets_config_dump__dynamic_secret__init(c);
         c->name = str_z(a, v->name);
         c->version_info = str_z(a, v->version);
         c->secret = config_of(a, v);
         c->last_updated = time_of(a, v->updated_wall_us);
         c->error_state = failure_of(a, v);
-        if (v->bytes.len && !v->warming) d->dynamic_active_secrets[d->n_dynamic_active_secrets++] = c;
-        else d->dynamic_warming_secrets[d->n_dynamic_warming_secrets++] = c;
+        if (v->bytes.len && !v->warming)
+            d->dynamic_active_secrets[d->n_dynamic_active_secrets++] = c;
+        else
+            d->dynamic_warming_secrets[d->n_dynamic_warming_secrets++] = c;
     }
     return &d->base;
 }
 
-/* --- the page ------------------------------------------------------------------------------------------------------------------ */
+/* --- the page
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 enum { SECTIONS_MOST = 8 };
 
-static size_t all_sections(struct admin_request *r, const struct regex *filter, ProtobufCMessage *out[SECTIONS_MOST])
+static size_t all_sections(struct admin_request *r, const struct regex *filter,
+                           ProtobufCMessage *out[SECTIONS_MOST])
 {
     size_t count = 0;
     out[count++] = dump_bootstrap(r);
@@ -420,7 +476,8 @@ static void answer(struct admin_request *r, ProtobufCMessage *const *messages, s
 {
     Envoy__Admin__V3__ConfigDump dump = ENVOY__ADMIN__V3__CONFIG_DUMP__INIT;
     dump.configs = ARENA_ARRAY(r->arena, Google__Protobuf__Any *, count);
-    for (size_t i = 0; i < count; i++) dump.configs[dump.n_configs++] = proto_any_pack(r->arena, messages[i]);
+    for (size_t i = 0; i < count; i++)
+        dump.configs[dump.n_configs++] = proto_any_pack(r->arena, messages[i]);
     admin_json(r, &dump.base, false);
 }
 
@@ -432,16 +489,20 @@ static void refuse(struct admin_request *r, uint32_t status, struct str text)
 }
 
 /* ?mask= alone: the sections in which all of its paths exist. */
-static void masked_sections(struct admin_request *r, ProtobufCMessage **sections, size_t count, struct str mask_text)
+static void masked_sections(struct admin_request *r, ProtobufCMessage **sections, size_t count,
+                            struct str mask_text)
 {
     struct admin_mask mask = admin_mask_parse(r->arena, mask_text);
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
-        ProtobufCMessage *copy = proto_dup(r->arena, sections[i]); /* the bootstrap's own message must not be cut */
+        ProtobufCMessage *copy =
+            proto_dup(r->arena, sections[i]); /* the bootstrap's own message must not be cut */
         if (admin_mask_trim(r->arena, copy, &mask)) sections[kept++] = copy;
     }
     if (kept == 0) {
-        refuse(r, 400, str_fmt(r->arena, "FieldMask %.*s could not be successfully applied to any configs.", STR_ARG(mask_text)));
+        refuse(r, 400,
+               str_fmt(r->arena, "FieldMask %.*s could not be successfully applied to any configs.",
+                       STR_ARG(mask_text)));
         return;
     }
     answer(r, sections, kept);
@@ -450,19 +511,25 @@ static void masked_sections(struct admin_request *r, ProtobufCMessage **sections
 static struct str mask_words(struct arena *a, const struct admin_mask *mask)
 {
     struct str out = STR("FieldMask ");
-    for (size_t i = 0; i < mask->count; i++) out = str_fmt(a, "%.*spaths: \"%.*s\"\n", STR_ARG(out), STR_ARG(mask->paths[i]));
+    for (size_t i = 0; i < mask->count; i++)
+        out = str_fmt(a, "%.*spaths: \"%.*s\"\n", STR_ARG(out), STR_ARG(mask->paths[i]));
     return str_cat(a, out, STR(" could not be successfully used."));
 }
 
-/* ?resource=: the elements of that repeated field. True: the section has it, and the answer is made. */
-static bool resource_of(struct admin_request *r, const ProtobufCMessage *section, struct str resource, struct str mask_text)
+/* ?resource=: the elements of that repeated field. True: the section has it, and the answer is
+ * made. */
+static bool resource_of(struct admin_request *r, const ProtobufCMessage *section,
+                        struct str resource, struct str mask_text)
 {
     const struct proto_type *type = proto_type_of(section->descriptor);
     size_t idx = proto_field_by_name(type, resource);
     if (idx == SIZE_MAX) return false;
     const ProtobufCFieldDescriptor *f = &section->descriptor->fields[idx];
     if (f->label != PROTOBUF_C_LABEL_REPEATED) {
-        refuse(r, 400, str_fmt(r->arena, "%.*s is not a repeated field. Use ?mask=%.*s to get only this field", STR_ARG(resource), STR_ARG(resource)));
+        refuse(r, 400,
+               str_fmt(r->arena,
+                       "%.*s is not a repeated field. Use ?mask=%.*s to get only this field",
+                       STR_ARG(resource), STR_ARG(resource)));
         return true;
     }
     struct admin_mask mask = admin_mask_parse(r->arena, mask_text);
@@ -481,13 +548,17 @@ static bool resource_of(struct admin_request *r, const ProtobufCMessage *section
 
 void admin_page_config_dump(struct admin_request *r)
 {
-    struct str resource = admin_param(r, "resource"), mask = admin_param(r, "mask"), pattern = admin_param(r, "name_regex"), why;
+    struct str resource = admin_param(r, "resource"), mask = admin_param(r, "mask"),
+               pattern = admin_param(r, "name_regex"), why;
     const struct regex *filter = NULL;
     ProtobufCMessage *sections[SECTIONS_MOST];
     if (pattern.len) {
         filter = regex_new(r->arena, pattern, &why);
         if (!filter) {
-            refuse(r, 400, str_fmt(r->arena, "INVALID_ARGUMENT: Error while parsing name_regex from %.*s: %.*s", STR_ARG(pattern), STR_ARG(why)));
+            refuse(r, 400,
+                   str_fmt(r->arena,
+                           "INVALID_ARGUMENT: Error while parsing name_regex from %.*s: %.*s",
+                           STR_ARG(pattern), STR_ARG(why)));
             r->nosniff_twice = false;
             return;
         }
@@ -499,6 +570,8 @@ void admin_page_config_dump(struct admin_request *r)
         refuse(r, 404, str_fmt(r->arena, "%.*s not found in config dump", STR_ARG(resource)));
         return;
     }
-    if (mask.len) masked_sections(r, sections, count, mask);
-    else answer(r, sections, count);
+    if (mask.len)
+        masked_sections(r, sections, count, mask);
+    else
+        answer(r, sections, count);
 }

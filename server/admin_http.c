@@ -1,4 +1,5 @@
-/* Admin's HTTP server: the proxy's own connections and HTTP/1 codec, run on the main loop by a worker struct that has no thread. */
+/* Admin's HTTP server: the proxy's own connections and HTTP/1 codec, run on the main loop by a
+ * worker struct that has no thread. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -26,7 +27,8 @@
 enum {
     ADMIN_BODY_MOST = 64 * 1024, /* bytes of a form */
     ADMIN_CONNS_MOST = 1024,
-    ADMIN_BIG = 4 * 1024 * 1024, /* bytes of a request's memory that are given back to the system at once */
+    ADMIN_BIG =
+        4 * 1024 * 1024, /* bytes of a request's memory that are given back to the system at once */
     ADMIN_PIECE = 256 * 1024, /* bytes of an answer that are queued at once */
     ADMIN_IDLE_S = 3600,
     ADMIN_PAUSE_US = 100 * 1000 /* no descriptors left: look again after this */
@@ -53,9 +55,9 @@ struct admin_conn {
     struct conn *conn;
     struct codec *codec;
     struct loop_timer idle;
-    struct loop_later later; /* frees it: the codec may be at work when the connection ends */
+    struct loop_later later;     /* frees it: the codec may be at work when the connection ends */
     struct codec_stream *stream; /* NULL between requests */
-    struct arena *arena; /* of the request */
+    struct arena *arena;         /* of the request */
     struct admin_request *request;
     struct headers *req, *resp; /* for the access log; NULL until there */
     struct str target;
@@ -65,7 +67,9 @@ struct admin_conn {
     bool answering, head, too_large;
 };
 
-/* --- answering -------------------------------------------------------------------------------------------------------- */
+/* --- answering
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 /* Queues the next pieces while the connection takes them. */
 static void admin_conn_push(struct admin_conn *c)
@@ -78,7 +82,8 @@ static void admin_conn_push(struct admin_conn *c)
         bool end = c->sent == out->len;
         buf_append_str(&data, piece);
         if (end) c->answering = false;
-        c->codec->ops->send_data(c->stream, &data, end); /* the end may complete the exchange: c->stream is gone then */
+        c->codec->ops->send_data(
+            c->stream, &data, end); /* the end may complete the exchange: c->stream is gone then */
         if (end) return;
     }
 }
@@ -102,14 +107,16 @@ static void admin_conn_respond(struct admin_conn *c)
     headers_set_status(h, status);
     headers_add(h, STR("content-type"), str_of(r->content_type ? r->content_type : ADMIN_TEXT));
     headers_add(h, STR("cache-control"), STR("no-cache, max-age=0"));
-    for (int i = 0; i <= r->nosniff_twice; i++) headers_add(h, STR("x-content-type-options"), STR("nosniff"));
+    for (int i = 0; i <= r->nosniff_twice; i++)
+        headers_add(h, STR("x-content-type-options"), STR("nosniff"));
     headers_add(h, STR("date"), str_dup(c->arena, worker_date(&c->http->worker)));
     headers_add(h, STR("server"), STR("envoy"));
     c->resp = h;
     admin_conn_count(c, status);
     if (c->head) sb_clear(&r->out);
     c->answering = true;
-    c->codec->ops->send_headers(c->stream, h, false); /* Envoy: chunked even when empty or asked for with HEAD */
+    c->codec->ops->send_headers(c->stream, h,
+                                false); /* Envoy: chunked even when empty or asked for with HEAD */
     admin_conn_push(c);
 }
 
@@ -124,15 +131,25 @@ static void admin_conn_answer(struct admin_conn *c)
     admin_conn_respond(c);
 }
 
-/* --- one exchange --------------------------------------------------------------------------------------------------------- */
+/* --- one exchange
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* A line of the access log, while the request is still there. */
 static void admin_conn_log(struct admin_conn *c)
 {
     struct admin_http *h = c->http;
-    struct stream_info info = {.arena = c->arena, .worker = &h->worker, .conn = conn_info_of(c->conn), .start_us = c->begun_us,
-                               .end_us = loop_now_us(h->server->loop), .protocol = HTTP_PROTOCOL_11, .req = c->req, .resp = c->resp,
-                               .bytes_received = c->body.len, .bytes_sent = c->sent, .traceable = false};
+    struct stream_info info = {.arena = c->arena,
+                               .worker = &h->worker,
+                               .conn = conn_info_of(c->conn),
+                               .start_us = c->begun_us,
+                               .end_us = loop_now_us(h->server->loop),
+                               .protocol = HTTP_PROTOCOL_11,
+                               .req = c->req,
+                               .resp = c->resp,
+                               .bytes_received = c->body.len,
+                               .bytes_sent = c->sent,
+                               .traceable = false};
     if (!h->log) return;
     info.start_wall_us = loop_wall_us(h->server->loop) - (info.end_us - info.start_us);
     info.last_rx_us = info.start_us;
@@ -141,7 +158,8 @@ static void admin_conn_log(struct admin_conn *c)
     info.response_code = c->resp ? headers_status(c->resp) : 0;
     info.code_details = STR("admin_filter_response");
     info.original_path = c->target;
-    access_log_run(NULL, h->log, &info, ACCESS_LOG_TYPE_DOWNSTREAM_END); /* NULL: main's own buffer */
+    access_log_run(NULL, h->log, &info,
+                   ACCESS_LOG_TYPE_DOWNSTREAM_END); /* NULL: main's own buffer */
 }
 
 static void admin_conn_done(struct admin_conn *c)
@@ -189,7 +207,8 @@ static void admin_on_trailers(struct codec_stream *s, void *owner, struct header
     admin_conn_answer(owner);
 }
 
-static void admin_on_reset(struct codec_stream *s, void *owner, enum stream_reset why, struct str details)
+static void admin_on_reset(struct codec_stream *s, void *owner, enum stream_reset why,
+                           struct str details)
 {
     struct admin_conn *c = owner;
     (void)s, (void)why, (void)details;
@@ -213,9 +232,12 @@ static void admin_on_complete(struct codec_stream *s, void *owner)
     if (!keep) conn_close(c->conn, CONN_CLOSE_FLUSH);
 }
 
-static const struct codec_stream_events admin_stream_events = {
-    .on_headers = admin_on_headers, .on_data = admin_on_data, .on_trailers = admin_on_trailers,
-    .on_reset = admin_on_reset, .on_watermark = admin_on_watermark, .on_complete = admin_on_complete};
+static const struct codec_stream_events admin_stream_events = {.on_headers = admin_on_headers,
+                                                               .on_data = admin_on_data,
+                                                               .on_trailers = admin_on_trailers,
+                                                               .on_reset = admin_on_reset,
+                                                               .on_watermark = admin_on_watermark,
+                                                               .on_complete = admin_on_complete};
 
 static void admin_on_new_stream(struct codec *codec, void *owner, struct codec_stream *s)
 {
@@ -248,7 +270,8 @@ static void admin_on_error(struct codec *codec, void *owner, struct str details)
     conn_close(c->conn, CONN_CLOSE_FLUSH);
 }
 
-static void admin_on_bad_request(struct codec *codec, void *owner, struct codec_stream *s, uint32_t status, struct str details)
+static void admin_on_bad_request(struct codec *codec, void *owner, struct codec_stream *s,
+                                 uint32_t status, struct str details)
 {
     struct admin_conn *c = owner;
     (void)codec, (void)s, (void)details;
@@ -258,10 +281,13 @@ static void admin_on_bad_request(struct codec *codec, void *owner, struct codec_
     if (conn_is_open(c->conn)) conn_close(c->conn, CONN_CLOSE_FLUSH);
 }
 
-static const struct codec_events admin_codec_events = {
-    .on_new_stream = admin_on_new_stream, .on_error = admin_on_error, .on_bad_request = admin_on_bad_request};
+static const struct codec_events admin_codec_events = {.on_new_stream = admin_on_new_stream,
+                                                       .on_error = admin_on_error,
+                                                       .on_bad_request = admin_on_bad_request};
 
-/* --- connections -------------------------------------------------------------------------------------------------------- */
+/* --- connections
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void admin_conn_on_read(struct conn *conn, void *owner, struct buf *in, bool end)
 {
@@ -294,7 +320,8 @@ static void admin_conn_on_close(struct conn *conn, void *owner, enum conn_end wh
     admin_conn_done(c);
     loop_timer_stop(&c->idle);
     stat_inc(h->hcm, HCM_STAT_CX_DESTROY);
-    stat_inc(h->hcm, why == CONN_END_LOCAL ? HCM_STAT_CX_DESTROY_LOCAL : HCM_STAT_CX_DESTROY_REMOTE);
+    stat_inc(h->hcm,
+             why == CONN_END_LOCAL ? HCM_STAT_CX_DESTROY_LOCAL : HCM_STAT_CX_DESTROY_REMOTE);
     if (active) stat_inc(h->hcm, HCM_STAT_CX_DESTROY_ACTIVE_RQ);
     stat_dec(h->hcm, HCM_STAT_CX_ACTIVE);
     stat_dec(h->hcm, HCM_STAT_CX_HTTP1_ACTIVE);
@@ -305,8 +332,9 @@ static void admin_conn_on_close(struct conn *conn, void *owner, enum conn_end wh
     loop_later(h->server->loop, &c->later, admin_conn_free);
 }
 
-static const struct conn_events admin_conn_events = {
-    .on_read = admin_conn_on_read, .on_watermark = admin_conn_on_watermark, .on_close = admin_conn_on_close};
+static const struct conn_events admin_conn_events = {.on_read = admin_conn_on_read,
+                                                     .on_watermark = admin_conn_on_watermark,
+                                                     .on_close = admin_conn_on_close};
 
 static void admin_conn_on_idle(struct loop_timer *t)
 {
@@ -330,7 +358,8 @@ static void admin_conn_new(struct admin_http *h, int fd)
     conn_set_delayed_close(c->conn, 1000000);
     list_push_back(&h->conns, &c->link);
     h->conn_count++;
-    loop_timer_start(h->server->loop, &c->idle, (uint64_t)ADMIN_IDLE_S * 1000000, admin_conn_on_idle);
+    loop_timer_start(h->server->loop, &c->idle, (uint64_t)ADMIN_IDLE_S * 1000000,
+                     admin_conn_on_idle);
     stat_inc(h->hcm, HCM_STAT_CX_TOTAL);
     stat_inc(h->hcm, HCM_STAT_CX_HTTP1_TOTAL);
     stat_inc(h->hcm, HCM_STAT_CX_ACTIVE);
@@ -339,7 +368,9 @@ static void admin_conn_new(struct admin_http *h, int fd)
     stat_inc(h->listener, LISTENER_CX_ACTIVE);
 }
 
-/* --- accepting -------------------------------------------------------------------------------------------------------------- */
+/* --- accepting
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static void admin_on_pause(struct loop_timer *t)
 {
@@ -372,10 +403,13 @@ static void admin_http_stats(struct admin_http *h)
 {
     struct stats *s = h->server->stats;
     h->hcm = stat_group_get(s, STR("http.admin."), hcm_stat_defs, HCM_STAT_COUNT);
-    h->listener = stat_group_get(s, STR("listener.admin."), listener_stat_defs, LISTENER_STAT_COUNT);
-    h->listener_hcm = stat_group_get(s, STR("listener.admin.http.admin."), hcm_listener_stat_defs, HCM_LISTENER_STAT_COUNT);
+    h->listener =
+        stat_group_get(s, STR("listener.admin."), listener_stat_defs, LISTENER_STAT_COUNT);
+    h->listener_hcm = stat_group_get(s, STR("listener.admin.http.admin."), hcm_listener_stat_defs,
+                                     HCM_LISTENER_STAT_COUNT);
     h->codec = stat_group_get(s, STR("http1."), h1_stat_defs, H1_STAT_COUNT);
-    h->byte_stats = (struct conn_byte_stats){.group = h->hcm, .rx_total = HCM_STAT_CX_RX_BYTES_TOTAL,
+    h->byte_stats = (struct conn_byte_stats){.group = h->hcm,
+                                             .rx_total = HCM_STAT_CX_RX_BYTES_TOTAL,
                                              .rx_buffered = HCM_STAT_CX_RX_BYTES_BUFFERED,
                                              .tx_total = HCM_STAT_CX_TX_BYTES_TOTAL,
                                              .tx_buffered = HCM_STAT_CX_TX_BYTES_BUFFERED};
@@ -386,11 +420,18 @@ struct admin_http *admin_http_new(struct server *s, int fd, const struct access_
     struct admin_http *h = mem_alloc(sizeof *h);
     h->server = s;
     h->log = log;
-    h->worker = (struct worker){.rt = s->rt, .loop = s->loop, .index = s->rt->concurrency, .scratch = arena_new("admin scratch", 0)};
+    h->worker = (struct worker){.rt = s->rt,
+                                .loop = s->loop,
+                                .index = s->rt->concurrency,
+                                .scratch = arena_new("admin scratch", 0)};
     list_init(&h->conns);
     admin_http_stats(h);
-    h->options = (struct codec_options){.max_header_bytes = 60 * 1024, .max_headers = 100, .allow_absolute_url = true,
-                                        .accept_http_10 = true, .default_host_for_http_10 = STR("admin"), .stats = h->codec};
+    h->options = (struct codec_options){.max_header_bytes = 60 * 1024,
+                                        .max_headers = 100,
+                                        .allow_absolute_url = true,
+                                        .accept_http_10 = true,
+                                        .default_host_for_http_10 = STR("admin"),
+                                        .stats = h->codec};
     loop_io_init(&h->io, s->loop, fd, admin_on_accept);
     loop_io_want(&h->io, LOOP_READ);
     return h;
@@ -406,7 +447,8 @@ void admin_http_free(struct admin_http **hp)
     LIST_FOREACH_SAFE (&h->conns, link, following) {
         conn_close(CONTAINER_OF(link, struct admin_conn, link)->conn, CONN_CLOSE_NOW);
     }
-    for (int i = 0; i < 8; i++) loop_turn(h->server->loop, false); /* connections are freed at the end of some turns */
+    for (int i = 0; i < 8; i++)
+        loop_turn(h->server->loop, false); /* connections are freed at the end of some turns */
     mem_free(h->worker.slot[WORKER_NET]);
     arena_free(&h->worker.scratch);
     stat_group_unref(&h->hcm);

@@ -22,7 +22,8 @@ struct admin_request {
     struct server *server;
     struct arena *arena;
     struct str method, path; /* path without query */
-    struct admin_param params[ADMIN_PARAMS_MOST]; /* of the query, and of a form in the body; decoded */
+    struct admin_param
+        params[ADMIN_PARAMS_MOST]; /* of the query, and of a form in the body; decoded */
     size_t param_count;
     /* the answer; zero status is 200, NULL type is text/plain in UTF-8 */
     uint32_t status;
@@ -53,7 +54,8 @@ void admin_answer(struct admin_request *r, struct str target, struct str body);
 /* ptr NULL: absent. A parameter without "=" has an empty value with a non-NULL ptr. */
 struct str admin_param(const struct admin_request *r, const char *name);
 /* Ends the page with a status and a text. */
-void admin_error(struct admin_request *r, uint32_t status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void admin_error(struct admin_request *r, uint32_t status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* The message as Envoy prints it, with a line end; secrets are hidden. */
 void admin_json(struct admin_request *r, const struct ProtobufCMessage *m, bool zero_fields);
 void admin_html_escaped(struct sb *out, struct str s);
@@ -67,14 +69,14 @@ void admin_page_prometheus(struct admin_request *r);
 void admin_page_reset_counters(struct admin_request *r);
 void admin_page_recent_lookups(struct admin_request *r);
 void admin_page_recent_lookups_change(struct admin_request *r);
-void admin_page_clusters(struct admin_request *r); /* admin_clusters.c */
+void admin_page_clusters(struct admin_request *r);  /* admin_clusters.c */
 void admin_page_listeners(struct admin_request *r); /* admin_state.c */
 void admin_page_server_info(struct admin_request *r);
 void admin_page_ready(struct admin_request *r);
 void admin_page_memory(struct admin_request *r);
 void admin_page_init_dump(struct admin_request *r);
 void admin_page_hot_restart_version(struct admin_request *r);
-void admin_page_certs(struct admin_request *r); /* admin_certs.c */
+void admin_page_certs(struct admin_request *r);   /* admin_certs.c */
 void admin_page_runtime(struct admin_request *r); /* admin_runtime.c */
 void admin_page_runtime_modify(struct admin_request *r);
 void admin_page_logging(struct admin_request *r); /* admin_actions.c */
@@ -88,19 +90,24 @@ void admin_page_profiler(struct admin_request *r);
 void admin_page_no_heap_dump(struct admin_request *r);
 void admin_page_config_dump(struct admin_request *r); /* admin_config_dump.c */
 
-/* --- field masks (admin_mask.c) ----------------------------------------------------------------------------------- */
+/* --- field masks (admin_mask.c)
+ * ----------------------------------------------------------------------------------- */
 struct admin_mask {
     const struct str *paths;
     size_t count;
 };
 /* "a.b,c" in the arena. */
 struct admin_mask admin_mask_parse(struct arena *a, struct str text);
-/* Leaves only what the mask names, through Any, too. False: a path does not exist in the message, which is then unchanged. */
+/* Leaves only what the mask names, through Any, too. False: a path does not exist in the message,
+ * which is then unchanged. */
 bool admin_mask_trim(struct arena *a, struct ProtobufCMessage *m, const struct admin_mask *mask);
 
-/* --- the HTTP server (admin_http.c) ----------------------------------------------------------------------------------- */
+/* --- the HTTP server (admin_http.c)
+ * ----------------------------------------------------------------------------------- */
 struct access_log_list;
-/* Accepts on the listening descriptor (taken) and answers through admin_answer. `log` (borrowed, NULL: none) gets a line a request. */
+/* Accepts on the listening descriptor (taken) and answers through admin_answer. `log` (borrowed,
+ * NULL: none) gets a line a request. */
 struct admin_http *admin_http_new(struct server *s, int fd, const struct access_log_list *log);
-/* Closes everything; runs the loop for some turns so that the connections' memory is freed. Leaves NULL. */
+/* Closes everything; runs the loop for some turns so that the connections' memory is freed. Leaves
+ * NULL. */
 void admin_http_free(struct admin_http **h);

@@ -39,7 +39,8 @@ static void field_clear(ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
 }
 
 /* The rests of the paths that go through `name`; *whole: one ends there. */
-static struct admin_mask mask_below(struct arena *a, const struct admin_mask *mask, struct str name, bool *whole)
+static struct admin_mask mask_below(struct arena *a, const struct admin_mask *mask, struct str name,
+                                    bool *whole)
 {
     struct str *rests = ARENA_ARRAY(a, struct str, mask->count);
     size_t count = 0;
@@ -48,8 +49,10 @@ static struct admin_mask mask_below(struct arena *a, const struct admin_mask *ma
         struct str first = mask->paths[i], rest = STR_NONE;
         (void)str_cut(mask->paths[i], '.', &first, &rest);
         if (!str_eq(first, name)) continue;
-        if (rest.len) rests[count++] = rest;
-        else *whole = true;
+        if (rest.len)
+            rests[count++] = rest;
+        else
+            *whole = true;
     }
     return (struct admin_mask){rests, count};
 }
@@ -60,7 +63,8 @@ static ProtobufCMessage *any_open(struct arena *a, const Google__Protobuf__Any *
     const struct proto_type *type = proto_type_find_url(str_of(any->type_url));
     struct errors unused = {.arena = a};
     if (!type) return NULL;
-    return proto_unpack(a, type->desc, str_make((const char *)any->value.data, any->value.len), &lenient, NULL, &unused);
+    return proto_unpack(a, type->desc, str_make((const char *)any->value.data, any->value.len),
+                        &lenient, NULL, &unused);
 }
 
 static bool trim_any(struct arena *a, Google__Protobuf__Any *any, const struct admin_mask *mask)
@@ -73,7 +77,8 @@ static bool trim_any(struct arena *a, Google__Protobuf__Any *any, const struct a
     return true;
 }
 
-/* Do all paths exist? Only what is there can be looked at through Any, so an absent Any lets all paths through. */
+/* Do all paths exist? Only what is there can be looked at through Any, so an absent Any lets all
+ * paths through. */
 static bool mask_valid(const ProtobufCMessageDescriptor *desc, const struct admin_mask *mask)
 {
     const struct proto_type *type = proto_type_of(desc);

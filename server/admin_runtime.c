@@ -18,7 +18,7 @@ struct entries {
 
 static void entry_count(void *arg, struct str key, const struct str *values, struct str final)
 {
-    (void)key, (void)values, (void)final;
+    (void)key, (void)values, (void) final;
     ((struct entries *)arg)->cap++;
 }
 
@@ -26,7 +26,8 @@ static void entry_add(void *arg, struct str key, const struct str *values, struc
 {
     struct entries *e = arg;
     struct str *copy = ARENA_ARRAY(e->arena, struct str, e->layers);
-    for (size_t i = 0; i < e->layers; i++) copy[i] = str_dup(e->arena, values[i]);
+    for (size_t i = 0; i < e->layers; i++)
+        copy[i] = str_dup(e->arena, values[i]);
     e->v[e->count++] = (struct entry){str_dup(e->arena, key), str_dup(e->arena, final), copy};
 }
 
@@ -64,7 +65,8 @@ void admin_page_runtime(struct admin_request *r)
     xds_runtime_each(x, entry_add, &e);
     qsort(e.v, e.count, sizeof *e.v, entry_order);
     r->content_type = ADMIN_JSON;
-    for (size_t i = 0; i < e.layers; i++) names[i] = xds_runtime_layer_name(x, i);
+    for (size_t i = 0; i < e.layers; i++)
+        names[i] = xds_runtime_layer_name(x, i);
     sb_add(&r->out, STR("{\n \"entries\": {"));
     for (size_t i = 0; i < e.count; i++) {
         sb_add(&r->out, i ? STR(",\n  ") : STR("\n  "));
@@ -83,9 +85,10 @@ void admin_page_runtime(struct admin_request *r)
 void admin_page_runtime_modify(struct admin_request *r)
 {
     if (r->param_count == 0) {
-        admin_error(r, 400, "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n"
-                            "       or send the parameters as form values\n"
-                            "use an empty value to remove a previously added override");
+        admin_error(r, 400,
+                    "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n"
+                    "       or send the parameters as form values\n"
+                    "use an empty value to remove a previously added override");
         return;
     }
     for (size_t i = 0; i < r->param_count; i++) {

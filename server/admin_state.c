@@ -39,7 +39,9 @@ void admin_page_hot_restart_version(struct admin_request *r)
     sb_add(&r->out, STR("disabled"));
 }
 
-/* --- server_info ------------------------------------------------------------------------------------------------------- */
+/* --- server_info
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static Google__Protobuf__Duration *seconds(struct arena *a, uint64_t value, uint64_t ms)
 {
@@ -73,15 +75,17 @@ static Envoy__Admin__V3__CommandLineOptions *command_line(struct server *s, stru
                                           : ENVOY__ADMIN__V3__COMMAND_LINE_OPTIONS__IP_VERSION__v4;
     c->log_level = text(a, log_level_name(o->log_level));
     c->component_log_level = text(a, o->component_log_level);
-    c->log_format = text(a, o->log_format ? o->log_format : "[%Y-%m-%d %T.%e][%t][%l][%n] [%g:%#] %v");
+    c->log_format =
+        text(a, o->log_format ? o->log_format : "[%Y-%m-%d %T.%e][%t][%l][%n] [%g:%#] %v");
     c->log_path = text(a, o->log_path);
     c->service_cluster = text(a, o->service_cluster);
     c->service_node = text(a, o->service_node);
     c->service_zone = text(a, o->service_zone);
     c->file_flush_interval = seconds(a, 0, o->file_flush_ms);
     c->drain_time = seconds(a, o->drain_time_s, 0);
-    c->drain_strategy = o->drain_immediate ? ENVOY__ADMIN__V3__COMMAND_LINE_OPTIONS__DRAIN_STRATEGY__Immediate
-                                           : ENVOY__ADMIN__V3__COMMAND_LINE_OPTIONS__DRAIN_STRATEGY__Gradual;
+    c->drain_strategy = o->drain_immediate
+                            ? ENVOY__ADMIN__V3__COMMAND_LINE_OPTIONS__DRAIN_STRATEGY__Immediate
+                            : ENVOY__ADMIN__V3__COMMAND_LINE_OPTIONS__DRAIN_STRATEGY__Gradual;
     c->parent_shutdown_time = seconds(a, o->parent_shutdown_time_s, 0);
     c->mode = ENVOY__ADMIN__V3__COMMAND_LINE_OPTIONS__MODE__Serve;
     c->disable_hot_restart = o->disable_hot_restart;
@@ -93,7 +97,8 @@ static Envoy__Admin__V3__CommandLineOptions *command_line(struct server *s, stru
     c->socket_mode = o->socket_mode;
     c->enable_core_dump = o->core_dump;
     c->stats_tag = ARENA_ARRAY(a, char *, o->stats_tag_count);
-    for (size_t i = 0; i < o->stats_tag_count; i++) c->stats_tag[c->n_stats_tag++] = str_z(a, o->stats_tags[i]);
+    for (size_t i = 0; i < o->stats_tag_count; i++)
+        c->stats_tag[c->n_stats_tag++] = str_z(a, o->stats_tags[i]);
     return c;
 }
 
@@ -103,7 +108,8 @@ void admin_page_server_info(struct admin_request *r)
     struct arena *a = r->arena;
     Envoy__Admin__V3__ServerInfo info = ENVOY__ADMIN__V3__SERVER_INFO__INIT;
     uint64_t up = (clock_now_us() - s->rt->start_us) / 1000000;
-    static const struct print_opts opts = {.pretty = true, .redact = true, .always_primitive = true};
+    static const struct print_opts opts = {
+        .pretty = true, .redact = true, .always_primitive = true};
     info.version = text(a, version_text());
     info.state = (Envoy__Admin__V3__ServerInfo__State)shown_state(s);
     info.uptime_current_epoch = seconds(a, up, 0);
@@ -118,7 +124,8 @@ void admin_page_server_info(struct admin_request *r)
     sb_add(&r->out, STR(",\n \"hot_restart_initializing\": false\n}\n"));
 }
 
-/* --- memory, certificates, unready targets ---------------------------------------------------------------------------------- */
+/* --- memory, certificates, unready targets
+ * ---------------------------------------------------------------------------------- */
 
 void admin_page_memory(struct admin_request *r)
 {
@@ -140,7 +147,8 @@ struct unready {
 static void unready_add(void *arg, struct str name)
 {
     struct unready *u = arg;
-    if (u->count < sizeof u->names / sizeof u->names[0]) u->names[u->count++] = str_z(u->arena, name);
+    if (u->count < sizeof u->names / sizeof u->names[0])
+        u->names[u->count++] = str_z(u->arena, name);
 }
 
 void admin_page_init_dump(struct admin_request *r)
@@ -160,7 +168,9 @@ void admin_page_init_dump(struct admin_request *r)
     admin_json(r, &dumps.base, false);
 }
 
-/* --- listeners ---------------------------------------------------------------------------------------------------------------- */
+/* --- listeners
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 struct listeners {
     struct admin_request *r;
@@ -196,8 +206,10 @@ static void listener_json(void *arg, const struct listener_view *v)
     }
     Envoy__Admin__V3__ListenerStatus *status = l->v[l->count - 1];
     if (status->n_additional_local_addresses == 0)
-        status->additional_local_addresses = ARENA_ARRAY(a, Envoy__Config__Core__V3__Address *, l->cap);
-    status->additional_local_addresses[status->n_additional_local_addresses++] = admin_address(a, v->addr);
+        status->additional_local_addresses =
+            ARENA_ARRAY(a, Envoy__Config__Core__V3__Address *, l->cap);
+    status->additional_local_addresses[status->n_additional_local_addresses++] =
+        admin_address(a, v->addr);
 }
 
 void admin_page_listeners(struct admin_request *r)

@@ -34,12 +34,15 @@ static bool query_type(struct admin_request *r, struct stats_query *q)
 static bool query_buckets(struct admin_request *r, struct stats_query *q)
 {
     static const char *const words[] = {"summary", "cumulative", "disjoint", "detailed"};
-    static const enum stats_buckets buckets[] = {STATS_SUMMARY, STATS_CUMULATIVE, STATS_DISJOINT, STATS_DETAILED};
+    static const enum stats_buckets buckets[] = {STATS_SUMMARY, STATS_CUMULATIVE, STATS_DISJOINT,
+                                                 STATS_DETAILED};
     struct str value = admin_param(r, "histogram_buckets");
     size_t index;
     if (value.len == 0) return true;
     if (!one_of(value, words, ARRAY_LEN(words), &index)) {
-        admin_error(r, 400, "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)\n");
+        admin_error(
+            r, 400,
+            "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)\n");
         return false;
     }
     q->buckets = buckets[index];
@@ -74,7 +77,9 @@ static void stats_html(struct admin_request *r, const struct stats_query *q)
     struct sb text = {0};
     stats_write_text(r->server->stats, q, &text);
     r->content_type = ADMIN_HTML;
-    sb_add(&r->out, STR("<!DOCTYPE html>\n<html lang='en'>\n<head><title>Skiff stats</title></head>\n<body><pre>\n"));
+    sb_add(
+        &r->out,
+        STR("<!DOCTYPE html>\n<html lang='en'>\n<head><title>Skiff stats</title></head>\n<body><pre>\n"));
     admin_html_escaped(&r->out, sb_str(&text));
     sb_add(&r->out, STR("</pre></body></html>\n"));
     sb_release(&text);
@@ -130,7 +135,9 @@ void admin_page_reset_counters(struct admin_request *r)
 /* Names are looked up once, when a statistic is made: there is nothing to record. */
 void admin_page_recent_lookups(struct admin_request *r)
 {
-    sb_add(&r->out, STR("Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\ntotal: 0\n"));
+    sb_add(
+        &r->out,
+        STR("Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\ntotal: 0\n"));
 }
 
 void admin_page_recent_lookups_change(struct admin_request *r)

@@ -18,7 +18,8 @@ struct config {
 };
 
 /* Reads, merges, validates. False: told in errors (each with its place). opts: how strict. */
-bool config_read(struct config *c, const struct options *o, const struct proto_opts *opts, struct arena *a, struct errors *errors);
+bool config_read(struct config *c, const struct options *o, const struct proto_opts *opts,
+                 struct arena *a, struct errors *errors);
 /* Gives errors that have a path but no place their file:line:column. */
 void config_locate(struct config *c, struct errors *errors);
 /* Frees the kept texts; the message stays in its arena. */

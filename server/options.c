@@ -8,8 +8,18 @@
 #include "base/arena.h"
 #include "base/must.h"
 
-enum flag_kind { FLAG_SWITCH, FLAG_TEXT, FLAG_U32, FLAG_LEVEL, FLAG_MODE, FLAG_STRATEGY, FLAG_IP_VERSION, FLAG_STATS_TAG, FLAG_NOTHING,
-                 FLAG_OCTAL };
+enum flag_kind {
+    FLAG_SWITCH,
+    FLAG_TEXT,
+    FLAG_U32,
+    FLAG_LEVEL,
+    FLAG_MODE,
+    FLAG_STRATEGY,
+    FLAG_IP_VERSION,
+    FLAG_STATS_TAG,
+    FLAG_NOTHING,
+    FLAG_OCTAL
+};
 struct flag {
     const char *name;
     char letter;
@@ -22,45 +32,65 @@ enum { NOWHERE = 0 };
 
 /* FLAG_NOTHING: a switch that changes nothing here; its help says so. */
 static const struct flag flags[] = {
-    {"config-path", 'c', FLAG_TEXT, AT(config_path), "path of the bootstrap (.json .yaml .yml .pb), or a FIFO"},
-    {"config-yaml", 0, FLAG_TEXT, AT(config_yaml), "bootstrap as inline YAML, merged over the file"},
+    {"config-path", 'c', FLAG_TEXT, AT(config_path),
+     "path of the bootstrap (.json .yaml .yml .pb), or a FIFO"},
+    {"config-yaml", 0, FLAG_TEXT, AT(config_yaml),
+     "bootstrap as inline YAML, merged over the file"},
     {"mode", 0, FLAG_MODE, AT(mode), "serve | validate"},
     {"concurrency", 0, FLAG_U32, AT(concurrency), "number of worker threads"},
-    {"cpuset-threads", 0, FLAG_SWITCH, AT(cpuset_threads), "default number of workers from the cpuset"},
-    {"log-level", 'l', FLAG_LEVEL, AT(log_level), "trace debug info warning|warn error critical off"},
-    {"component-log-level", 0, FLAG_TEXT, AT(component_log_level), "levels by component: upstream:debug,config:trace"},
+    {"cpuset-threads", 0, FLAG_SWITCH, AT(cpuset_threads),
+     "default number of workers from the cpuset"},
+    {"log-level", 'l', FLAG_LEVEL, AT(log_level),
+     "trace debug info warning|warn error critical off"},
+    {"component-log-level", 0, FLAG_TEXT, AT(component_log_level),
+     "levels by component: upstream:debug,config:trace"},
     {"log-path", 0, FLAG_TEXT, AT(log_path), "log file, opened again on SIGUSR1"},
-    {"log-format", 0, FLAG_TEXT, AT(log_format), "accepted; the line format is fixed (Envoy's default)"},
-    {"log-format-escaped", 0, FLAG_NOTHING, NOWHERE, "accepted; control bytes in the log are always escaped"},
+    {"log-format", 0, FLAG_TEXT, AT(log_format),
+     "accepted; the line format is fixed (Envoy's default)"},
+    {"log-format-escaped", 0, FLAG_NOTHING, NOWHERE,
+     "accepted; control bytes in the log are always escaped"},
     {"log-stacktrace-single-entry", 0, FLAG_NOTHING, NOWHERE, "accepted, no effect"},
     {"enable-fine-grain-logging", 0, FLAG_NOTHING, NOWHERE, "accepted, no effect"},
-    {"skip-deprecated-logs", 0, FLAG_SWITCH, AT(skip_deprecated_logs), "do not warn of deprecated fields"},
+    {"skip-deprecated-logs", 0, FLAG_SWITCH, AT(skip_deprecated_logs),
+     "do not warn of deprecated fields"},
     {"service-node", 0, FLAG_TEXT, AT(service_node), "node id, overrides the bootstrap"},
     {"service-cluster", 0, FLAG_TEXT, AT(service_cluster), "node cluster, overrides the bootstrap"},
     {"service-zone", 0, FLAG_TEXT, AT(service_zone), "zone of the node's locality"},
-    {"admin-address-path", 0, FLAG_TEXT, AT(admin_address_path), "file that the admin address is written to"},
+    {"admin-address-path", 0, FLAG_TEXT, AT(admin_address_path),
+     "file that the admin address is written to"},
     {"local-address-ip-version", 0, FLAG_IP_VERSION, AT(ipv6), "v4 | v6"},
-    {"allow-unknown-static-fields", 0, FLAG_SWITCH, AT(allow_unknown_static), "unknown fields in the bootstrap are no error"},
+    {"allow-unknown-static-fields", 0, FLAG_SWITCH, AT(allow_unknown_static),
+     "unknown fields in the bootstrap are no error"},
     {"allow-unknown-fields", 0, FLAG_SWITCH, AT(allow_unknown_static), "the same, deprecated name"},
-    {"reject-unknown-dynamic-fields", 0, FLAG_SWITCH, AT(reject_unknown_dynamic), "unknown fields from xDS are refused"},
-    {"ignore-unknown-dynamic-fields", 0, FLAG_SWITCH, AT(ignore_unknown_dynamic), "unknown fields from xDS are not even told"},
-    {"drain-time-s", 0, FLAG_U32, AT(drain_time_s), "seconds that connections of a removed listener may stay (600)"},
+    {"reject-unknown-dynamic-fields", 0, FLAG_SWITCH, AT(reject_unknown_dynamic),
+     "unknown fields from xDS are refused"},
+    {"ignore-unknown-dynamic-fields", 0, FLAG_SWITCH, AT(ignore_unknown_dynamic),
+     "unknown fields from xDS are not even told"},
+    {"drain-time-s", 0, FLAG_U32, AT(drain_time_s),
+     "seconds that connections of a removed listener may stay (600)"},
     {"drain-strategy", 0, FLAG_STRATEGY, AT(drain_immediate), "gradual | immediate"},
-    {"parent-shutdown-time-s", 0, FLAG_U32, AT(parent_shutdown_time_s), "accepted; there is no hot restart"},
-    {"disable-hot-restart", 0, FLAG_SWITCH, AT(disable_hot_restart), "accepted; there is no hot restart"},
+    {"parent-shutdown-time-s", 0, FLAG_U32, AT(parent_shutdown_time_s),
+     "accepted; there is no hot restart"},
+    {"disable-hot-restart", 0, FLAG_SWITCH, AT(disable_hot_restart),
+     "accepted; there is no hot restart"},
     {"restart-epoch", 0, FLAG_U32, AT(restart_epoch), "accepted; there is no hot restart"},
     {"base-id", 0, FLAG_U32, AT(base_id), "accepted; processes do not exclude each other"},
     {"use-dynamic-base-id", 0, FLAG_NOTHING, NOWHERE, "accepted, no effect"},
     {"base-id-path", 0, FLAG_TEXT, AT(base_id_path), "file that the base id (0) is written to"},
     {"socket-path", 0, FLAG_TEXT, AT(socket_path), "accepted; there is no hot restart"},
     {"socket-mode", 0, FLAG_OCTAL, AT(socket_mode), "accepted; there is no hot restart"},
-    {"hot-restart-version", 0, FLAG_SWITCH, AT(hot_restart_version), "print the hot restart version and exit"},
+    {"hot-restart-version", 0, FLAG_SWITCH, AT(hot_restart_version),
+     "print the hot restart version and exit"},
     {"skip-hot-restart-on-no-parent", 0, FLAG_NOTHING, NOWHERE, "accepted, no effect"},
     {"skip-hot-restart-parent-stats", 0, FLAG_NOTHING, NOWHERE, "accepted, no effect"},
-    {"file-flush-interval-msec", 0, FLAG_U32, AT(file_flush_ms), "access logs are written at least this often (10000)"},
-    {"file-flush-min-size-kb", 0, FLAG_U32, AT(file_flush_min_kb), "access logs are written when this much is buffered (64)"},
-    {"stats-tag", 0, FLAG_STATS_TAG, AT(stats_tags), "tag:value put on every statistic; may be repeated"},
-    {"disable-extensions", 0, FLAG_TEXT, AT(disable_extensions), "extensions that may not be used, by name"},
+    {"file-flush-interval-msec", 0, FLAG_U32, AT(file_flush_ms),
+     "access logs are written at least this often (10000)"},
+    {"file-flush-min-size-kb", 0, FLAG_U32, AT(file_flush_min_kb),
+     "access logs are written when this much is buffered (64)"},
+    {"stats-tag", 0, FLAG_STATS_TAG, AT(stats_tags),
+     "tag:value put on every statistic; may be repeated"},
+    {"disable-extensions", 0, FLAG_TEXT, AT(disable_extensions),
+     "extensions that may not be used, by name"},
     {"enable-mutex-tracing", 0, FLAG_SWITCH, AT(mutex_tracing), "accepted, no effect"},
     {"enable-core-dump", 0, FLAG_SWITCH, AT(core_dump), "allow core dumps"},
     {"version", 0, FLAG_SWITCH, AT(version), "print the version and exit"},
@@ -95,7 +125,8 @@ static struct str flag_unknown(struct arena *a, const char *arg, struct str name
     return str_fmt(a, "unknown argument '%s'; --help lists all", arg);
 }
 
-static bool flag_bad(struct arena *a, const struct flag *f, const char *value, const char *expected, struct str *why)
+static bool flag_bad(struct arena *a, const struct flag *f, const char *value, const char *expected,
+                     struct str *why)
 {
     *why = str_fmt(a, "--%s: '%s' is not %s", f->name, value, expected);
     return false;
@@ -118,39 +149,39 @@ static bool flag_choice(struct str v, struct str no, struct str yes, bool *out)
     return *out || str_eq(v, no);
 }
 
-static bool flag_set(const struct flag *f, const char *value, struct options *o, struct arena *a, struct str *why)
+static bool flag_set(const struct flag *f, const char *value, struct options *o, struct arena *a,
+                     struct str *why)
 {
     void *to = (char *)o + f->at;
     struct str v = str_of(value);
     switch (f->kind) {
-    case FLAG_SWITCH:
-        *(bool *)to = true;
-        return true;
-    case FLAG_NOTHING:
-        return true;
-    case FLAG_TEXT:
-        *(const char **)to = value;
-        return true;
+    case FLAG_SWITCH: *(bool *)to = true; return true;
+    case FLAG_NOTHING: return true;
+    case FLAG_TEXT: *(const char **)to = value; return true;
     case FLAG_U32:
         if (!str_to_u32(v, to)) return flag_bad(a, f, value, "a number", why);
         if (f->at == AT(concurrency)) o->concurrency_set = true;
         return true;
-    case FLAG_OCTAL:
-        return flag_octal(v, to) || flag_bad(a, f, value, "an octal mode", why);
+    case FLAG_OCTAL: return flag_octal(v, to) || flag_bad(a, f, value, "an octal mode", why);
     case FLAG_LEVEL:
-        return log_level_parse(v, to) || flag_bad(a, f, value, "one of trace debug info warning warn error critical off", why);
+        return log_level_parse(v, to) ||
+               flag_bad(a, f, value, "one of trace debug info warning warn error critical off",
+                        why);
     case FLAG_MODE: {
         bool validate;
-        if (!flag_choice(v, STR("serve"), STR("validate"), &validate)) return flag_bad(a, f, value, "serve or validate", why);
+        if (!flag_choice(v, STR("serve"), STR("validate"), &validate))
+            return flag_bad(a, f, value, "serve or validate", why);
         o->mode = validate ? MODE_VALIDATE : MODE_SERVE;
         return true;
     }
     case FLAG_STRATEGY:
-        return flag_choice(v, STR("gradual"), STR("immediate"), to) || flag_bad(a, f, value, "gradual or immediate", why);
+        return flag_choice(v, STR("gradual"), STR("immediate"), to) ||
+               flag_bad(a, f, value, "gradual or immediate", why);
     case FLAG_IP_VERSION:
         return flag_choice(v, STR("v4"), STR("v6"), to) || flag_bad(a, f, value, "v4 or v6", why);
     case FLAG_STATS_TAG:
-        if (o->stats_tag_count == ARRAY_LEN(o->stats_tags)) return flag_bad(a, f, value, "possible: too many tags", why);
+        if (o->stats_tag_count == ARRAY_LEN(o->stats_tags))
+            return flag_bad(a, f, value, "possible: too many tags", why);
         if (str_find_char(v, ':') == SIZE_MAX) return flag_bad(a, f, value, "tag:value", why);
         o->stats_tags[o->stats_tag_count++] = v;
         return true;
@@ -159,7 +190,8 @@ static bool flag_set(const struct flag *f, const char *value, struct options *o,
 }
 
 /* Reads the flag at argv[*i] with its value, moves *i to the last argument used. */
-static bool options_one(int argc, char **argv, int *i, struct options *o, struct arena *a, struct str *why)
+static bool options_one(int argc, char **argv, int *i, struct options *o, struct arena *a,
+                        struct str *why)
 {
     struct str arg = str_of(argv[*i]), name, value = STR_NONE;
     bool letter = !str_starts(arg, STR("--"));
@@ -203,8 +235,13 @@ static uint32_t options_cpus(void)
 
 bool options_parse(int argc, char **argv, struct options *o, struct arena *a, struct str *why)
 {
-    *o = (struct options){.log_level = LOG_INFO, .drain_time_s = 600, .parent_shutdown_time_s = 900, .socket_mode = 0600,
-                          .socket_path = "@envoy_domain_socket", .file_flush_ms = 10000, .file_flush_min_kb = 0};
+    *o = (struct options){.log_level = LOG_INFO,
+                          .drain_time_s = 600,
+                          .parent_shutdown_time_s = 900,
+                          .socket_mode = 0600,
+                          .socket_path = "@envoy_domain_socket",
+                          .file_flush_ms = 10000,
+                          .file_flush_min_kb = 0};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--") == 0 || strcmp(argv[i], "--ignore_rest") == 0) break;
         if (!options_one(argc, argv, &i, o, a, why)) return false;
@@ -220,12 +257,15 @@ bool options_parse(int argc, char **argv, struct options *o, struct arena *a, st
 
 void options_usage(struct sb *out)
 {
-    sb_add(out, STR("usage: skiff -c FILE [flags]\n\nAn Envoy-compatible xDS data plane. Flags are Envoy 1.40's:\n\n"));
+    sb_add(
+        out,
+        STR("usage: skiff -c FILE [flags]\n\nAn Envoy-compatible xDS data plane. Flags are Envoy 1.40's:\n\n"));
     for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
         const struct flag *f = &flags[i];
         char shortcut[8] = "    ";
         if (f->letter) shortcut[0] = '-', shortcut[1] = f->letter, shortcut[2] = ',';
-        sb_fmt(out, "  %s--%s%s\n        %s\n", shortcut, f->name, flag_takes_value(f) ? " VALUE" : "", f->help);
+        sb_fmt(out, "  %s--%s%s\n        %s\n", shortcut, f->name,
+               flag_takes_value(f) ? " VALUE" : "", f->help);
     }
     sb_add(out, STR("      -- , --ignore_rest\n        what follows is ignored\n"));
 }
@@ -244,7 +284,8 @@ bool options_apply_components(const char *list, struct arena *a, struct str *why
             *why = str_fmt(a, "--component-log-level: '%.*s' is no level", STR_ARG(level));
             return false;
         }
-        /* Envoy has some seventy loggers, we have fewer: a name of one of the others changes nothing. */
+        /* Envoy has some seventy loggers, we have fewer: a name of one of the others changes
+         * nothing. */
         if (log_component_parse(name, &c)) log_set_component(c, l);
     }
     return true;

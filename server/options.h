@@ -11,13 +11,13 @@ enum options_mode { MODE_SERVE, MODE_VALIDATE };
 struct options {
     const char *config_path, *config_yaml;
     enum options_mode mode;
-    uint32_t concurrency;   /* at least 1 */
+    uint32_t concurrency; /* at least 1 */
     bool concurrency_set, cpuset_threads;
     enum log_level log_level;
     const char *component_log_level, *log_path, *log_format;
     const char *service_node, *service_cluster, *service_zone;
     const char *admin_address_path;
-    bool ipv6;              /* --local-address-ip-version v6 */
+    bool ipv6; /* --local-address-ip-version v6 */
     bool allow_unknown_static, reject_unknown_dynamic, ignore_unknown_dynamic, skip_deprecated_logs;
     uint32_t drain_time_s, parent_shutdown_time_s;
     bool drain_immediate;

@@ -24,7 +24,9 @@
 #include "server/version.h"
 #include "xds/xds.h"
 
-/* --- telling --------------------------------------------------------------------------------------------------- */
+/* --- telling
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 /* One line per mistake: "error: file:line:column: path: text". */
 static void server_tell(struct server *s, struct errors *errors)
@@ -32,14 +34,17 @@ static void server_tell(struct server *s, struct errors *errors)
     config_locate(&s->config, errors);
     for (size_t i = 0; i < errors->count && i < ERRORS_MOST; i++) {
         const struct error *e = &errors->v[i];
-        (void)fprintf(stderr, "error: %.*s%s%.*s%s%.*s\n", STR_ARG(e->where), e->where.len ? ": " : "", STR_ARG(e->path),
-                      e->path.len ? ": " : "", STR_ARG(e->text));
+        (void)fprintf(stderr, "error: %.*s%s%.*s%s%.*s\n", STR_ARG(e->where),
+                      e->where.len ? ": " : "", STR_ARG(e->path), e->path.len ? ": " : "",
+                      STR_ARG(e->text));
     }
-    if (errors->count > ERRORS_MOST) (void)fprintf(stderr, "error: and %zu more\n", errors->count - ERRORS_MOST);
+    if (errors->count > ERRORS_MOST)
+        (void)fprintf(stderr, "error: and %zu more\n", errors->count - ERRORS_MOST);
     (void)fprintf(stderr, "error initializing configuration '%s'\n", s->config.name);
 }
 
-/* Was this said of this field before? A control plane sends the same in every cluster: the log has it once, the counters all. */
+/* Was this said of this field before? A control plane sends the same in every cluster: the log has
+ * it once, the counters all. */
 static bool server_noted(struct server *s, struct str path, struct str text)
 {
     enum { NOTES_MOST = 1000 };
@@ -48,7 +53,8 @@ static bool server_noted(struct server *s, struct str path, struct str text)
     struct sb key = {0};
     sb_fmt(&key, "%.*s: %.*s", STR_ARG(field), STR_ARG(text));
     bool seen = map_get(&s->notes, sb_str(&key)) != NULL;
-    if (!seen && s->notes.count < NOTES_MOST) (void)map_put(&s->notes, str_dup(s->arena, sb_str(&key)), s); /* was absent */
+    if (!seen && s->notes.count < NOTES_MOST)
+        (void)map_put(&s->notes, str_dup(s->arena, sb_str(&key)), s); /* was absent */
     sb_release(&key);
     return seen;
 }
@@ -65,8 +71,10 @@ static void server_note(void *user, enum proto_note_kind kind, struct str path, 
 
 static struct proto_opts server_static_opts(struct server *s)
 {
-    return (struct proto_opts){.unknown = s->options.allow_unknown_static ? PROTO_UNKNOWN_WARN : PROTO_UNKNOWN_REJECT,
-                               .on_note = server_note, .user = s};
+    return (struct proto_opts){.unknown = s->options.allow_unknown_static ? PROTO_UNKNOWN_WARN
+                                                                          : PROTO_UNKNOWN_REJECT,
+                               .on_note = server_note,
+                               .user = s};
 }
 
 static struct proto_opts server_dynamic_opts(struct server *s)
@@ -77,7 +85,9 @@ static struct proto_opts server_dynamic_opts(struct server *s)
     return (struct proto_opts){.unknown = unknown, .on_note = server_note, .user = s};
 }
 
-/* --- signals ----------------------------------------------------------------------------------------------------- */
+/* --- signals
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 void server_exit(struct server *s)
 {
@@ -107,7 +117,8 @@ static void server_on_reopen(void *arg, int signo)
     struct server *s = arg;
     (void)signo;
     log_warn(LOG_C_MAIN, "caught SIGUSR1. Reopening access logs.");
-    if (log_reopen() < 0) log_error(LOG_C_MAIN, "the log cannot be opened again; the old file is written on");
+    if (log_reopen() < 0)
+        log_error(LOG_C_MAIN, "the log cannot be opened again; the old file is written on");
     access_log_reopen(s->rt);
 }
 
@@ -127,7 +138,9 @@ static void server_signals(struct server *s)
     loop_on_signal(s->loop, SIGHUP, server_on_hup, s);
 }
 
-/* --- start --------------------------------------------------------------------------------------------------------- */
+/* --- start
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void server_ready(void *arg)
 {
@@ -143,8 +156,12 @@ static void server_identity(struct server *s)
     const Envoy__Config__Core__V3__Node *n = s->config.bootstrap->node;
     const struct options *o = &s->options;
     s->rt->service_node = o->service_node ? str_of(o->service_node) : n ? str_of(n->id) : STR_NONE;
-    s->rt->service_cluster = o->service_cluster ? str_of(o->service_cluster) : n ? str_of(n->cluster) : STR_NONE;
-    s->rt->service_zone = o->service_zone ? str_of(o->service_zone) : n && n->locality ? str_of(n->locality->zone) : STR_NONE;
+    s->rt->service_cluster = o->service_cluster ? str_of(o->service_cluster)
+                             : n                ? str_of(n->cluster)
+                                                : STR_NONE;
+    s->rt->service_zone = o->service_zone    ? str_of(o->service_zone)
+                          : n && n->locality ? str_of(n->locality->zone)
+                                             : STR_NONE;
 }
 
 static void server_make(struct server *s)
@@ -159,17 +176,27 @@ static void server_make(struct server *s)
     server_stats_start(s);
     s->clusters = cluster_manager_new(s->rt);
     runtime_add_hooks(s->rt, &http_worker_hooks);
-    access_log_start(s->rt, (uint64_t)s->options.file_flush_ms * 1000, (size_t)s->options.file_flush_min_kb * 1024);
-    s->listeners = listener_manager_new(s->rt); /* last: its connections end while all that they use is there */
+    access_log_start(s->rt, (uint64_t)s->options.file_flush_ms * 1000,
+                     (size_t)s->options.file_flush_min_kb * 1024);
+    s->listeners = listener_manager_new(
+        s->rt); /* last: its connections end while all that they use is there */
     listener_manager_set_drain(s->listeners, (uint64_t)s->options.drain_time_s * 1000000,
-                               s->options.drain_immediate ? LISTENER_DRAIN_IMMEDIATE : LISTENER_DRAIN_GRADUAL);
+                               s->options.drain_immediate ? LISTENER_DRAIN_IMMEDIATE
+                                                          : LISTENER_DRAIN_GRADUAL);
 }
 
 static void server_make_xds(struct server *s)
 {
-    struct xds_env env = {.rt = s->rt, .clusters = s->clusters, .listeners = s->listeners, .registry = &filters_registry,
-                          .watches = s->watches, .static_opts = server_static_opts(s), .dynamic_opts = server_dynamic_opts(s),
-                          .validate_only = s->options.mode == MODE_VALIDATE, .on_ready = server_ready, .arg = s};
+    struct xds_env env = {.rt = s->rt,
+                          .clusters = s->clusters,
+                          .listeners = s->listeners,
+                          .registry = &filters_registry,
+                          .watches = s->watches,
+                          .static_opts = server_static_opts(s),
+                          .dynamic_opts = server_dynamic_opts(s),
+                          .validate_only = s->options.mode == MODE_VALIDATE,
+                          .on_ready = server_ready,
+                          .arg = s};
     s->xds = xds_new(&env);
 }
 
@@ -201,7 +228,8 @@ static bool server_log(struct server *s, struct errors *errors)
     if (!options_apply_components(s->options.component_log_level, s->arena, &why))
         return errors_add(errors, STR_NONE, "%.*s", STR_ARG(why));
     int err = s->options.log_path ? log_open(s->options.log_path) : 0;
-    return err == 0 || errors_add(errors, STR_NONE, "cannot open the log file %s: %s", s->options.log_path, strerror(-err));
+    return err == 0 || errors_add(errors, STR_NONE, "cannot open the log file %s: %s",
+                                  s->options.log_path, strerror(-err));
 }
 
 static int server_serve(struct server *s, struct errors *errors)
@@ -224,7 +252,8 @@ static int server_run(struct server *s, struct errors *errors)
 {
     struct proto_opts opts = server_static_opts(s);
     if (!server_log(s, errors)) return 1;
-    log_info(LOG_C_MAIN, "initializing skiff (version %s) with %u workers", version_text(), s->options.concurrency);
+    log_info(LOG_C_MAIN, "initializing skiff (version %s) with %u workers", version_text(),
+             s->options.concurrency);
     if (!config_read(&s->config, &s->options, &opts, s->arena, errors)) return 1;
     server_make(s);
     server_identity(s);
@@ -233,7 +262,8 @@ static int server_run(struct server *s, struct errors *errors)
     if (!xds_load_bootstrap(s->xds, &s->config.bootstrap->base, errors)) return 1;
     if (s->options.mode == MODE_VALIDATE) {
         if (!admin_check(s, errors)) return 1;
-        (void)printf("configuration '%s' OK\n", s->options.config_path ? s->options.config_path : "");
+        (void)printf("configuration '%s' OK\n",
+                     s->options.config_path ? s->options.config_path : "");
         return 0;
     }
     return server_serve(s, errors);

@@ -35,13 +35,14 @@ struct server {
     struct xds *xds;
     struct admin *admin;
     enum server_state state;
-    bool health_failed; /* POST /healthcheck/fail */
+    bool health_failed;    /* POST /healthcheck/fail */
     bool exiting, running; /* running: the workers' threads were started */
     struct stat_group *server_stats;
-    struct tag_rules *tags; /* for Prometheus; process arena */
-    uint64_t flush_interval_us, flushed_us; /* of histograms */
-    uint64_t early_unknown, early_ignored;     /* notes of before there were statistics */
-    uint8_t other_loggers[SERVER_LOGGERS_MOST]; /* admin_actions.c: levels of Envoy's loggers that we have not */
+    struct tag_rules *tags;                     /* for Prometheus; process arena */
+    uint64_t flush_interval_us, flushed_us;     /* of histograms */
+    uint64_t early_unknown, early_ignored;      /* notes of before there were statistics */
+    uint8_t other_loggers[SERVER_LOGGERS_MOST]; /* admin_actions.c: levels of Envoy's loggers that
+                                                   we have not */
     struct loop_timer exit_timer;
 };
 

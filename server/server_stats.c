@@ -1,4 +1,5 @@
-/* Statistics of the process. What costs something to know is brought up to date only when somebody looks. */
+/* Statistics of the process. What costs something to know is brought up to date only when somebody
+ * looks. */
 #include "server/server_stats.h"
 
 #include <malloc.h>
@@ -14,11 +15,31 @@
 #include "server/server.h"
 
 enum server_stat {
-    SERVER_STAT_FIPS, SERVER_STAT_CONCURRENCY, SERVER_STAT_CERT_DAYS, SERVER_STAT_ASSERTIONS, SERVER_STAT_DROPPED_FLUSHES,
-    SERVER_STAT_DYNAMIC_UNKNOWN, SERVER_STAT_BUGS, SERVER_STAT_NOTIFICATIONS, SERVER_STAT_EPOCH, SERVER_STAT_INIT_TIME, SERVER_STAT_LIVE,
-    SERVER_STAT_ALLOCATED, SERVER_STAT_HEAP, SERVER_STAT_PHYSICAL, SERVER_STAT_PARENT, SERVER_STAT_OCSP, SERVER_STAT_STATE,
-    SERVER_STAT_STATIC_UNKNOWN, SERVER_STAT_LOOKUPS, SERVER_STAT_CONNECTIONS, SERVER_STAT_UPTIME, SERVER_STAT_VERSION, SERVER_STAT_WIP,
-    SERVER_STAT_IGNORED, SERVER_STAT_COUNT
+    SERVER_STAT_FIPS,
+    SERVER_STAT_CONCURRENCY,
+    SERVER_STAT_CERT_DAYS,
+    SERVER_STAT_ASSERTIONS,
+    SERVER_STAT_DROPPED_FLUSHES,
+    SERVER_STAT_DYNAMIC_UNKNOWN,
+    SERVER_STAT_BUGS,
+    SERVER_STAT_NOTIFICATIONS,
+    SERVER_STAT_EPOCH,
+    SERVER_STAT_INIT_TIME,
+    SERVER_STAT_LIVE,
+    SERVER_STAT_ALLOCATED,
+    SERVER_STAT_HEAP,
+    SERVER_STAT_PHYSICAL,
+    SERVER_STAT_PARENT,
+    SERVER_STAT_OCSP,
+    SERVER_STAT_STATE,
+    SERVER_STAT_STATIC_UNKNOWN,
+    SERVER_STAT_LOOKUPS,
+    SERVER_STAT_CONNECTIONS,
+    SERVER_STAT_UPTIME,
+    SERVER_STAT_VERSION,
+    SERVER_STAT_WIP,
+    SERVER_STAT_IGNORED,
+    SERVER_STAT_COUNT
 };
 static const struct stat_def defs[SERVER_STAT_COUNT] = {
     [SERVER_STAT_FIPS] = {"compilation_settings.fips_mode", STAT_GAUGE, 0},
@@ -48,10 +69,12 @@ static const struct stat_def defs[SERVER_STAT_COUNT] = {
     [SERVER_STAT_IGNORED] = {"ignored_fields", STAT_COUNTER, STAT_LAZY},
 };
 
-/* The first three bytes of the revision as a number, as Envoy does; ours may be overridden by stats_server_version_override. */
+/* The first three bytes of the revision as a number, as Envoy does; ours may be overridden by
+ * stats_server_version_override. */
 static uint64_t server_version_number(const struct server *s)
 {
-    const Google__Protobuf__UInt64Value *v = s->config.bootstrap ? s->config.bootstrap->stats_server_version_override : NULL;
+    const Google__Protobuf__UInt64Value *v =
+        s->config.bootstrap ? s->config.bootstrap->stats_server_version_override : NULL;
     return v ? v->value : 0;
 }
 
@@ -62,7 +85,8 @@ void server_stats_start(struct server *s)
     stat_set(s->server_stats, SERVER_STAT_EPOCH, s->options.restart_epoch);
     stat_set(s->server_stats, SERVER_STAT_VERSION, server_version_number(s));
     stat_set(s->server_stats, SERVER_STAT_STATE, SERVER_PRE_INITIALIZING);
-    /* Envoy shows the largest 32-bit number while there is no certificate and 0 while there is no OCSP response. */
+    /* Envoy shows the largest 32-bit number while there is no certificate and 0 while there is no
+     * OCSP response. */
     stat_set(s->server_stats, SERVER_STAT_CERT_DAYS, UINT32_MAX);
     stat_add(s->server_stats, SERVER_STAT_STATIC_UNKNOWN, s->early_unknown);
     stat_add(s->server_stats, SERVER_STAT_IGNORED, s->early_ignored);
@@ -88,7 +112,9 @@ uint64_t server_stats_resident(void)
     if (fgets(line, sizeof line, f)) {
         struct str text = str_trim(str_of(line)), first, second;
         uint64_t pages;
-        if (str_next(&text, ' ', &first) && str_next(&text, ' ', &second) && str_to_u64(second, &pages)) resident = pages;
+        if (str_next(&text, ' ', &first) && str_next(&text, ' ', &second) &&
+            str_to_u64(second, &pages))
+            resident = pages;
     }
     (void)fclose(f); /* only read */
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -127,12 +153,10 @@ void server_stats_note(struct server *s, enum proto_note_kind kind)
     bool dynamic = s->state != SERVER_PRE_INITIALIZING;
     switch (kind) {
     case PROTO_NOTE_UNKNOWN:
-        stat_inc(s->server_stats, dynamic ? SERVER_STAT_DYNAMIC_UNKNOWN : SERVER_STAT_STATIC_UNKNOWN);
+        stat_inc(s->server_stats,
+                 dynamic ? SERVER_STAT_DYNAMIC_UNKNOWN : SERVER_STAT_STATIC_UNKNOWN);
         return;
-    case PROTO_NOTE_IGNORED:
-        stat_inc(s->server_stats, SERVER_STAT_IGNORED);
-        return;
-    case PROTO_NOTE_DEPRECATED:
-        return; /* runtime.deprecated_feature_use counts those */
+    case PROTO_NOTE_IGNORED: stat_inc(s->server_stats, SERVER_STAT_IGNORED); return;
+    case PROTO_NOTE_DEPRECATED: return; /* runtime.deprecated_feature_use counts those */
     }
 }

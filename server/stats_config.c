@@ -25,7 +25,8 @@ static bool stats_wanted(void *arg, struct str name)
     return string_match_any(c->v, c->count, name) != c->exclude;
 }
 
-static bool configure_matcher(struct server *s, const struct conf_at *at, const Envoy__Config__Metrics__V3__StatsMatcher *m)
+static bool configure_matcher(struct server *s, const struct conf_at *at,
+                              const Envoy__Config__Metrics__V3__StatsMatcher *m)
 {
     struct stats_choice *c = ARENA_NEW(s->arena, struct stats_choice);
     const Envoy__Type__Matcher__V3__ListStringMatcher *list = NULL;
@@ -44,7 +45,8 @@ static bool configure_matcher(struct server *s, const struct conf_at *at, const 
         list = m->inclusion_list;
         field = "inclusion_list";
         break;
-    case ENVOY__CONFIG__METRICS__V3__STATS_MATCHER__STATS_MATCHER__NOT_SET: return true; /* validation has refused it */
+    case ENVOY__CONFIG__METRICS__V3__STATS_MATCHER__STATS_MATCHER__NOT_SET:
+        return true; /* validation has refused it */
     }
     if (list) {
         struct conf_at below = conf_field(at, field);
@@ -57,10 +59,12 @@ static bool configure_matcher(struct server *s, const struct conf_at *at, const 
     return true;
 }
 
-static bool configure_tag(struct server *s, const struct conf_at *at, const Envoy__Config__Metrics__V3__TagSpecifier *t)
+static bool configure_tag(struct server *s, const struct conf_at *at,
+                          const Envoy__Config__Metrics__V3__TagSpecifier *t)
 {
     struct str why, name = str_of(t->tag_name);
-    bool fixed = t->tag_value_case == ENVOY__CONFIG__METRICS__V3__TAG_SPECIFIER__TAG_VALUE_FIXED_VALUE;
+    bool fixed =
+        t->tag_value_case == ENVOY__CONFIG__METRICS__V3__TAG_SPECIFIER__TAG_VALUE_FIXED_VALUE;
     bool good = fixed ? tag_rules_add_fixed(s->tags, name, str_of(t->fixed_value), &why)
                       : tag_rules_add_regex(s->tags, name, str_of(t->regex), &why);
     return good || conf_fail(at, "%.*s", STR_ARG(why));
@@ -71,8 +75,10 @@ static bool configure_flags(struct server *s, struct errors *errors)
 {
     for (size_t i = 0; i < s->options.stats_tag_count; i++) {
         struct str name, value, why;
-        if (!str_cut(s->options.stats_tags[i], ':', &name, &value)) continue; /* options.c has refused it */
-        if (!tag_rules_add_fixed(s->tags, name, value, &why)) return errors_add(errors, STR("--stats-tag"), "%.*s", STR_ARG(why));
+        if (!str_cut(s->options.stats_tags[i], ':', &name, &value))
+            continue; /* options.c has refused it */
+        if (!tag_rules_add_fixed(s->tags, name, value, &why))
+            return errors_add(errors, STR("--stats-tag"), "%.*s", STR_ARG(why));
     }
     return true;
 }
@@ -81,11 +87,16 @@ bool server_stats_configure(struct server *s, struct errors *errors)
 {
     const Envoy__Config__Bootstrap__V3__Bootstrap *b = s->config.bootstrap;
     const Envoy__Config__Metrics__V3__StatsConfig *m = b->stats_config;
-    struct conf_cx cx = {.arena = s->arena, .errors = errors, .registry = &filters_registry, .rt = s->rt};
-    struct conf_at root = conf_root(&cx), at = conf_field(&root, "stats_config"), interval = conf_field(&root, "stats_flush_interval");
+    struct conf_cx cx = {
+        .arena = s->arena, .errors = errors, .registry = &filters_registry, .rt = s->rt};
+    struct conf_at root = conf_root(&cx), at = conf_field(&root, "stats_config"),
+                   interval = conf_field(&root, "stats_flush_interval");
     bool defaults = !m || !m->use_all_default_tags || m->use_all_default_tags->value, good = true;
-    if (!conf_duration(&interval, b->stats_flush_interval, FLUSH_DEFAULT_US, &s->flush_interval_us)) return false;
-    if (b->stats_flush_case == ENVOY__CONFIG__BOOTSTRAP__V3__BOOTSTRAP__STATS_FLUSH_STATS_FLUSH_ON_ADMIN) s->flush_interval_us = 0;
+    if (!conf_duration(&interval, b->stats_flush_interval, FLUSH_DEFAULT_US, &s->flush_interval_us))
+        return false;
+    if (b->stats_flush_case ==
+        ENVOY__CONFIG__BOOTSTRAP__V3__BOOTSTRAP__STATS_FLUSH_STATS_FLUSH_ON_ADMIN)
+        s->flush_interval_us = 0;
     s->tags = tag_rules_new(s->arena, defaults);
     if (!configure_flags(s, errors)) return false;
     if (!m) return true;
@@ -94,7 +105,9 @@ bool server_stats_configure(struct server *s, struct errors *errors)
         good = configure_tag(s, &tag, m->stats_tags[i]) && good;
     }
     if (m->n_histogram_bucket_settings) {
-        log_warn(LOG_C_CONFIG, "stats_config.histogram_bucket_settings: histograms are shown with the default buckets");
+        log_warn(
+            LOG_C_CONFIG,
+            "stats_config.histogram_bucket_settings: histograms are shown with the default buckets");
         server_stats_note(s, PROTO_NOTE_IGNORED);
     }
     struct conf_at matcher = conf_field(&at, "stats_matcher");

@@ -1,5 +1,6 @@
-/* gRPC core behind a small face. Each operation in flight has a tag of its own in the stream; the queue's thread posts the tag to main
- * as a mail, so that all state is touched by main alone. A stream's memory lives until its last tag came back. */
+/* gRPC core behind a small face. Each operation in flight has a tag of its own in the stream; the
+ * queue's thread posts the tag to main as a mail, so that all state is touched by main alone. A
+ * stream's memory lives until its last tag came back. */
 #include "xds/grpc_stream.h"
 
 #include <grpc/byte_buffer.h>
@@ -23,7 +24,8 @@ struct grpc_op_tag {
     struct grpc_stream *stream;
     enum op_kind kind;
     bool ok, busy;
-    atomic_bool given; /* main's writes before the batch are seen by the queue's thread: gRPC orders them, too, but a checker cannot know */
+    atomic_bool given; /* main's writes before the batch are seen by the queue's thread: gRPC orders
+                          them, too, but a checker cannot know */
 };
 
 struct grpc_client {
@@ -41,9 +43,9 @@ struct grpc_stream {
     grpc_call *call;
     struct grpc_op_tag ops[OP_KINDS];
     unsigned busy;
-    bool closed; /* by the owner: no events any more */
+    bool closed;   /* by the owner: no events any more */
     bool in_event; /* the owner may close inside an event; memory goes after it */
-    bool ended;  /* the status came */
+    bool ended;    /* the status came */
     grpc_metadata_array initial, trailing;
     grpc_byte_buffer *received;
     grpc_status_code status;
@@ -56,7 +58,8 @@ static void *grpc_queue_thread(void *arg)
 {
     struct grpc_client *c = arg;
     for (;;) {
-        grpc_event e = grpc_completion_queue_next(c->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        grpc_event e =
+            grpc_completion_queue_next(c->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
         if (e.type == GRPC_QUEUE_SHUTDOWN) return NULL;
         if (e.type != GRPC_OP_COMPLETE) continue;
         struct grpc_op_tag *op = e.tag;
@@ -81,7 +84,8 @@ void grpc_client_free(struct grpc_client **client)
     struct grpc_client *c = *client;
     *client = NULL;
     if (!c) return;
-    while (c->streams) loop_turn(c->main, true); /* the last tags of cancelled calls come back soon */
+    while (c->streams)
+        loop_turn(c->main, true); /* the last tags of cancelled calls come back soon */
     grpc_completion_queue_shutdown(c->queue);
     pthread_join(c->thread, NULL);
     grpc_completion_queue_destroy(c->queue);
@@ -154,28 +158,27 @@ static void grpc_op_done(struct mail *mail)
     case OP_START:
         if (!s->closed && op->ok) s->events->on_open(s->arg);
         break;
-    case OP_METADATA:
-        break;
-    case OP_RECEIVE:
-        grpc_stream_received(s);
-        break;
+    case OP_METADATA: break;
+    case OP_RECEIVE: grpc_stream_received(s); break;
     case OP_SEND:
         if (!s->closed && op->ok) s->events->on_sent(s->arg);
         break;
     case OP_STATUS: {
         s->ended = true;
-        struct str text = {(const char *)GRPC_SLICE_START_PTR(s->status_text), GRPC_SLICE_LENGTH(s->status_text)};
+        struct str text = {(const char *)GRPC_SLICE_START_PTR(s->status_text),
+                           GRPC_SLICE_LENGTH(s->status_text)};
         if (!s->closed) s->events->on_closed(s->arg, (int)s->status, text);
         break;
     }
-    case OP_KINDS:
-        must(false);
+    case OP_KINDS: must(false);
     }
     s->in_event = false;
     if (s->closed && s->busy == 0) grpc_stream_destroy(s);
 }
 
-/* --- TLS ------------------------------------------------------------------------------------------------------- */
+/* --- TLS
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 struct grpc_judging {
     grpc_tls_certificate_verifier_external external;
@@ -183,21 +186,25 @@ struct grpc_judging {
 };
 
 static int grpc_judge_check(void *user, grpc_tls_custom_verification_check_request *request,
-                            grpc_tls_on_custom_verification_check_done_cb done, void *done_arg, grpc_status_code *status,
-                            char **details)
+                            grpc_tls_on_custom_verification_check_done_cb done, void *done_arg,
+                            grpc_status_code *status, char **details)
 {
     const struct grpc_judging *g = user;
     const struct grpc_peer peer = {
-        .uri = {request->peer_info.san_names.uri_names, request->peer_info.san_names.uri_names_size},
-        .dns = {request->peer_info.san_names.dns_names, request->peer_info.san_names.dns_names_size},
-        .email = {request->peer_info.san_names.email_names, request->peer_info.san_names.email_names_size},
+        .uri = {request->peer_info.san_names.uri_names,
+                request->peer_info.san_names.uri_names_size},
+        .dns = {request->peer_info.san_names.dns_names,
+                request->peer_info.san_names.dns_names_size},
+        .email = {request->peer_info.san_names.email_names,
+                  request->peer_info.san_names.email_names_size},
         .ip = {request->peer_info.san_names.ip_names, request->peer_info.san_names.ip_names_size},
     };
     (void)done;
     (void)done_arg;
     bool ok = !g->judge || g->judge->check(g->judge, &peer);
     *status = ok ? GRPC_STATUS_OK : GRPC_STATUS_UNAUTHENTICATED;
-    if (!ok) *details = gpr_strdup("no subject alternative name of the server's certificate matches");
+    if (!ok)
+        *details = gpr_strdup("no subject alternative name of the server's certificate matches");
     return 1; /* decided at once */
 }
 
@@ -218,8 +225,10 @@ static void grpc_set_judge(grpc_tls_credentials_options *options, struct grpc_ju
 {
     struct grpc_judging *g = mem_alloc(sizeof *g);
     g->judge = judge;
-    g->external = (grpc_tls_certificate_verifier_external){
-        .user_data = g, .verify = grpc_judge_check, .cancel = grpc_judge_cancel, .destruct = grpc_judge_destroy};
+    g->external = (grpc_tls_certificate_verifier_external){.user_data = g,
+                                                           .verify = grpc_judge_check,
+                                                           .cancel = grpc_judge_cancel,
+                                                           .destruct = grpc_judge_destroy};
     grpc_tls_certificate_verifier *v = grpc_tls_certificate_verifier_external_create(&g->external);
     grpc_tls_credentials_options_set_certificate_verifier(options, v);
     grpc_tls_certificate_verifier_release(v);
@@ -236,14 +245,16 @@ static grpc_channel_credentials *grpc_credentials(const struct grpc_target *t)
     }
     bool identity = pairs != NULL;
     if (identity || t->roots_pem) {
-        grpc_tls_certificate_provider *p = grpc_tls_certificate_provider_static_data_create(t->roots_pem, pairs);
+        grpc_tls_certificate_provider *p =
+            grpc_tls_certificate_provider_static_data_create(t->roots_pem, pairs);
         grpc_tls_credentials_options_set_certificate_provider(options, p);
         grpc_tls_certificate_provider_release(p);
     }
     if (t->roots_pem) grpc_tls_credentials_options_watch_root_certs(options);
     if (identity) grpc_tls_credentials_options_watch_identity_key_cert_pairs(options);
     grpc_tls_credentials_options_set_verify_server_cert(options, t->roots_pem != NULL);
-    grpc_tls_credentials_options_set_check_call_host(options, 0); /* Envoy judges by SAN matchers alone */
+    grpc_tls_credentials_options_set_check_call_host(options,
+                                                     0); /* Envoy judges by SAN matchers alone */
     grpc_set_judge(options, t->judge);
     return grpc_tls_credentials_create(options);
 }
@@ -251,20 +262,23 @@ static grpc_channel_credentials *grpc_credentials(const struct grpc_target *t)
 /* gRPC's argument structs want writable strings but only read them. */
 static grpc_arg grpc_int_arg(const char *key, int value)
 {
-    return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
+    return (grpc_arg){
+        .type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
 }
 
 static grpc_arg grpc_text_arg(const char *key, const char *value)
 {
-    return (grpc_arg){
-        .type = GRPC_ARG_STRING, .key = (char *)(uintptr_t)key, .value.string = (char *)(uintptr_t)value};
+    return (grpc_arg){.type = GRPC_ARG_STRING,
+                      .key = (char *)(uintptr_t)key,
+                      .value.string = (char *)(uintptr_t)value};
 }
 
 static grpc_channel *grpc_connect(const struct grpc_target *t)
 {
     grpc_arg args[12];
     size_t n = 0;
-    /* A channel lives for one stream: our own jittered back-off decides when to try again, so connections are not shared. */
+    /* A channel lives for one stream: our own jittered back-off decides when to try again, so
+     * connections are not shared. */
     args[n++] = grpc_int_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     args[n++] = grpc_int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1);
     args[n++] = grpc_int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1);
@@ -292,8 +306,9 @@ static void grpc_stream_headers(struct grpc_stream *s, const struct grpc_target 
     }
 }
 
-struct grpc_stream *grpc_stream_open(struct grpc_client *c, const struct grpc_target *t, const char *method,
-                                     const struct grpc_stream_events *events, void *arg)
+struct grpc_stream *grpc_stream_open(struct grpc_client *c, const struct grpc_target *t,
+                                     const char *method, const struct grpc_stream_events *events,
+                                     void *arg)
 {
     struct grpc_stream *s = mem_alloc(sizeof *s);
     s->client = c;
@@ -311,15 +326,17 @@ struct grpc_stream *grpc_stream_open(struct grpc_client *c, const struct grpc_ta
     grpc_stream_headers(s, t);
     s->channel = grpc_connect(t);
     grpc_slice path = grpc_slice_from_copied_string(method);
-    s->call = grpc_channel_create_call(s->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->queue, path, NULL,
-                                       gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    s->call = grpc_channel_create_call(s->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->queue, path,
+                                       NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
     grpc_slice_unref(path);
-    grpc_op start = {.op = GRPC_OP_SEND_INITIAL_METADATA,
-                     .data.send_initial_metadata = {.count = s->header_count, .metadata = s->headers}};
+    grpc_op start = {
+        .op = GRPC_OP_SEND_INITIAL_METADATA,
+        .data.send_initial_metadata = {.count = s->header_count, .metadata = s->headers}};
     grpc_op initial = {.op = GRPC_OP_RECV_INITIAL_METADATA,
                        .data.recv_initial_metadata.recv_initial_metadata = &s->initial};
     grpc_op status = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT,
-                      .data.recv_status_on_client = {.trailing_metadata = &s->trailing, .status = &s->status,
+                      .data.recv_status_on_client = {.trailing_metadata = &s->trailing,
+                                                     .status = &s->status,
                                                      .status_details = &s->status_text}};
     grpc_stream_batch(s, OP_START, &start);
     grpc_stream_batch(s, OP_METADATA, &initial);

@@ -9,19 +9,24 @@ static void cluster_note_warming(struct resource *r)
     bool warming = cluster_manager_warming(r->x->env.clusters, r->name);
     if (warming == r->warming) return;
     r->warming = warming;
-    if (warming) r->x->warming_clusters++;
-    else r->x->warming_clusters--;
+    if (warming)
+        r->x->warming_clusters++;
+    else
+        r->x->warming_clusters--;
 }
 
-/* Endpoints that are known already serve a cluster that is new or changed, too: no wait for a control plane that sees no reason to send
- * them again. */
+/* Endpoints that are known already serve a cluster that is new or changed, too: no wait for a
+ * control plane that sees no reason to send them again. */
 static void cluster_known_endpoints(const struct resource *r)
 {
     for (const struct need_link *l = r->needs; l; l = l->next) {
         struct resource *e = l->resource;
         if (e->kind != XDS_ENDPOINT) continue;
-        if (e->object) cluster_manager_endpoints(r->x->env.clusters, e->name, (struct load_assignment *)obj_ref(e->object));
-        else if (e->done) cluster_manager_endpoints_missing(r->x->env.clusters, e->name);
+        if (e->object)
+            cluster_manager_endpoints(r->x->env.clusters, e->name,
+                                      (struct load_assignment *)obj_ref(e->object));
+        else if (e->done)
+            cluster_manager_endpoints_missing(r->x->env.clusters, e->name);
     }
 }
 
@@ -37,7 +42,8 @@ static bool kind_cluster_accept(struct resource *r, const ProtobufCMessage *msg,
     }
     if (!store_link_needs(r, cx->needs, &r->needs, &root)) return false;
     c->obj.version = STR_NONE;
-    (void)cluster_manager_set(r->x->env.clusters, c); /* unchanged, added or updated: all are fine here */
+    (void)cluster_manager_set(r->x->env.clusters,
+                              c); /* unchanged, added or updated: all are fine here */
     cluster_note_warming(r);
     cluster_known_endpoints(r);
     cluster_note_warming(r);

@@ -4,10 +4,11 @@
 #include "proxy/upstream/cluster_manager.h"
 #include "xds/xds_internal.h"
 
-static bool kind_endpoint_accept(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx)
+static bool kind_endpoint_accept(struct resource *r, const ProtobufCMessage *msg,
+                                 struct conf_cx *cx)
 {
-    struct load_assignment *la =
-        translate_load_assignment(cx, (const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *)msg);
+    struct load_assignment *la = translate_load_assignment(
+        cx, (const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *)msg);
     if (!la) {
         cluster_manager_eds_stat(r->x->env.clusters, r->name, CLUSTER_EDS_REJECTED);
         return false;

@@ -1,4 +1,5 @@
-/* Listeners (LDS): one that needs routes or secrets waits for them (warms) while its old version serves. */
+/* Listeners (LDS): one that needs routes or secrets waits for them (warms) while its old version
+ * serves. */
 #include "base/arena.h"
 #include "base/log.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
@@ -9,7 +10,8 @@
 static void listener_count_warming(struct xds *x)
 {
     size_t warming = 0;
-    LIST_FOREACH(&x->waiting, it) warming += CONTAINER_OF(it, struct resource, waiting)->kind == XDS_LISTENER;
+    LIST_FOREACH (&x->waiting, it)
+        warming += CONTAINER_OF(it, struct resource, waiting)->kind == XDS_LISTENER;
     listener_manager_set_warming(x->env.listeners, warming);
 }
 
@@ -36,10 +38,12 @@ static bool listener_use(struct resource *r, struct errors *e)
     return ok;
 }
 
-static bool kind_listener_accept(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx)
+static bool kind_listener_accept(struct resource *r, const ProtobufCMessage *msg,
+                                 struct conf_cx *cx)
 {
     struct conf_at root = conf_root(cx);
-    struct listener_conf *conf = translate_listener(cx, (const Envoy__Config__Listener__V3__Listener *)msg);
+    struct listener_conf *conf =
+        translate_listener(cx, (const Envoy__Config__Listener__V3__Listener *)msg);
     if (!conf) {
         listener_manager_count_failure(r->x->env.listeners);
         return false;
@@ -50,7 +54,8 @@ static bool kind_listener_accept(struct resource *r, const ProtobufCMessage *msg
         return true;
     }
     if (!store_link_needs(r, cx->needs, &r->pending_needs, &root)) {
-        /* The listener owns the arena from translation on; a new one is left for the caller to free. */
+        /* The listener owns the arena from translation on; a new one is left for the caller to
+         * free. */
         obj_unref(&o);
         cx->arena = NULL;
         return false;
@@ -72,7 +77,8 @@ static void kind_listener_remove(struct resource *r)
 {
     list_remove(&r->waiting);
     obj_unref(&r->pending);
-    (void)listener_manager_remove(r->x->env.listeners, r->name); /* a warming one is unknown there */
+    (void)listener_manager_remove(r->x->env.listeners,
+                                  r->name); /* a warming one is unknown there */
     store_drop_needs(&r->pending_needs);
     store_drop_needs(&r->needs);
     listener_count_warming(r->x);
@@ -86,7 +92,8 @@ static bool kind_listener_ready(struct resource *r)
         struct str why = errors_text(&e, e.arena, STR_NONE);
         resource_keep(&r->error, why);
         r->error_wall_us = loop_wall_us(xds_loop(r->x));
-        log_error(LOG_C_CONFIG, "Listener \"%.*s\" cannot be used: %.*s", STR_ARG(r->name), STR_ARG(why));
+        log_error(LOG_C_CONFIG, "Listener \"%.*s\" cannot be used: %.*s", STR_ARG(r->name),
+                  STR_ARG(why));
     }
     arena_free(&e.arena);
     list_remove(&r->waiting);

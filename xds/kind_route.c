@@ -1,5 +1,6 @@
-/* Route tables (RDS). A table that names a cluster which is still warming is held back until that cluster is active, for a bounded time;
- * names that nobody has are never waited for. So a burst of CDS, EDS, RDS shows no 503 in between. */
+/* Route tables (RDS). A table that names a cluster which is still warming is held back until that
+ * cluster is active, for a bounded time; names that nobody has are never waited for. So a burst of
+ * CDS, EDS, RDS shows no 503 in between. */
 #include "envoy/config/route/v3/route.pb-c.h"
 #include "proxy/config/route.h"
 #include "proxy/upstream/cluster_manager.h"
@@ -34,7 +35,8 @@ static void route_publish(struct resource *r)
 
 static bool kind_route_accept(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx)
 {
-    struct route_config *c = translate_route_config(cx, (const Envoy__Config__Route__V3__RouteConfiguration *)msg);
+    struct route_config *c =
+        translate_route_config(cx, (const Envoy__Config__Route__V3__RouteConfiguration *)msg);
     if (!c) return false;
     obj_unref(&r->pending);
     r->pending = &c->obj;
@@ -42,7 +44,8 @@ static bool kind_route_accept(struct resource *r, const ProtobufCMessage *msg, s
         route_publish(r);
         return true;
     }
-    if (!loop_timer_running(&r->hold)) loop_timer_start(xds_loop(r->x), &r->hold, ROUTE_HOLD_US, route_hold_over);
+    if (!loop_timer_running(&r->hold))
+        loop_timer_start(xds_loop(r->x), &r->hold, ROUTE_HOLD_US, route_hold_over);
     store_wait(r);
     return true;
 }

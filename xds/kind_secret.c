@@ -1,4 +1,5 @@
-/* Secrets (SDS, or static): published to the workers; what is made of files is read anew when one of them changes. */
+/* Secrets (SDS, or static): published to the workers; what is made of files is read anew when one
+ * of them changes. */
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/must.h"
@@ -25,7 +26,8 @@ void secret_files_free(struct secret_files **files)
     struct secret_files *f = *files;
     *files = NULL;
     if (!f) return;
-    for (size_t i = 0; i < f->count; i++) watch_free(&f->watches[i]);
+    for (size_t i = 0; i < f->count; i++)
+        watch_free(&f->watches[i]);
     loop_later_cancel(&f->reload);
     resource_keep(&f->bytes, STR_NONE);
     mem_free(f);
@@ -36,33 +38,43 @@ static void secret_reload(struct loop_later *later);
 static void secret_file_changed(void *arg)
 {
     struct secret_files *f = arg;
-    loop_later(xds_loop(f->resource->x), &f->reload, secret_reload); /* certificate and key change together: once a turn */
+    loop_later(xds_loop(f->resource->x), &f->reload,
+               secret_reload); /* certificate and key change together: once a turn */
 }
 
 static void secret_watch_path(struct secret_files *f, const char *path)
 {
     int err = 0;
     if (!path || !path[0] || f->count == SECRET_FILES_MOST) return;
-    struct watch *w = watch_path(f->resource->x->env.watches, str_of(path), secret_file_changed, f, &err);
-    if (w) f->watches[f->count++] = w;
-    else log_warn(LOG_C_SECRET, "cannot watch %s for changes: %s", path, strerror(-err));
+    struct watch *w =
+        watch_path(f->resource->x->env.watches, str_of(path), secret_file_changed, f, &err);
+    if (w)
+        f->watches[f->count++] = w;
+    else
+        log_warn(LOG_C_SECRET, "cannot watch %s for changes: %s", path, strerror(-err));
 }
 
 static const char *source_file_name(const Envoy__Config__Core__V3__DataSource *d)
 {
-    return d && d->specifier_case == ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME ? d->filename : NULL;
+    return d && d->specifier_case == ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME
+               ? d->filename
+               : NULL;
 }
 
 static void secret_watch_files(struct secret_files *f, const secret_message *m)
 {
-    if (m->type_case == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_TLS_CERTIFICATE) {
+    if (m->type_case ==
+        ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_TLS_CERTIFICATE) {
         secret_watch_path(f, source_file_name(m->tls_certificate->certificate_chain));
         secret_watch_path(f, source_file_name(m->tls_certificate->private_key));
-        if (m->tls_certificate->watched_directory) secret_watch_path(f, m->tls_certificate->watched_directory->path);
-    } else if (m->type_case == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_VALIDATION_CONTEXT) {
+        if (m->tls_certificate->watched_directory)
+            secret_watch_path(f, m->tls_certificate->watched_directory->path);
+    } else if (m->type_case ==
+               ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_VALIDATION_CONTEXT) {
         secret_watch_path(f, source_file_name(m->validation_context->trusted_ca));
         secret_watch_path(f, source_file_name(m->validation_context->crl));
-        if (m->validation_context->watched_directory) secret_watch_path(f, m->validation_context->watched_directory->path);
+        if (m->validation_context->watched_directory)
+            secret_watch_path(f, m->validation_context->watched_directory->path);
     }
 }
 
@@ -86,8 +98,11 @@ static void secret_reload(struct loop_later *later)
     struct arena *a = arena_new("decode", 0);
     struct errors errors = {.arena = a};
     const struct proto_opts quiet = {.unknown = PROTO_UNKNOWN_IGNORE};
-    struct conf_cx cx = {.arena = arena_new("secret", 1024), .errors = &errors, .registry = r->x->env.registry,
-                         .rt = r->x->env.rt, .opts = &quiet};
+    struct conf_cx cx = {.arena = arena_new("secret", 1024),
+                         .errors = &errors,
+                         .registry = r->x->env.registry,
+                         .rt = r->x->env.rt,
+                         .opts = &quiet};
     const ProtobufCMessage *m = proto_decode(a, kind_secret.desc, f->bytes, &quiet, NULL, &errors);
     struct tls_secret *secret = m ? translate_secret(&cx, (const secret_message *)m) : NULL;
     if (secret) {
@@ -96,7 +111,9 @@ static void secret_reload(struct loop_later *later)
     } else {
         arena_free(&cx.arena);
         struct str why = errors_text(&errors, a, STR_NONE);
-        log_warn(LOG_C_SECRET, "secret \"%.*s\": the changed files are refused, the old ones serve on: %.*s", STR_ARG(r->name), STR_ARG(why));
+        log_warn(LOG_C_SECRET,
+                 "secret \"%.*s\": the changed files are refused, the old ones serve on: %.*s",
+                 STR_ARG(r->name), STR_ARG(why));
     }
     arena_free(&a);
 }

@@ -1,4 +1,5 @@
-/* Runtime layers: static, disk, admin and RTDS, merged in order (later wins) into the values that workers see. */
+/* Runtime layers: static, disk, admin and RTDS, merged in order (later wins) into the values that
+ * workers see. */
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/must.h"
@@ -10,9 +11,9 @@ enum layer_kind { LAYER_STATIC, LAYER_DISK, LAYER_ADMIN, LAYER_RTDS };
 struct layer {
     enum layer_kind kind;
     struct str name;
-    struct str resource;   /* RTDS: name of the resource */
-    struct arena *arena;   /* of the values; replaced as a whole */
-    struct map values;     /* struct runtime_value * */
+    struct str resource; /* RTDS: name of the resource */
+    struct arena *arena; /* of the values; replaced as a whole */
+    struct map values;   /* struct runtime_value * */
     const Envoy__Config__Bootstrap__V3__RuntimeLayer *conf;
 };
 struct layers {
@@ -23,8 +24,16 @@ struct layers {
 };
 
 enum runtime_stat {
-    RUNTIME_LOAD_ERROR, RUNTIME_LOAD_SUCCESS, RUNTIME_DEPRECATED_USE, RUNTIME_DIR_EXISTS, RUNTIME_DIR_MISSING, RUNTIME_ADMIN_ACTIVE,
-    RUNTIME_DEPRECATED_SEEN, RUNTIME_NUM_KEYS, RUNTIME_NUM_LAYERS, RUNTIME_STAT_COUNT
+    RUNTIME_LOAD_ERROR,
+    RUNTIME_LOAD_SUCCESS,
+    RUNTIME_DEPRECATED_USE,
+    RUNTIME_DIR_EXISTS,
+    RUNTIME_DIR_MISSING,
+    RUNTIME_ADMIN_ACTIVE,
+    RUNTIME_DEPRECATED_SEEN,
+    RUNTIME_NUM_KEYS,
+    RUNTIME_NUM_LAYERS,
+    RUNTIME_STAT_COUNT
 };
 static const struct stat_def runtime_stat_defs[RUNTIME_STAT_COUNT] = {
     [RUNTIME_LOAD_ERROR] = {"load_error", STAT_COUNTER, 0},
@@ -55,11 +64,15 @@ static bool layer_load(struct xds *x, struct layer *l, const struct conf_at *at)
         return true;
     case ENVOY__CONFIG__BOOTSTRAP__V3__RUNTIME_LAYER__LAYER_SPECIFIER_DISK_LAYER: {
         l->kind = LAYER_DISK;
-        struct str cluster = m->disk_layer->append_service_cluster ? x->env.rt->service_cluster : STR_NONE;
-        struct str dir = str_fmt(l->arena, "%s/%s%s%.*s", m->disk_layer->symlink_root, m->disk_layer->subdirectory,
-                                 cluster.len ? "/" : "", STR_ARG(cluster));
-        if (!layer_read_directory(l->arena, dir, &l->values)) stat_inc(x->layers->stats, RUNTIME_DIR_MISSING);
-        else stat_inc(x->layers->stats, RUNTIME_DIR_EXISTS);
+        struct str cluster =
+            m->disk_layer->append_service_cluster ? x->env.rt->service_cluster : STR_NONE;
+        struct str dir =
+            str_fmt(l->arena, "%s/%s%s%.*s", m->disk_layer->symlink_root,
+                    m->disk_layer->subdirectory, cluster.len ? "/" : "", STR_ARG(cluster));
+        if (!layer_read_directory(l->arena, dir, &l->values))
+            stat_inc(x->layers->stats, RUNTIME_DIR_MISSING);
+        else
+            stat_inc(x->layers->stats, RUNTIME_DIR_EXISTS);
         return true;
     }
     case ENVOY__CONFIG__BOOTSTRAP__V3__RUNTIME_LAYER__LAYER_SPECIFIER_ADMIN_LAYER:
@@ -70,17 +83,19 @@ static bool layer_load(struct xds *x, struct layer *l, const struct conf_at *at)
         l->resource = str_of(m->rtds_layer->name[0] ? m->rtds_layer->name : m->name);
         return true;
     case ENVOY__CONFIG__BOOTSTRAP__V3__RUNTIME_LAYER__LAYER_SPECIFIER__NOT_SET:
-    default:
-        return conf_fail(at, "needs one of static_layer, disk_layer, admin_layer, rtds_layer");
+    default: return conf_fail(at, "needs one of static_layer, disk_layer, admin_layer, rtds_layer");
     }
 }
 
-/* RTDS layers are subscriptions like any other need; they begin when the static clusters are ready. */
+/* RTDS layers are subscriptions like any other need; they begin when the static clusters are ready.
+ */
 static bool layer_rtds_need(struct xds *x, struct layer *l, const struct conf_at *at)
 {
     struct conf_at rtds_at = conf_field(at, "rtds_layer.rtds_config");
     struct resource *r = resource_get(x, XDS_RUNTIME, l->resource);
-    if (r->source) return conf_fail(&rtds_at, "another layer has the same resource \"%.*s\"", STR_ARG(l->resource));
+    if (r->source)
+        return conf_fail(&rtds_at, "another layer has the same resource \"%.*s\"",
+                         STR_ARG(l->resource));
     r->source = source_get(x, XDS_RUNTIME, l->conf->rtds_layer->rtds_config, &rtds_at);
     return r->source != NULL;
 }
@@ -92,7 +107,8 @@ static bool layers_add(struct xds *x, size_t i, const struct conf_at *at, bool *
     l->name = str_of(l->conf->name);
     l->arena = arena_new("runtime layer", 512);
     for (size_t k = 0; k < i; k++)
-        if (str_eq(x->layers->v[k].name, l->name)) return conf_fail(at, "the name \"%.*s\" stands twice", STR_ARG(l->name));
+        if (str_eq(x->layers->v[k].name, l->name))
+            return conf_fail(at, "the name \"%.*s\" stands twice", STR_ARG(l->name));
     if (!layer_load(x, l, at)) return false;
     if (l->kind == LAYER_ADMIN && *admin) return conf_fail(at, "there may be only one admin_layer");
     *admin |= l->kind == LAYER_ADMIN;
@@ -102,12 +118,14 @@ static bool layers_add(struct xds *x, size_t i, const struct conf_at *at, bool *
 bool layers_load(struct xds *x, struct errors *errors)
 {
     const Envoy__Config__Bootstrap__V3__LayeredRuntime *m = x->bootstrap->layered_runtime;
-    struct conf_cx cx = {.arena = x->arena, .errors = errors, .registry = x->env.registry, .rt = x->env.rt};
+    struct conf_cx cx = {
+        .arena = x->arena, .errors = errors, .registry = x->env.registry, .rt = x->env.rt};
     struct conf_at root = conf_root(&cx);
     bool admin = false, ok = true;
     x->layers = ARENA_NEW(x->arena, struct layers);
     x->layers->arena = x->arena;
-    x->layers->stats = stat_group_get(x->env.rt->stats, STR("runtime."), runtime_stat_defs, RUNTIME_STAT_COUNT);
+    x->layers->stats =
+        stat_group_get(x->env.rt->stats, STR("runtime."), runtime_stat_defs, RUNTIME_STAT_COUNT);
     x->layers->v = ARENA_ARRAY(x->arena, struct layer, m ? m->n_layers : 0);
     for (size_t i = 0; m && i < m->n_layers; i++) {
         struct conf_at at = conf_index(&root, "layered_runtime.layers", i);
@@ -156,7 +174,8 @@ void layers_publish(struct xds *x)
         while (map_next(&l->values, &it, &key, &value)) {
             struct runtime_value *copy = arena_copy(all->obj.arena, value, sizeof *copy);
             copy->text = str_dup(all->obj.arena, copy->text);
-            (void)map_put(&all->by_key, str_dup(all->obj.arena, key), copy); /* an earlier layer's value is the arena's */
+            (void)map_put(&all->by_key, str_dup(all->obj.arena, key),
+                          copy); /* an earlier layer's value is the arena's */
         }
         if (l->kind == LAYER_ADMIN) admin = l->values.count;
     }
@@ -181,7 +200,9 @@ void layers_free(struct xds *x)
     stat_group_unref(&x->layers->stats);
 }
 
-/* --- admin ------------------------------------------------------------------------------------------------------- */
+/* --- admin
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 size_t xds_runtime_layers(const struct xds *x)
 {
@@ -200,7 +221,9 @@ static bool layers_seen_before(const struct layers *ls, size_t layer, struct str
     return false;
 }
 
-void xds_runtime_each(const struct xds *x, void (*fn)(void *arg, struct str key, const struct str *values, struct str final),
+void xds_runtime_each(const struct xds *x,
+                      void (*fn)(void *arg, struct str key, const struct str *values,
+                                 struct str final),
                       void *arg)
 {
     const struct layers *ls = x->layers;
@@ -228,8 +251,10 @@ bool xds_runtime_set(struct xds *x, struct str key, struct str value)
     for (size_t i = 0; i < x->layers->count; i++) {
         struct layer *l = &x->layers->v[i];
         if (l->kind != LAYER_ADMIN) continue;
-        if (value.len) layer_read_text(l->arena, key, value, &l->values);
-        else (void)map_remove(&l->values, key); /* removing what is not there is fine */
+        if (value.len)
+            layer_read_text(l->arena, key, value, &l->values);
+        else
+            (void)map_remove(&l->values, key); /* removing what is not there is fine */
         layers_publish(x);
         return true;
     }

@@ -1,4 +1,5 @@
-/* Reading the values of one runtime layer. Values and keys live in the arena; the map's table on the heap. */
+/* Reading the values of one runtime layer. Values and keys live in the arena; the map's table on
+ * the heap. */
 #pragma once
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>

@@ -20,8 +20,8 @@ void mux_keep(struct str *to, struct str s)
     *to = (struct str){copy, s.len};
 }
 
-struct mux *mux_new(enum mux_variant v, const struct Envoy__Config__Core__V3__Node *node, bool first_only,
-                    const struct mux_events *events, void *arg)
+struct mux *mux_new(enum mux_variant v, const struct Envoy__Config__Core__V3__Node *node,
+                    bool first_only, const struct mux_events *events, void *arg)
 {
     struct mux *m = mem_alloc(sizeof *m);
     m->variant = v;
@@ -45,7 +45,8 @@ static void mux_type_free(struct mux_type *t)
     size_t it = 0;
     struct str key;
     void *value;
-    while (map_next(&t->names, &it, &key, &value)) mux_name_free(value);
+    while (map_next(&t->names, &it, &key, &value))
+        mux_name_free(value);
     map_release(&t->names);
     mux_keep(&t->version, STR_NONE);
     mux_keep(&t->nonce, STR_NONE);
@@ -59,13 +60,14 @@ void mux_free(struct mux **mux)
     struct mux *m = *mux;
     *mux = NULL;
     if (!m) return;
-    LIST_FOREACH_SAFE(&m->types, it, next) mux_type_free(CONTAINER_OF(it, struct mux_type, link));
+    LIST_FOREACH_SAFE (&m->types, it, next)
+        mux_type_free(CONTAINER_OF(it, struct mux_type, link));
     mem_free(m);
 }
 
 static struct mux_type *mux_type_find(const struct mux *m, struct str type_url)
 {
-    LIST_FOREACH(&m->types, it) {
+    LIST_FOREACH (&m->types, it) {
         struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
         if (str_eq(str_of(t->type_url), type_url)) return t;
     }
@@ -125,7 +127,7 @@ void mux_connected(struct mux *m)
 {
     m->connected = true;
     m->node_sent = false;
-    LIST_FOREACH(&m->types, it) {
+    LIST_FOREACH (&m->types, it) {
         struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
         t->begun = t->answer = false;
         t->changed = true;
@@ -153,7 +155,8 @@ static void mux_forget_unwanted(struct mux_type *t)
 void mux_disconnected(struct mux *m)
 {
     m->connected = false;
-    LIST_FOREACH(&m->types, it) mux_forget_unwanted(CONTAINER_OF(it, struct mux_type, link));
+    LIST_FOREACH (&m->types, it)
+        mux_forget_unwanted(CONTAINER_OF(it, struct mux_type, link));
 }
 
 static bool mux_type_due(const struct mux_type *t)
@@ -165,9 +168,10 @@ bool mux_next(struct mux *m, struct arena *a, struct str *bytes)
 {
     if (!m->connected) return false;
     struct mux_type *due = NULL;
-    LIST_FOREACH(&m->types, it) {
+    LIST_FOREACH (&m->types, it) {
         struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
-        /* Answers go before new wishes: an update's ACK is seen before what the update made us want. */
+        /* Answers go before new wishes: an update's ACK is seen before what the update made us
+         * want. */
         if (mux_type_due(t) && (!due || (t->answer && !due->answer))) due = t;
     }
     if (!due) return false;
@@ -182,7 +186,8 @@ bool mux_next(struct mux *m, struct arena *a, struct str *bytes)
 size_t mux_pending(const struct mux *m)
 {
     size_t n = 0;
-    LIST_FOREACH(&m->types, it) n += mux_type_due(CONTAINER_OF(it, struct mux_type, link));
+    LIST_FOREACH (&m->types, it)
+        n += mux_type_due(CONTAINER_OF(it, struct mux_type, link));
     return n;
 }
 
@@ -205,7 +210,8 @@ static void mux_note_versions(struct mux_type *t, const struct mux_update *u)
 bool mux_message(struct mux *m, struct str bytes, struct arena *a, struct str *why)
 {
     struct mux_update u = {0};
-    bool ok = m->variant == MUX_SOTW ? mux_sotw_decode(bytes, a, &u, why) : mux_delta_decode(bytes, a, &u, why);
+    bool ok = m->variant == MUX_SOTW ? mux_sotw_decode(bytes, a, &u, why)
+                                     : mux_delta_decode(bytes, a, &u, why);
     if (!ok) return false;
     struct mux_type *t = mux_type_find(m, u.type_url);
     if (!t) return true; /* a type that nobody asked for: as Envoy, passed over without an answer */

@@ -1,6 +1,7 @@
-/* The subscription machine of one xDS stream: what is wanted of each type, what was sent, versions, nonces, ACK and NACK. It does no I/O:
- * bytes come in by mux_message, requests are pulled out by mux_next, so that each step can be tested. State of the world and delta
- * (xDS protocol page of Envoy's docs, "xDS REST and gRPC protocol"). Main thread. */
+/* The subscription machine of one xDS stream: what is wanted of each type, what was sent, versions,
+ * nonces, ACK and NACK. It does no I/O: bytes come in by mux_message, requests are pulled out by
+ * mux_next, so that each step can be tested. State of the world and delta (xDS protocol page of
+ * Envoy's docs, "xDS REST and gRPC protocol"). Main thread. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +17,8 @@ enum mux_variant { MUX_SOTW, MUX_DELTA };
 
 /* One resource of a response; all parts are borrowed for the call. */
 struct mux_resource {
-    struct str name;    /* delta and wrapped resources; empty in plain state of the world: the reader finds it in the bytes */
+    struct str name; /* delta and wrapped resources; empty in plain state of the world: the reader
+                        finds it in the bytes */
     struct str version; /* of the resource (delta) or of the response */
     struct str type_url, bytes;
     uint64_t ttl_us; /* 0: lives on */
@@ -27,7 +29,7 @@ struct mux_update {
     size_t count;
     const struct str *removed; /* delta */
     size_t removed_count;
-    bool full;                 /* state of the world: what is absent from it is gone (for types that work so) */
+    bool full; /* state of the world: what is absent from it is gone (for types that work so) */
 };
 struct mux_events {
     /* Applies a response. Gives back the text of the NACK in `a`, or the empty str for an ACK. */
@@ -36,9 +38,10 @@ struct mux_events {
     void (*on_wanted)(void *arg);
 };
 
-/* node and events are borrowed; node goes with the first request of each stream only if first_only, else with every request. */
-struct mux *mux_new(enum mux_variant v, const struct Envoy__Config__Core__V3__Node *node, bool first_only,
-                    const struct mux_events *events, void *arg);
+/* node and events are borrowed; node goes with the first request of each stream only if first_only,
+ * else with every request. */
+struct mux *mux_new(enum mux_variant v, const struct Envoy__Config__Core__V3__Node *node,
+                    bool first_only, const struct mux_events *events, void *arg);
 void mux_free(struct mux **m);
 
 /* Wants a resource by name, or all of the type (name empty). Counted; type_url is static. */

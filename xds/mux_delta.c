@@ -8,19 +8,25 @@
 #include "xds/mux_internal.h"
 #include "xds/mux_wire.h"
 
-
 /* After a reconnect the server learns what we have, so that it sends only what differs. */
-static void mux_delta_initial(const struct mux_type *t, struct arena *a, Envoy__Service__Discovery__V3__DeltaDiscoveryRequest *r)
+static void mux_delta_initial(const struct mux_type *t, struct arena *a,
+                              Envoy__Service__Discovery__V3__DeltaDiscoveryRequest *r)
 {
-    r->initial_resource_versions = ARENA_ARRAY(a, Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry *, t->names.count);
+    r->initial_resource_versions = ARENA_ARRAY(
+        a, Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry *,
+        t->names.count);
     size_t it = 0;
     struct str key;
     void *value;
     while (map_next(&t->names, &it, &key, &value)) {
         const struct mux_name *n = value;
         if (!n->version.len || (!n->users && !t->wildcard)) continue;
-        Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry *e = ARENA_NEW(a, Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry);
-        envoy__service__discovery__v3__delta_discovery_request__initial_resource_versions_entry__init(e);
+        Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry *e =
+            ARENA_NEW(
+                a,
+                Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry);
+        envoy__service__discovery__v3__delta_discovery_request__initial_resource_versions_entry__init(
+            e);
         e->key = str_z(a, n->name);
         e->value = str_z(a, n->version);
         r->initial_resource_versions[r->n_initial_resource_versions++] = e;
@@ -28,7 +34,8 @@ static void mux_delta_initial(const struct mux_type *t, struct arena *a, Envoy__
 }
 
 /* Names not yet said on this stream; names that are no longer wanted are said and forgotten. */
-static void mux_delta_changes(struct mux_type *t, struct arena *a, Envoy__Service__Discovery__V3__DeltaDiscoveryRequest *r)
+static void mux_delta_changes(struct mux_type *t, struct arena *a,
+                              Envoy__Service__Discovery__V3__DeltaDiscoveryRequest *r)
 {
     r->resource_names_subscribe = ARENA_ARRAY(a, char *, t->names.count + 1);
     r->resource_names_unsubscribe = ARENA_ARRAY(a, char *, t->names.count + 1);
@@ -54,7 +61,8 @@ static void mux_delta_changes(struct mux_type *t, struct arena *a, Envoy__Servic
 
 struct str mux_delta_request(struct mux *m, struct mux_type *t, struct arena *a)
 {
-    Envoy__Service__Discovery__V3__DeltaDiscoveryRequest r = ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_REQUEST__INIT;
+    Envoy__Service__Discovery__V3__DeltaDiscoveryRequest r =
+        ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_REQUEST__INIT;
     r.type_url = (char *)(uintptr_t)t->type_url;
     r.node = mux_node_due(m);
     if (t->answer) {
@@ -74,20 +82,29 @@ bool mux_delta_decode(struct str bytes, struct arena *a, struct mux_update *u, s
     const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
     struct errors errors = {.arena = a};
     const Envoy__Service__Discovery__V3__DeltaDiscoveryResponse *r = (const void *)proto_unpack(
-        a, &envoy__service__discovery__v3__delta_discovery_response__descriptor, bytes, &lenient, NULL, &errors);
+        a, &envoy__service__discovery__v3__delta_discovery_response__descriptor, bytes, &lenient,
+        NULL, &errors);
     if (!r) {
         *why = errors_text(&errors, a, STR("DeltaDiscoveryResponse"));
         return false;
     }
     struct mux_resource *v = ARENA_ARRAY(a, struct mux_resource, r->n_resources);
-    for (size_t i = 0; i < r->n_resources; i++) mux_resource_of(r->resources[i], &v[i]);
-    struct str *removed = ARENA_ARRAY(a, struct str, r->n_removed_resources + r->n_removed_resource_names);
+    for (size_t i = 0; i < r->n_resources; i++)
+        mux_resource_of(r->resources[i], &v[i]);
+    struct str *removed =
+        ARENA_ARRAY(a, struct str, r->n_removed_resources + r->n_removed_resource_names);
     size_t n = 0;
-    for (size_t i = 0; i < r->n_removed_resources; i++) removed[n++] = str_of(r->removed_resources[i]);
-    for (size_t i = 0; i < r->n_removed_resource_names; i++) removed[n++] = str_of(r->removed_resource_names[i]->name);
-    *u = (struct mux_update){.type_url = str_of(r->type_url), .version = str_of(r->system_version_info),
-                             .nonce = str_of(r->nonce), .resources = v, .count = r->n_resources,
-                             .removed = removed, .removed_count = n};
+    for (size_t i = 0; i < r->n_removed_resources; i++)
+        removed[n++] = str_of(r->removed_resources[i]);
+    for (size_t i = 0; i < r->n_removed_resource_names; i++)
+        removed[n++] = str_of(r->removed_resource_names[i]->name);
+    *u = (struct mux_update){.type_url = str_of(r->type_url),
+                             .version = str_of(r->system_version_info),
+                             .nonce = str_of(r->nonce),
+                             .resources = v,
+                             .count = r->n_resources,
+                             .removed = removed,
+                             .removed_count = n};
     if (r->control_plane) u->control_plane = str_of(r->control_plane->identifier);
     return true;
 }

@@ -14,11 +14,11 @@ struct mux_name {
 struct mux_type {
     struct list link; /* in mux.types, in order of the first watch */
     const char *type_url;
-    struct map names; /* struct mux_name * */
-    unsigned wildcard; /* watches of all */
-    bool begun;        /* a request of this type went out on this stream */
-    bool changed;      /* the set of wanted names changed since the last request */
-    bool answer;       /* an ACK or NACK is due */
+    struct map names;   /* struct mux_name * */
+    unsigned wildcard;  /* watches of all */
+    bool begun;         /* a request of this type went out on this stream */
+    bool changed;       /* the set of wanted names changed since the last request */
+    bool answer;        /* an ACK or NACK is due */
     struct str version; /* sotw: last accepted; heap copy */
     struct str nonce;   /* of the last response on this stream; heap copy */
     struct str error;   /* NACK text to send; heap copy, empty: ACK */

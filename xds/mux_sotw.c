@@ -9,7 +9,8 @@
 
 struct str mux_sotw_request(struct mux *m, struct mux_type *t, struct arena *a)
 {
-    Envoy__Service__Discovery__V3__DiscoveryRequest r = ENVOY__SERVICE__DISCOVERY__V3__DISCOVERY_REQUEST__INIT;
+    Envoy__Service__Discovery__V3__DiscoveryRequest r =
+        ENVOY__SERVICE__DISCOVERY__V3__DISCOVERY_REQUEST__INIT;
     r.type_url = (char *)(uintptr_t)t->type_url;
     r.version_info = str_z(a, t->version);
     r.response_nonce = str_z(a, t->nonce);
@@ -20,11 +21,13 @@ struct str mux_sotw_request(struct mux *m, struct mux_type *t, struct arena *a)
     return proto_pack(a, &r.base);
 }
 
-/* A resource may come wrapped in envoy.service.discovery.v3.Resource, with a name, a version and a TTL of its own. */
+/* A resource may come wrapped in envoy.service.discovery.v3.Resource, with a name, a version and a
+ * TTL of its own. */
 static bool mux_unwrap(struct mux_resource *r, struct arena *a, struct errors *errors)
 {
     const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
-    if (!str_eq(proto_url_name(r->type_url), STR("envoy.service.discovery.v3.Resource"))) return true;
+    if (!str_eq(proto_url_name(r->type_url), STR("envoy.service.discovery.v3.Resource")))
+        return true;
     const Envoy__Service__Discovery__V3__Resource *w = (const void *)proto_unpack(
         a, &envoy__service__discovery__v3__resource__descriptor, r->bytes, &lenient, NULL, errors);
     if (!w) return false;
@@ -37,7 +40,8 @@ bool mux_sotw_decode(struct str bytes, struct arena *a, struct mux_update *u, st
     const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
     struct errors errors = {.arena = a};
     const Envoy__Service__Discovery__V3__DiscoveryResponse *r = (const void *)proto_unpack(
-        a, &envoy__service__discovery__v3__discovery_response__descriptor, bytes, &lenient, NULL, &errors);
+        a, &envoy__service__discovery__v3__discovery_response__descriptor, bytes, &lenient, NULL,
+        &errors);
     if (!r) {
         *why = errors_text(&errors, a, STR("DiscoveryResponse"));
         return false;
@@ -53,8 +57,12 @@ bool mux_sotw_decode(struct str bytes, struct arena *a, struct mux_update *u, st
             return false;
         }
     }
-    *u = (struct mux_update){.type_url = str_of(r->type_url), .version = str_of(r->version_info), .nonce = str_of(r->nonce),
-                             .resources = v, .count = r->n_resources, .full = true};
+    *u = (struct mux_update){.type_url = str_of(r->type_url),
+                             .version = str_of(r->version_info),
+                             .nonce = str_of(r->nonce),
+                             .resources = v,
+                             .count = r->n_resources,
+                             .full = true};
     if (r->control_plane) u->control_plane = str_of(r->control_plane->identifier);
     return true;
 }

@@ -40,6 +40,7 @@ void mux_resource_of(const Envoy__Service__Discovery__V3__Resource *w, struct mu
     r->name = str_of(w->resource_name ? w->resource_name->name : w->name);
     if (w->version && w->version[0]) r->version = str_of(w->version);
     r->type_url = w->resource ? str_of(w->resource->type_url) : STR_NONE;
-    r->bytes = w->resource ? str_make((const char *)w->resource->value.data, w->resource->value.len) : STR_NONE;
+    r->bytes = w->resource ? str_make((const char *)w->resource->value.data, w->resource->value.len)
+                           : STR_NONE;
     if (w->ttl) r->ttl_us = (uint64_t)w->ttl->seconds * 1000000 + (uint64_t)w->ttl->nanos / 1000;
 }

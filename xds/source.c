@@ -31,7 +31,8 @@ static struct source *source_add(struct xds *x, struct source *s, uint64_t key)
     return s;
 }
 
-struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, const struct conf_at *at)
+struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
+                          const struct conf_at *at)
 {
     struct source *s = source_grpc_new(x, api, XDS_KINDS, at);
     if (!s) return NULL;
@@ -40,10 +41,12 @@ struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfi
 }
 
 /* Envoy: the file must be there when the subscription is made. */
-static struct source *source_file(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
+static struct source *source_file(struct xds *x, enum xds_kind kind,
+                                  const Envoy__Config__Core__V3__ConfigSource *cs,
                                   const struct conf_at *at)
 {
-    bool old = cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH;
+    bool old = cs->config_source_specifier_case ==
+               ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_PATH;
     const char *path = old ? cs->path : cs->path_config_source->path;
     struct conf_at path_at = conf_field(at, old ? "path" : "path_config_source.path");
     /* Envoy: validation makes no LDS subscription, so its file need not be there. */
@@ -54,10 +57,13 @@ static struct source *source_file(struct xds *x, enum xds_kind kind, const Envoy
     }
     if (old) return source_file_new(x, str_of(path), STR_NONE, kind);
     const Envoy__Config__Core__V3__PathConfigSource *p = cs->path_config_source;
-    return source_file_new(x, str_of(p->path), p->watched_directory ? str_of(p->watched_directory->path) : STR_NONE, kind);
+    return source_file_new(x, str_of(p->path),
+                           p->watched_directory ? str_of(p->watched_directory->path) : STR_NONE,
+                           kind);
 }
 
-static struct source *source_make(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
+static struct source *source_make(struct xds *x, enum xds_kind kind,
+                                  const Envoy__Config__Core__V3__ConfigSource *cs,
                                   const struct conf_at *at)
 {
     switch (cs->config_source_specifier_case) {
@@ -71,28 +77,28 @@ static struct source *source_make(struct xds *x, enum xds_kind kind, const Envoy
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS:
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF:
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER__NOT_SET:
-    default:
-        conf_fail(at, "needs one of path_config_source, api_config_source, ads");
-        return NULL;
+    default: conf_fail(at, "needs one of path_config_source, api_config_source, ads"); return NULL;
     }
 }
 
-struct source *source_get(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
-                          const struct conf_at *at)
+struct source *source_get(struct xds *x, enum xds_kind kind,
+                          const Envoy__Config__Core__V3__ConfigSource *cs, const struct conf_at *at)
 {
     if (!cs) {
         conf_fail(at, "is required");
         return NULL;
     }
     /* `self` inside a resource means where that came from; all that we have of the kind is ADS. */
-    if (cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS ||
-        cs->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF) {
+    if (cs->config_source_specifier_case ==
+            ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS ||
+        cs->config_source_specifier_case ==
+            ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF) {
         if (x->ads) return x->ads;
         conf_fail(at, "ads: the bootstrap has no dynamic_resources.ads_config");
         return NULL;
     }
     uint64_t key = proto_hash(&cs->base) ^ ((uint64_t)kind + 1) * 0x9e3779b97f4a7c15ull;
-    LIST_FOREACH(&x->sources, it) {
+    LIST_FOREACH (&x->sources, it) {
         struct source *s = CONTAINER_OF(it, struct source, link);
         if (!s->is_ads && s->key == key) return s;
     }
@@ -102,8 +108,7 @@ struct source *source_get(struct xds *x, enum xds_kind kind, const Envoy__Config
 
 void sources_stop(struct xds *x)
 {
-    LIST_FOREACH(&x->sources, it)
-    {
+    LIST_FOREACH (&x->sources, it) {
         struct source *s = CONTAINER_OF(it, struct source, link);
         s->ops->stop(s);
     }
@@ -111,8 +116,7 @@ void sources_stop(struct xds *x)
 
 void sources_free(struct xds *x)
 {
-    LIST_FOREACH_SAFE(&x->sources, it, next)
-    {
+    LIST_FOREACH_SAFE (&x->sources, it, next) {
         struct source *s = CONTAINER_OF(it, struct source, link);
         list_remove(it);
         s->ops->free(s);

@@ -15,12 +15,14 @@ struct source {
     struct list link;
     struct xds *x;
     const struct source_ops *ops;
-    uint64_t key;   /* meaning of its configuration and kind; 0: ADS */
+    uint64_t key; /* meaning of its configuration and kind; 0: ADS */
     bool is_ads, started;
 };
 
-/* source_grpc.c: api is borrowed for the life of the process or copied; kind XDS_KINDS: ADS. NULL: told. */
-struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, enum xds_kind kind,
-                               const struct conf_at *at);
+/* source_grpc.c: api is borrowed for the life of the process or copied; kind XDS_KINDS: ADS. NULL:
+ * told. */
+struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
+                               enum xds_kind kind, const struct conf_at *at);
 /* source_file.c */
-struct source *source_file_new(struct xds *x, struct str path, struct str directory, enum xds_kind kind);
+struct source *source_file_new(struct xds *x, struct str path, struct str directory,
+                               enum xds_kind kind);

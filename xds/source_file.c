@@ -1,4 +1,5 @@
-/* Resources from a file: a DiscoveryResponse in YAML, JSON or protobuf bytes, read again whenever the file changes (path_config_source). */
+/* Resources from a file: a DiscoveryResponse in YAML, JSON or protobuf bytes, read again whenever
+ * the file changes (path_config_source). */
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/watch.h"
@@ -16,7 +17,7 @@ struct source_file {
     struct str path;
     struct str directory; /* watched instead of the file's own; may be empty */
     struct watch *watch;
-    struct map wanted;    /* names that somebody watches; value: the struct itself */
+    struct map wanted; /* names that somebody watches; value: the struct itself */
     bool all;
     struct loop_later read;
 };
@@ -27,26 +28,35 @@ static struct source_file *source_file_of(struct source *s)
 }
 
 /* NULL: told in errors. */
-static const Envoy__Service__Discovery__V3__DiscoveryResponse *source_file_parse(struct source_file *f, struct str text,
-                                                                                 struct arena *a, struct errors *errors)
+static const Envoy__Service__Discovery__V3__DiscoveryResponse *source_file_parse(
+    struct source_file *f, struct str text, struct arena *a, struct errors *errors)
 {
-    const ProtobufCMessageDescriptor *desc = &envoy__service__discovery__v3__discovery_response__descriptor;
+    const ProtobufCMessageDescriptor *desc =
+        &envoy__service__discovery__v3__discovery_response__descriptor;
     const struct proto_opts *opts = &f->source.x->env.dynamic_opts;
-    if (str_ends(f->path, STR(".pb"))) return (const void *)proto_unpack(a, desc, text, opts, NULL, errors);
+    if (str_ends(f->path, STR(".pb")))
+        return (const void *)proto_unpack(a, desc, text, opts, NULL, errors);
     enum json_format format = str_ends(f->path, STR(".json")) ? JSON_FORMAT_JSON : JSON_FORMAT_YAML;
     return (const void *)json_read(a, desc, text, format, f->path.ptr, NULL, errors);
 }
 
-static void source_file_apply(struct source_file *f, const Envoy__Service__Discovery__V3__DiscoveryResponse *r, struct arena *a)
+static void source_file_apply(struct source_file *f,
+                              const Envoy__Service__Discovery__V3__DiscoveryResponse *r,
+                              struct arena *a)
 {
     struct mux_resource *v = ARENA_ARRAY(a, struct mux_resource, r->n_resources);
     for (size_t i = 0; i < r->n_resources; i++) {
         const Google__Protobuf__Any *any = r->resources[i];
-        v[i] = (struct mux_resource){.version = str_of(r->version_info), .type_url = str_of(any->type_url),
-                                     .bytes = str_make((const char *)any->value.data, any->value.len)};
+        v[i] =
+            (struct mux_resource){.version = str_of(r->version_info),
+                                  .type_url = str_of(any->type_url),
+                                  .bytes = str_make((const char *)any->value.data, any->value.len)};
     }
-    struct mux_update u = {.type_url = str_of(kind_of(f->kind)->type_url), .version = str_of(r->version_info),
-                           .resources = v, .count = r->n_resources, .full = true};
+    struct mux_update u = {.type_url = str_of(kind_of(f->kind)->type_url),
+                           .version = str_of(r->version_info),
+                           .resources = v,
+                           .count = r->n_resources,
+                           .full = true};
     struct str error = store_update(f->source.x, &f->source, &u, a);
     if (error.len) log_warn(LOG_C_CONFIG, "%.*s: %.*s", STR_ARG(f->path), STR_ARG(error));
 }
@@ -61,12 +71,14 @@ static void source_file_read(struct source_file *f)
         log_warn(LOG_C_CONFIG, "cannot read %.*s: %s", STR_ARG(f->path), strerror(-err));
         store_source_failed(f->source.x, &f->source);
     } else {
-        const Envoy__Service__Discovery__V3__DiscoveryResponse *r = source_file_parse(f, text, a, &errors);
+        const Envoy__Service__Discovery__V3__DiscoveryResponse *r =
+            source_file_parse(f, text, a, &errors);
         if (r) {
             source_file_apply(f, r, a);
         } else {
             struct str why = errors_text(&errors, a, STR_NONE);
-            log_warn(LOG_C_CONFIG, "%.*s is refused, the last good version serves on: %.*s", STR_ARG(f->path), STR_ARG(why));
+            log_warn(LOG_C_CONFIG, "%.*s is refused, the last good version serves on: %.*s",
+                     STR_ARG(f->path), STR_ARG(why));
             store_source_failed(f->source.x, &f->source);
         }
     }
@@ -90,7 +102,9 @@ static void source_file_start(struct source *s)
     int err = 0;
     struct str watched = f->directory.len ? f->directory : f->path;
     f->watch = watch_path(s->x->env.watches, watched, source_file_changed, f, &err);
-    if (!f->watch) log_warn(LOG_C_CONFIG, "cannot watch %.*s for changes: %s", STR_ARG(watched), strerror(-err));
+    if (!f->watch)
+        log_warn(LOG_C_CONFIG, "cannot watch %.*s for changes: %s", STR_ARG(watched),
+                 strerror(-err));
     if (f->all || f->wanted.count) loop_later(xds_loop(s->x), &f->read, source_file_later);
 }
 
@@ -98,8 +112,10 @@ static void source_file_watch(struct source *s, enum xds_kind kind, struct str n
 {
     struct source_file *f = source_file_of(s);
     (void)kind; /* a file serves one kind */
-    if (!name.len) f->all = true;
-    else if (!map_get(&f->wanted, name)) (void)map_put(&f->wanted, str_dup(f->arena, name), f);
+    if (!name.len)
+        f->all = true;
+    else if (!map_get(&f->wanted, name))
+        (void)map_put(&f->wanted, str_dup(f->arena, name), f);
     if (s->started) loop_later(xds_loop(s->x), &f->read, source_file_later);
 }
 
@@ -107,8 +123,10 @@ static void source_file_unwatch(struct source *s, enum xds_kind kind, struct str
 {
     struct source_file *f = source_file_of(s);
     (void)kind;
-    if (!name.len) f->all = false;
-    else (void)map_remove(&f->wanted, name);
+    if (!name.len)
+        f->all = false;
+    else
+        (void)map_remove(&f->wanted, name);
 }
 
 static void source_file_stop(struct source *s)
@@ -126,11 +144,14 @@ static void source_file_free(struct source *s)
     struct arena *a = f->arena;
     arena_free(&a);
 }
-static const struct source_ops source_file_ops = {.start = source_file_start, .watch = source_file_watch,
-                                                  .unwatch = source_file_unwatch, .stop = source_file_stop,
+static const struct source_ops source_file_ops = {.start = source_file_start,
+                                                  .watch = source_file_watch,
+                                                  .unwatch = source_file_unwatch,
+                                                  .stop = source_file_stop,
                                                   .free = source_file_free};
 
-struct source *source_file_new(struct xds *x, struct str path, struct str directory, enum xds_kind kind)
+struct source *source_file_new(struct xds *x, struct str path, struct str directory,
+                               enum xds_kind kind)
 {
     struct arena *a = arena_new("xds source", 1024);
     struct source_file *f = ARENA_NEW(a, struct source_file);

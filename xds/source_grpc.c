@@ -1,5 +1,5 @@
-/* A control plane on a gRPC stream: connecting to the endpoints of a bootstrap cluster, jittered back-off, and the pump between the
- * stream and the subscription machine. */
+/* A control plane on a gRPC stream: connecting to the endpoints of a bootstrap cluster, jittered
+ * back-off, and the pump between the stream and the subscription machine. */
 #include "base/arena.h"
 #include "base/log.h"
 #include "proto/proto.h"
@@ -45,7 +45,8 @@ static void source_grpc_pump(struct loop_later *later)
         grpc_stream_send(g->stream, bytes);
     }
     arena_free(&a);
-    if (g->source.is_ads) stat_set(g->source.x->control_plane, CONTROL_PLANE_PENDING, mux_pending(g->mux));
+    if (g->source.is_ads)
+        stat_set(g->source.x->control_plane, CONTROL_PLANE_PENDING, mux_pending(g->mux));
 }
 
 static void source_grpc_wanted(void *arg)
@@ -57,10 +58,12 @@ static void source_grpc_wanted(void *arg)
 static struct str source_grpc_update(void *arg, const struct mux_update *u, struct arena *a)
 {
     struct source_grpc *g = arg;
-    if (u->control_plane.len) stat_set_text(g->source.x->control_plane, CONTROL_PLANE_ID, u->control_plane);
+    if (u->control_plane.len)
+        stat_set_text(g->source.x->control_plane, CONTROL_PLANE_ID, u->control_plane);
     return store_update(g->source.x, &g->source, u, a);
 }
-static const struct mux_events mux_events = {.on_update = source_grpc_update, .on_wanted = source_grpc_wanted};
+static const struct mux_events mux_events = {.on_update = source_grpc_update,
+                                             .on_wanted = source_grpc_wanted};
 
 static void source_grpc_on_open(void *arg)
 {
@@ -92,13 +95,14 @@ static void source_grpc_back_off(struct source_grpc *g)
     uint64_t most = g->backoff_base_us << (g->failures < 16 ? g->failures : 16);
     if (most > g->backoff_max_us) most = g->backoff_max_us;
     g->failures++;
-    loop_timer_start(xds_loop(g->source.x), &g->retry, rng_below(&rng, most) + 1000, source_grpc_retry);
+    loop_timer_start(xds_loop(g->source.x), &g->retry, rng_below(&rng, most) + 1000,
+                     source_grpc_retry);
 }
 
 static void source_grpc_down(struct source_grpc *g, int status, struct str text)
 {
-    log_warn(LOG_C_CONFIG, "%s gRPC config stream to %s closed: %d, %.*s", g->name, g->cluster ? g->cluster : g->target_uri,
-             status, STR_ARG(text));
+    log_warn(LOG_C_CONFIG, "%s gRPC config stream to %s closed: %d, %.*s", g->name,
+             g->cluster ? g->cluster : g->target_uri, status, STR_ARG(text));
     grpc_stream_close(&g->stream);
     if (g->open) mux_disconnected(g->mux);
     g->open = false;
@@ -122,7 +126,8 @@ static void source_grpc_on_message(void *arg, struct str bytes)
     if (!mux_message(g->mux, bytes, a, &why)) source_grpc_down(g, STATUS_INTERNAL, why);
     arena_free(&a);
 }
-static const struct grpc_stream_events stream_events = {.on_open = source_grpc_on_open, .on_sent = source_grpc_on_sent,
+static const struct grpc_stream_events stream_events = {.on_open = source_grpc_on_open,
+                                                        .on_sent = source_grpc_on_sent,
                                                         .on_message = source_grpc_on_message,
                                                         .on_closed = source_grpc_on_closed};
 
@@ -130,10 +135,12 @@ static void source_grpc_connect(struct source_grpc *g)
 {
     struct xds *x = g->source.x;
     struct arena *a = arena_new("xds target", 0);
-    struct grpc_target t = {.authority = g->authority, .headers = g->headers, .header_count = g->header_count};
+    struct grpc_target t = {
+        .authority = g->authority, .headers = g->headers, .header_count = g->header_count};
     struct str why;
     if (g->cluster && !target_of_cluster(x, str_of(g->cluster), a, &t, &why)) {
-        log_warn(LOG_C_CONFIG, "cannot connect to the xDS cluster '%s' now: %.*s", g->cluster, STR_ARG(why));
+        log_warn(LOG_C_CONFIG, "cannot connect to the xDS cluster '%s' now: %.*s", g->cluster,
+                 STR_ARG(why));
         store_source_failed(x, &g->source);
         source_grpc_back_off(g);
         arena_free(&a);
@@ -177,24 +184,33 @@ static void source_grpc_free(struct source *s)
     struct arena *a = g->arena;
     arena_free(&a);
 }
-static const struct source_ops source_grpc_ops = {.start = source_grpc_start, .watch = source_grpc_watch,
-                                                  .unwatch = source_grpc_unwatch, .stop = source_grpc_stop,
+static const struct source_ops source_grpc_ops = {.start = source_grpc_start,
+                                                  .watch = source_grpc_watch,
+                                                  .unwatch = source_grpc_unwatch,
+                                                  .stop = source_grpc_stop,
                                                   .free = source_grpc_free};
 
 struct method {
     const char *service, *sotw, *delta;
 };
 static const struct method methods[XDS_KINDS + 1] = {
-    [XDS_LISTENER] = {"envoy.service.listener.v3.ListenerDiscoveryService", "StreamListeners", "DeltaListeners"},
-    [XDS_CLUSTER] = {"envoy.service.cluster.v3.ClusterDiscoveryService", "StreamClusters", "DeltaClusters"},
+    [XDS_LISTENER] = {"envoy.service.listener.v3.ListenerDiscoveryService", "StreamListeners",
+                      "DeltaListeners"},
+    [XDS_CLUSTER] = {"envoy.service.cluster.v3.ClusterDiscoveryService", "StreamClusters",
+                     "DeltaClusters"},
     [XDS_ROUTE] = {"envoy.service.route.v3.RouteDiscoveryService", "StreamRoutes", "DeltaRoutes"},
-    [XDS_ENDPOINT] = {"envoy.service.endpoint.v3.EndpointDiscoveryService", "StreamEndpoints", "DeltaEndpoints"},
-    [XDS_SECRET] = {"envoy.service.secret.v3.SecretDiscoveryService", "StreamSecrets", "DeltaSecrets"},
-    [XDS_RUNTIME] = {"envoy.service.runtime.v3.RuntimeDiscoveryService", "StreamRuntime", "DeltaRuntime"},
-    [XDS_KINDS] = {"envoy.service.discovery.v3.AggregatedDiscoveryService", "StreamAggregatedResources", "DeltaAggregatedResources"},
+    [XDS_ENDPOINT] = {"envoy.service.endpoint.v3.EndpointDiscoveryService", "StreamEndpoints",
+                      "DeltaEndpoints"},
+    [XDS_SECRET] = {"envoy.service.secret.v3.SecretDiscoveryService", "StreamSecrets",
+                    "DeltaSecrets"},
+    [XDS_RUNTIME] = {"envoy.service.runtime.v3.RuntimeDiscoveryService", "StreamRuntime",
+                     "DeltaRuntime"},
+    [XDS_KINDS] = {"envoy.service.discovery.v3.AggregatedDiscoveryService",
+                   "StreamAggregatedResources", "DeltaAggregatedResources"},
 };
 
-static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api, const struct conf_at *at, enum mux_variant *v)
+static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api,
+                           const struct conf_at *at, enum mux_variant *v)
 {
     struct conf_at type_at = conf_field(at, "api_type");
     switch (api->api_type) {
@@ -214,36 +230,47 @@ static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api, 
 }
 
 /* The GrpcService: a cluster of the bootstrap or a target of gRPC's own. */
-static bool source_service(struct source_grpc *g, const Envoy__Config__Core__V3__GrpcService *service, const struct conf_at *at)
+static bool source_service(struct source_grpc *g,
+                           const Envoy__Config__Core__V3__GrpcService *service,
+                           const struct conf_at *at)
 {
     for (size_t i = 0; i < service->n_initial_metadata; i++) {
         const Envoy__Config__Core__V3__HeaderValue *h = service->initial_metadata[i];
-        if (!g->headers) g->headers = ARENA_ARRAY(g->arena, struct grpc_header, service->n_initial_metadata);
-        struct str value = h->raw_value.len ? str_make((const char *)h->raw_value.data, h->raw_value.len) : str_of(h->value);
-        g->headers[g->header_count++] =
-            (struct grpc_header){str_dup_lower(g->arena, str_of(h->key)).ptr, str_z(g->arena, value)};
+        if (!g->headers)
+            g->headers = ARENA_ARRAY(g->arena, struct grpc_header, service->n_initial_metadata);
+        struct str value = h->raw_value.len
+                               ? str_make((const char *)h->raw_value.data, h->raw_value.len)
+                               : str_of(h->value);
+        g->headers[g->header_count++] = (struct grpc_header){
+            str_dup_lower(g->arena, str_of(h->key)).ptr, str_z(g->arena, value)};
     }
-    if (service->target_specifier_case == ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
+    if (service->target_specifier_case ==
+        ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
         const Envoy__Config__Core__V3__GrpcService__EnvoyGrpc *e = service->envoy_grpc;
         struct conf_at name_at = conf_field(at, "envoy_grpc.cluster_name");
-        if (at->cx->cluster_known && !at->cx->cluster_known(at->cx->cluster_known_arg, str_of(e->cluster_name)))
+        if (at->cx->cluster_known &&
+            !at->cx->cluster_known(at->cx->cluster_known_arg, str_of(e->cluster_name)))
             return conf_fail(&name_at, "no static cluster is named '%s'", e->cluster_name);
         g->cluster = str_z(g->arena, str_of(e->cluster_name));
         if (e->authority && e->authority[0]) g->authority = str_z(g->arena, str_of(e->authority));
         return true;
     }
-    if (service->target_specifier_case != ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_GOOGLE_GRPC)
+    if (service->target_specifier_case !=
+        ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_GOOGLE_GRPC)
         return conf_fail(at, "needs envoy_grpc or google_grpc");
     const Envoy__Config__Core__V3__GrpcService__GoogleGrpc *google = service->google_grpc;
     struct conf_at google_at = conf_field(at, "google_grpc");
-    if (google->channel_credentials || google->n_call_credentials || google->n_channel_credentials_plugin)
-        return conf_fail(&google_at, "credentials are not supported; use envoy_grpc with a cluster that has a transport_socket");
+    if (google->channel_credentials || google->n_call_credentials ||
+        google->n_channel_credentials_plugin)
+        return conf_fail(
+            &google_at,
+            "credentials are not supported; use envoy_grpc with a cluster that has a transport_socket");
     g->target_uri = str_z(g->arena, str_of(google->target_uri));
     return true;
 }
 
-struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, enum xds_kind kind,
-                               const struct conf_at *at)
+struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
+                               enum xds_kind kind, const struct conf_at *at)
 {
     enum mux_variant variant = MUX_SOTW;
     if (!source_variant(api, at, &variant)) return NULL;

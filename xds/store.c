@@ -1,4 +1,5 @@
-/* The store of resources: what is wanted, what was accepted, what was refused, and who waits for what. */
+/* The store of resources: what is wanted, what was accepted, what was refused, and who waits for
+ * what. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "xds/source.h"
@@ -7,8 +8,9 @@
 const struct kind_ops *kind_of(enum xds_kind kind)
 {
     static const struct kind_ops *const kinds[XDS_KINDS] = {
-        [XDS_LISTENER] = &kind_listener, [XDS_CLUSTER] = &kind_cluster, [XDS_ROUTE] = &kind_route,
-        [XDS_ENDPOINT] = &kind_endpoint, [XDS_SECRET] = &kind_secret,   [XDS_RUNTIME] = &kind_runtime,
+        [XDS_LISTENER] = &kind_listener, [XDS_CLUSTER] = &kind_cluster,
+        [XDS_ROUTE] = &kind_route,       [XDS_ENDPOINT] = &kind_endpoint,
+        [XDS_SECRET] = &kind_secret,     [XDS_RUNTIME] = &kind_runtime,
     };
     must(kind < XDS_KINDS);
     return kinds[kind];
@@ -78,21 +80,19 @@ void resource_forget(struct resource *r)
     resource_free(r);
 }
 
-/* --- needs --------------------------------------------------------------------------------------------------- */
+/* --- needs
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static enum xds_kind kind_of_need(enum need_kind kind)
 {
     switch (kind) {
-    case NEED_ENDPOINTS:
-        return XDS_ENDPOINT;
-    case NEED_ROUTES:
-        return XDS_ROUTE;
-    case NEED_SECRET:
-        return XDS_SECRET;
+    case NEED_ENDPOINTS: return XDS_ENDPOINT;
+    case NEED_ROUTES: return XDS_ROUTE;
+    case NEED_SECRET: return XDS_SECRET;
     case NEED_EXTENSION:
     case NEED_VIRTUAL_HOSTS:
-    case NEED_SCOPED_ROUTES:
-        break;
+    case NEED_SCOPED_ROUTES: break;
     }
     return XDS_KINDS;
 }
@@ -109,11 +109,13 @@ void resource_subscribe(struct resource *r, uint64_t timeout_us)
 {
     r->watchers++;
     if (r->stats) stat_inc(r->stats, SUB_UPDATE_ATTEMPT);
-    if (!r->done && timeout_us) loop_timer_start(xds_loop(r->x), &r->fetch, timeout_us, resource_timed_out);
+    if (!r->done && timeout_us)
+        loop_timer_start(xds_loop(r->x), &r->fetch, timeout_us, resource_timed_out);
     source_watch(r->source, r->kind, r->name);
 }
 
-/* A static secret is translated when something first needs it: one that nothing needs may name files that are not there. */
+/* A static secret is translated when something first needs it: one that nothing needs may name
+ * files that are not there. */
 static bool resource_read(struct resource *r, const struct conf_at *at)
 {
     const ProtobufCMessage *msg = r->unread;
@@ -122,7 +124,8 @@ static bool resource_read(struct resource *r, const struct conf_at *at)
     if (!msg || store_accept(r, msg, &own, &r->x->env.static_opts)) return true;
     r->unread = msg;
     for (size_t i = 0; i < own.count && i < ERRORS_MOST; i++)
-        conf_fail(at, "static secret \"%.*s\": %.*s: %.*s", STR_ARG(r->name), STR_ARG(own.v[i].path), STR_ARG(own.v[i].text));
+        conf_fail(at, "static secret \"%.*s\": %.*s: %.*s", STR_ARG(r->name),
+                  STR_ARG(own.v[i].path), STR_ARG(own.v[i].text));
     return false;
 }
 
@@ -156,14 +159,18 @@ static void resource_unwatch(struct resource *r)
     resource_forget(r);
 }
 
-bool store_link_needs(struct resource *r, struct need *needs, struct need_link **to, const struct conf_at *at)
+bool store_link_needs(struct resource *r, struct need *needs, struct need_link **to,
+                      const struct conf_at *at)
 {
     struct need_link *links = NULL;
     bool ok = true;
     for (struct need *n = needs; n; n = n->next) {
         enum xds_kind kind = kind_of_need(n->kind);
         if (kind == XDS_KINDS) {
-            ok = conf_fail(at, "\"%.*s\" would have to be discovered (ECDS, VHDS, SRDS), which is not supported", STR_ARG(n->name));
+            ok = conf_fail(
+                at,
+                "\"%.*s\" would have to be discovered (ECDS, VHDS, SRDS), which is not supported",
+                STR_ARG(n->name));
             break;
         }
         struct resource *wanted = resource_get(r->x, kind, n->name);
@@ -198,13 +205,14 @@ void store_drop_needs(struct need_link **from)
     }
 }
 
-/* --- waiting --------------------------------------------------------------------------------------------------- */
+/* --- waiting
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void store_wake_now(struct loop_later *later)
 {
     struct xds *x = CONTAINER_OF(later, struct xds, wake);
-    LIST_FOREACH_SAFE(&x->waiting, it, next)
-    {
+    LIST_FOREACH_SAFE (&x->waiting, it, next) {
         struct resource *r = CONTAINER_OF(it, struct resource, waiting);
         if (kind_of(r->kind)->ready(r)) list_remove(&r->waiting);
     }

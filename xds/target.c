@@ -1,4 +1,5 @@
-/* From a static cluster to a gRPC target: endpoints, and the TLS context with certificates from files, inline or SDS. */
+/* From a static cluster to a gRPC target: endpoints, and the TLS context with certificates from
+ * files, inline or SDS. */
 #include "xds/target.h"
 
 #include "base/arena.h"
@@ -14,7 +15,9 @@
 
 #define TLS(name) Envoy__Extensions__TransportSockets__Tls__V3__##name
 
-/* --- endpoints ------------------------------------------------------------------------------------------------------ */
+/* --- endpoints
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* A list of addresses of one family; the first decides, because gRPC takes one. */
 struct target_list {
@@ -28,17 +31,20 @@ static void target_add(struct target_list *l, const struct addr *addr, struct ar
     struct str one = addr_text(addr, a);
     if (one.len && one.ptr[0] == '@') kind = "unix-abstract:", one = str_sub(one, 1, one.len);
     if (l->scheme && strcmp(l->scheme, kind) != 0) return;
-    l->text = l->scheme ? str_fmt(a, "%.*s,%.*s", STR_ARG(l->text), STR_ARG(one)) : str_fmt(a, "%s%.*s", kind, STR_ARG(one));
+    l->text = l->scheme ? str_fmt(a, "%.*s,%.*s", STR_ARG(l->text), STR_ARG(one))
+                        : str_fmt(a, "%s%.*s", kind, STR_ARG(one));
     l->scheme = kind;
 }
 
-/* "ipv4:1.2.3.4:5,1.2.3.5:5", "ipv6:...", "unix:...", or "dns:///name:port" when an endpoint is a name. A static cluster that is active has
- * its endpoints as hosts only. */
+/* "ipv4:1.2.3.4:5,1.2.3.5:5", "ipv6:...", "unix:...", or "dns:///name:port" when an endpoint is a
+ * name. A static cluster that is active has its endpoints as hosts only. */
 static bool target_address(struct xds *x, struct arena *a, const struct cluster *c, struct str *out)
 {
     struct target_list list = {0};
-    const struct host_set *hosts = c->endpoints ? NULL : cluster_manager_hosts(x->env.clusters, c->obj.name);
-    for (uint32_t i = 0; hosts && i < hosts->host_count; i++) target_add(&list, &hosts->hosts[i]->addr, a);
+    const struct host_set *hosts =
+        c->endpoints ? NULL : cluster_manager_hosts(x->env.clusters, c->obj.name);
+    for (uint32_t i = 0; hosts && i < hosts->host_count; i++)
+        target_add(&list, &hosts->hosts[i]->addr, a);
     for (size_t i = 0; c->endpoints && i < c->endpoints->count; i++) {
         for (size_t k = 0; k < c->endpoints->v[i].count; k++) {
             const struct endpoint *e = &c->endpoints->v[i].v[k];
@@ -53,21 +59,27 @@ static bool target_address(struct xds *x, struct arena *a, const struct cluster 
     return list.text.len > 0;
 }
 
-/* --- secrets --------------------------------------------------------------------------------------------------------- */
+/* --- secrets
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
-static const TLS(Secret) *target_secret(struct xds *x, const char *name, struct arena *a, struct errors *errors)
+static const TLS(Secret) *
+    target_secret(struct xds *x, const char *name, struct arena *a, struct errors *errors)
 {
-    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = x->bootstrap->static_resources;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s =
+        x->bootstrap->static_resources;
     for (size_t i = 0; s && i < s->n_secrets; i++)
         if (strcmp(s->secrets[i]->name, name) == 0) return s->secrets[i];
     const struct resource *r = resource_find(x, XDS_SECRET, str_of(name));
     const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
-    if (r && r->present) return (const void *)proto_unpack(a, kind_secret.desc, r->bytes, &lenient, NULL, errors);
+    if (r && r->present)
+        return (const void *)proto_unpack(a, kind_secret.desc, r->bytes, &lenient, NULL, errors);
     (void)errors_add(errors, STR_NONE, "the secret \"%s\" has not come yet", name);
     return NULL;
 }
 
-static bool target_text(const struct conf_at *at, const Envoy__Config__Core__V3__DataSource *d, const char **out)
+static bool target_text(const struct conf_at *at, const Envoy__Config__Core__V3__DataSource *d,
+                        const char **out)
 {
     struct str text = STR_NONE;
     if (d && !conf_data_source(at, d, 0, &text)) return false;
@@ -75,21 +87,27 @@ static bool target_text(const struct conf_at *at, const Envoy__Config__Core__V3_
     return true;
 }
 
-static bool target_identity(struct xds *x, const struct conf_at *at, const TLS(CommonTlsContext) *m, struct grpc_target *t)
+static bool target_identity(struct xds *x, const struct conf_at *at,
+                            const TLS(CommonTlsContext) * m, struct grpc_target *t)
 {
     const TLS(TlsCertificate) *cert = m->n_tls_certificates ? m->tls_certificates[0] : NULL;
     if (m->n_tls_certificate_sds_secret_configs) {
-        const TLS(Secret) *s = target_secret(x, m->tls_certificate_sds_secret_configs[0]->name, conf_arena(at), at->cx->errors);
+        const TLS(Secret) *s = target_secret(x, m->tls_certificate_sds_secret_configs[0]->name,
+                                             conf_arena(at), at->cx->errors);
         if (!s) return false;
-        if (s->type_case != ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_TLS_CERTIFICATE)
+        if (s->type_case !=
+            ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_TLS_CERTIFICATE)
             return conf_fail(at, "the secret \"%s\" is no tls_certificate", s->name);
         cert = s->tls_certificate;
     }
     if (!cert) return true;
-    return target_text(at, cert->certificate_chain, &t->cert_chain_pem) && target_text(at, cert->private_key, &t->key_pem);
+    return target_text(at, cert->certificate_chain, &t->cert_chain_pem) &&
+           target_text(at, cert->private_key, &t->key_pem);
 }
 
-/* --- whom we trust ----------------------------------------------------------------------------------------------------- */
+/* --- whom we trust
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 struct target_san {
     int type; /* SubjectAltNameMatcher.SanType; 0: any */
@@ -111,12 +129,15 @@ static bool target_name_matches(const struct target_san *s, const struct grpc_pe
 
 static bool target_judge_check(const struct grpc_judge *judge, const struct grpc_peer *peer)
 {
-    const struct target_judge *j = (const struct target_judge *)(const void *)judge; /* judge is first */
+    const struct target_judge *j =
+        (const struct target_judge *)(const void *)judge; /* judge is first */
     for (size_t i = 0; i < j->count; i++) {
         const struct target_san *s = &j->sans[i];
-        const struct grpc_peer_names *const lists[] = {NULL, &peer->email, &peer->dns, &peer->uri, &peer->ip};
+        const struct grpc_peer_names *const lists[] = {NULL, &peer->email, &peer->dns, &peer->uri,
+                                                       &peer->ip};
         for (size_t k = 1; k < ARRAY_LEN(lists); k++)
-            if ((s->type == 0 || (size_t)s->type == k) && target_name_matches(s, lists[k])) return true;
+            if ((s->type == 0 || (size_t)s->type == k) && target_name_matches(s, lists[k]))
+                return true;
     }
     return false;
 }
@@ -128,8 +149,10 @@ static void target_judge_free(struct grpc_judge *judge)
     arena_free(&a);
 }
 
-/* The SAN matchers live longer than the call: in an arena of their own that the connection frees. */
-static bool target_sans(const struct conf_at *at, const TLS(CertificateValidationContext) *v, struct grpc_target *t)
+/* The SAN matchers live longer than the call: in an arena of their own that the connection frees.
+ */
+static bool target_sans(const struct conf_at *at, const TLS(CertificateValidationContext) * v,
+                        struct grpc_target *t)
 {
     size_t n = v->n_match_typed_subject_alt_names + v->n_match_subject_alt_names;
     if (!n) return true;
@@ -138,7 +161,9 @@ static bool target_sans(const struct conf_at *at, const TLS(CertificateValidatio
     struct conf_cx cx = *at->cx;
     cx.arena = a;
     struct conf_at own = conf_root(&cx);
-    *j = (struct target_judge){.judge = {target_judge_check, target_judge_free}, .arena = a, .sans = ARENA_ARRAY(a, struct target_san, n)};
+    *j = (struct target_judge){.judge = {target_judge_check, target_judge_free},
+                               .arena = a,
+                               .sans = ARENA_ARRAY(a, struct target_san, n)};
     bool ok = true;
     for (size_t i = 0; i < v->n_match_typed_subject_alt_names && ok; i++) {
         const TLS(SubjectAltNameMatcher) *m = v->match_typed_subject_alt_names[i];
@@ -147,34 +172,44 @@ static bool target_sans(const struct conf_at *at, const TLS(CertificateValidatio
     }
     for (size_t i = 0; i < v->n_match_subject_alt_names && ok; i++)
         ok = conf_string_matcher(&own, v->match_subject_alt_names[i], &j->sans[j->count++].matcher);
-    if (ok) t->judge = &j->judge;
-    else arena_free(&a);
+    if (ok)
+        t->judge = &j->judge;
+    else
+        arena_free(&a);
     return ok;
 }
 
-static bool target_validation(const struct conf_at *at, const TLS(CertificateValidationContext) *v, struct grpc_target *t)
+static bool target_validation(const struct conf_at *at, const TLS(CertificateValidationContext) * v,
+                              struct grpc_target *t)
 {
     if (!v) return true;
     /* What gRPC cannot check must not be left out silently. */
-    if (v->n_verify_certificate_hash || v->n_verify_certificate_spki || v->crl || v->allow_expired_certificate)
-        return conf_fail(at, "verify_certificate_hash, verify_certificate_spki, crl and allow_expired_certificate are not supported for "
-                             "the connection to a control plane");
-    if (v->trust_chain_verification != ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED &&
+    if (v->n_verify_certificate_hash || v->n_verify_certificate_spki || v->crl ||
+        v->allow_expired_certificate)
+        return conf_fail(
+            at,
+            "verify_certificate_hash, verify_certificate_spki, crl and allow_expired_certificate are not supported for "
+            "the connection to a control plane");
+    if (v->trust_chain_verification !=
+            ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED &&
         !target_text(at, v->trusted_ca, &t->roots_pem))
         return false;
     return t->judge || target_sans(at, v, t);
 }
 
-static bool target_secret_validation(struct xds *x, const struct conf_at *at, const char *name, struct grpc_target *t)
+static bool target_secret_validation(struct xds *x, const struct conf_at *at, const char *name,
+                                     struct grpc_target *t)
 {
     const TLS(Secret) *s = target_secret(x, name, conf_arena(at), at->cx->errors);
     if (!s) return false;
-    if (s->type_case != ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_VALIDATION_CONTEXT)
+    if (s->type_case !=
+        ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_VALIDATION_CONTEXT)
         return conf_fail(at, "the secret \"%s\" is no validation_context", s->name);
     return target_validation(at, s->validation_context, t);
 }
 
-static bool target_trust(struct xds *x, const struct conf_at *at, const TLS(CommonTlsContext) *m, struct grpc_target *t)
+static bool target_trust(struct xds *x, const struct conf_at *at, const TLS(CommonTlsContext) * m,
+                         struct grpc_target *t)
 {
     switch (m->validation_context_type_case) {
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT:
@@ -182,48 +217,71 @@ static bool target_trust(struct xds *x, const struct conf_at *at, const TLS(Comm
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_SDS_SECRET_CONFIG:
         return target_secret_validation(x, at, m->validation_context_sds_secret_config->name, t);
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_COMBINED_VALIDATION_CONTEXT:
-        return target_validation(at, m->combined_validation_context->default_validation_context, t) &&
-               target_secret_validation(x, at, m->combined_validation_context->validation_context_sds_secret_config->name, t);
+        return target_validation(at, m->combined_validation_context->default_validation_context,
+                                 t) &&
+               target_secret_validation(
+                   x, at,
+                   m->combined_validation_context->validation_context_sds_secret_config->name, t);
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE__NOT_SET:
         return true; /* no validation at all, as configured */
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_CERTIFICATE_PROVIDER:
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_CERTIFICATE_PROVIDER_INSTANCE:
-    default:
-        return conf_fail(at, "certificate providers are not supported");
+    default: return conf_fail(at, "certificate providers are not supported");
     }
 }
 
-static bool target_tls(struct xds *x, const struct conf_at *at, const Envoy__Config__Core__V3__TransportSocket *socket, struct grpc_target *t)
+static bool target_tls(struct xds *x, const struct conf_at *at,
+                       const Envoy__Config__Core__V3__TransportSocket *socket,
+                       struct grpc_target *t)
 {
     struct arena *a = conf_arena(at);
-    struct str type = socket && socket->typed_config ? proto_any_name(a, socket->typed_config) : STR_NONE;
-    if (!type.len || str_eq(type, str_of(envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor.name))) return true;
-    const ProtobufCMessageDescriptor *desc = &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor;
+    struct str type =
+        socket && socket->typed_config ? proto_any_name(a, socket->typed_config) : STR_NONE;
+    if (!type.len ||
+        str_eq(
+            type,
+            str_of(
+                envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor.name)))
+        return true;
+    const ProtobufCMessageDescriptor *desc =
+        &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor;
     if (!str_eq(type, str_of(desc->name)))
-        return conf_fail(at, "the transport socket %.*s is not supported for a control plane", STR_ARG(type));
-    const TLS(UpstreamTlsContext) *m = (const void *)proto_any_unpack(a, socket->typed_config, desc, at->cx->opts, NULL, at->cx->errors);
+        return conf_fail(at, "the transport socket %.*s is not supported for a control plane",
+                         STR_ARG(type));
+    const TLS(UpstreamTlsContext) *m = (const void *)proto_any_unpack(
+        a, socket->typed_config, desc, at->cx->opts, NULL, at->cx->errors);
     if (!m) return false;
     t->tls = true;
     if (m->sni[0]) t->sni = str_z(a, str_of(m->sni));
-    return !m->common_tls_context || (target_identity(x, at, m->common_tls_context, t) && target_trust(x, at, m->common_tls_context, t));
+    return !m->common_tls_context || (target_identity(x, at, m->common_tls_context, t) &&
+                                      target_trust(x, at, m->common_tls_context, t));
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------------------ */
+/* --- the whole
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
-static const Envoy__Config__Cluster__V3__Cluster *target_message(const struct xds *x, struct str name)
+static const Envoy__Config__Cluster__V3__Cluster *target_message(const struct xds *x,
+                                                                 struct str name)
 {
-    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s = x->bootstrap->static_resources;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s =
+        x->bootstrap->static_resources;
     for (size_t i = 0; s && i < s->n_clusters; i++)
         if (str_eq(str_of(s->clusters[i]->name), name)) return s->clusters[i];
     return NULL;
 }
 
-bool target_of_cluster(struct xds *x, struct str cluster, struct arena *a, struct grpc_target *t, struct str *why)
+bool target_of_cluster(struct xds *x, struct str cluster, struct arena *a, struct grpc_target *t,
+                       struct str *why)
 {
     const struct cluster *c = cluster_manager_find(x->env.clusters, cluster);
     const Envoy__Config__Cluster__V3__Cluster *m = target_message(x, cluster);
     struct errors errors = {.arena = a};
-    struct conf_cx cx = {.arena = a, .errors = &errors, .registry = x->env.registry, .rt = x->env.rt, .opts = &x->env.static_opts};
+    struct conf_cx cx = {.arena = a,
+                         .errors = &errors,
+                         .registry = x->env.registry,
+                         .rt = x->env.rt,
+                         .opts = &x->env.static_opts};
     struct conf_at at = conf_root(&cx);
     struct str address;
     if (!c || !m || !target_address(x, a, c, &address)) {
@@ -231,7 +289,9 @@ bool target_of_cluster(struct xds *x, struct str cluster, struct arena *a, struc
         return false;
     }
     t->address = str_z(a, address);
-    if (!t->authority) t->authority = str_z(a, cluster); /* Envoy: the :authority of envoy_grpc is the cluster's name */
+    if (!t->authority)
+        t->authority =
+            str_z(a, cluster); /* Envoy: the :authority of envoy_grpc is the cluster's name */
     if (target_tls(x, &at, m->transport_socket, t)) return true;
     if (t->judge) t->judge->free(t->judge);
     t->judge = NULL;

@@ -1,5 +1,5 @@
-/* A response from a source: each resource is recognised by its bytes, or decoded, translated and taken over; a bad one is refused by name and
- * the others are applied. */
+/* A response from a source: each resource is recognised by its bytes, or decoded, translated and
+ * taken over; a bad one is refused by name and the others are applied. */
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/must.h"
@@ -11,7 +11,8 @@
 
 enum { NACK_MOST = 8192 }; /* bytes of error text; a longer one is cut */
 
-/* The name is field 1 of every resource type of xDS: found without decoding. False: no such field. */
+/* The name is field 1 of every resource type of xDS: found without decoding. False: no such field.
+ */
 static bool resource_peek_name(struct str bytes, struct str *name)
 {
     enum { TAG_NAME = 0x0a }; /* field 1, length-delimited */
@@ -41,7 +42,8 @@ struct applying {
     struct arena *arena; /* of the response */
     struct sb nack;
     size_t refused;
-    bool garbled; /* a resource is no message of its type: who knows which one it was meant to be? */
+    bool
+        garbled; /* a resource is no message of its type: who knows which one it was meant to be? */
     uint64_t began_us;
 };
 
@@ -53,7 +55,8 @@ static void applying_refuse(struct applying *ap, struct str name, struct str tex
     sb_fmt(&ap->nack, "%s \"%.*s\": %.*s", ap->ops->label, STR_ARG(name), STR_ARG(text));
 }
 
-static void resource_refused(struct applying *ap, struct resource *r, const struct mux_resource *m, struct str text)
+static void resource_refused(struct applying *ap, struct resource *r, const struct mux_resource *m,
+                             struct str text)
 {
     resource_keep(&r->error, text);
     resource_keep(&r->error_version, m->version);
@@ -66,20 +69,28 @@ static void resource_refused(struct applying *ap, struct resource *r, const stru
     sub_rejected(r->stats);
 }
 
-/* Route tables that are part of a listener must name clusters that exist (Envoy: validate_clusters). */
+/* Route tables that are part of a listener must name clusters that exist (Envoy:
+ * validate_clusters). */
 static bool store_cluster_known(void *arg, struct str name)
 {
     const struct resource *c = resource_find(arg, XDS_CLUSTER, name);
     return c && (c->present || c->is_static);
 }
 
-bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors, const struct proto_opts *opts)
+bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors,
+                  const struct proto_opts *opts)
 {
     struct xds *x = r->x;
     const struct kind_ops *ops = kind_of(r->kind);
-    struct conf_cx cx = {.arena = arena_new(ops->label, ops->arena), .errors = errors, .registry = x->env.registry,
-                         .rt = x->env.rt, .validate_only = x->env.validate_only, .added_via_api = !r->is_static, .opts = opts,
-                         .cluster_known = store_cluster_known, .cluster_known_arg = x};
+    struct conf_cx cx = {.arena = arena_new(ops->label, ops->arena),
+                         .errors = errors,
+                         .registry = x->env.registry,
+                         .rt = x->env.rt,
+                         .validate_only = x->env.validate_only,
+                         .added_via_api = !r->is_static,
+                         .opts = opts,
+                         .cluster_known = store_cluster_known,
+                         .cluster_known_arg = x};
     cx.root = str_fmt(errors->arena, "%s \"%.*s\"", ops->label, STR_ARG(r->name));
     if (ops->accept(r, msg, &cx)) return true;
     arena_free(&cx.arena);
@@ -116,9 +127,13 @@ static void applying_told(struct applying *ap, struct resource *r, const struct 
     resource_keep(&r->error, STR_NONE);
     r->failed_hash = 0;
     r->seen = ap->x->generation;
-    if (r->stats) sub_updated(r->stats, ap->u->version, loop_wall_us(xds_loop(ap->x)), clock_now_us() - ap->began_us);
-    if (m->ttl_us) loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
-    else loop_timer_stop(&r->ttl);
+    if (r->stats)
+        sub_updated(r->stats, ap->u->version, loop_wall_us(xds_loop(ap->x)),
+                    clock_now_us() - ap->began_us);
+    if (m->ttl_us)
+        loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
+    else
+        loop_timer_stop(&r->ttl);
     store_done(r);
 }
 
@@ -134,7 +149,8 @@ static void applying_new(struct applying *ap, struct resource *r, const struct m
 {
     struct errors errors = {.arena = ap->arena};
     const struct proto_opts *opts = &ap->x->env.dynamic_opts;
-    const ProtobufCMessage *msg = proto_decode(ap->arena, ap->ops->desc, m->bytes, opts, NULL, &errors);
+    const ProtobufCMessage *msg =
+        proto_decode(ap->arena, ap->ops->desc, m->bytes, opts, NULL, &errors);
     if (!msg || !store_accept(r, msg, &errors, opts)) {
         if (!msg && !applying_is_message(ap, m)) ap->garbled = true;
         resource_refused(ap, r, m, errors_text(&errors, ap->arena, STR_NONE));
@@ -147,9 +163,11 @@ static void applying_new(struct applying *ap, struct resource *r, const struct m
 static void applying_one(struct applying *ap, const struct mux_resource *m)
 {
     struct str name = m->name;
-    if (!m->type_url.len && !m->bytes.len) { /* a wrapper without a resource: a heartbeat for the TTL */
+    if (!m->type_url.len &&
+        !m->bytes.len) { /* a wrapper without a resource: a heartbeat for the TTL */
         struct resource *r = resource_find(ap->x, ap->kind, name);
-        if (r && r->present && m->ttl_us) loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
+        if (r && r->present && m->ttl_us)
+            loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
         if (r) r->seen = ap->x->generation;
         return;
     }
@@ -160,8 +178,9 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         return;
     }
     if (!str_eq(m->type_url, str_of(ap->ops->type_url))) {
-        applying_refuse(ap, name, str_fmt(ap->arena, "has type \"%.*s\" in a response of type \"%s\"", STR_ARG(m->type_url),
-                                          ap->ops->type_url));
+        applying_refuse(ap, name,
+                        str_fmt(ap->arena, "has type \"%.*s\" in a response of type \"%s\"",
+                                STR_ARG(m->type_url), ap->ops->type_url));
         return;
     }
     struct resource *r = resource_find(ap->x, ap->kind, name);
@@ -176,11 +195,13 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         return;
     }
     uint64_t hash = hash_str(m->bytes);
-    /* 64 bits of hash and the length: ten thousand unchanged resources must not cost a walk through all their bytes. */
+    /* 64 bits of hash and the length: ten thousand unchanged resources must not cost a walk through
+     * all their bytes. */
     if (r->present && r->hash == hash && r->bytes.len == m->bytes.len) {
         applying_told(ap, r, m);
     } else if (r->failed_hash == hash && str_eq(r->failed_bytes, m->bytes)) {
-        r->seen = ap->x->generation; /* the same mistake again: the same answer, for next to nothing */
+        r->seen =
+            ap->x->generation; /* the same mistake again: the same answer, for next to nothing */
         if (!applying_is_message(ap, m)) ap->garbled = true;
         applying_refuse(ap, r->name, r->error);
         sub_rejected(r->stats);
@@ -213,7 +234,8 @@ static void applying_sweep(struct applying *ap)
     void *value;
     while (map_next(&ap->x->store[ap->kind], &it, &key, &value)) {
         struct resource *r = value;
-        if (r->is_static || r->seen == ap->x->generation || (r->source && r->source != ap->source)) continue;
+        if (r->is_static || r->seen == ap->x->generation || (r->source && r->source != ap->source))
+            continue;
         applying_gone(ap, r);
     }
 }
@@ -226,21 +248,26 @@ static void applying_removed(struct applying *ap)
     }
 }
 
-struct str store_update(struct xds *x, struct source *s, const struct mux_update *u, struct arena *a)
+struct str store_update(struct xds *x, struct source *s, const struct mux_update *u,
+                        struct arena *a)
 {
     struct applying ap = {.x = x, .source = s, .u = u, .arena = a, .began_us = clock_now_us()};
-    if (!kind_of_url(u->type_url, &ap.kind)) return str_fmt(a, "unknown type \"%.*s\"", STR_ARG(u->type_url));
+    if (!kind_of_url(u->type_url, &ap.kind))
+        return str_fmt(a, "unknown type \"%.*s\"", STR_ARG(u->type_url));
     ap.ops = kind_of(ap.kind);
     x->generation++;
-    for (size_t i = 0; i < u->count; i++) applying_one(&ap, &u->resources[i]);
-    if (u->full && ap.ops->full && !ap.garbled) applying_sweep(&ap); /* Envoy: a garbled response removes nothing */
+    for (size_t i = 0; i < u->count; i++)
+        applying_one(&ap, &u->resources[i]);
+    if (u->full && ap.ops->full && !ap.garbled)
+        applying_sweep(&ap); /* Envoy: a garbled response removes nothing */
     applying_removed(&ap);
     struct top *top = xds_top(x, ap.kind);
     if (top) {
         if (ap.refused) {
             sub_rejected(top->stats);
         } else {
-            sub_updated(top->stats, u->version, loop_wall_us(xds_loop(x)), clock_now_us() - ap.began_us);
+            sub_updated(top->stats, u->version, loop_wall_us(xds_loop(x)),
+                        clock_now_us() - ap.began_us);
             resource_keep(&top->version, u->version);
         }
         xds_top_updated(x, ap.kind);
@@ -249,7 +276,8 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
     size_t len = ap.nack.len;
     sb_release(&ap.nack);
     if (utf8_valid(str_make(nack, len))) return str_make(nack, len);
-    /* Bytes of a garbled resource got into the text; a control plane could not read such a request. */
+    /* Bytes of a garbled resource got into the text; a control plane could not read such a request.
+     */
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)nack[i] >= 0x80) nack[i] = '?';
     return str_make(nack, len);

@@ -19,7 +19,8 @@ uint64_t xds_fetch_timeout(const Envoy__Config__Core__V3__ConfigSource *cs)
 {
     enum { DEFAULT_US = 15000000 };
     if (!cs || !cs->initial_fetch_timeout) return DEFAULT_US;
-    return (uint64_t)cs->initial_fetch_timeout->seconds * 1000000 + (uint64_t)cs->initial_fetch_timeout->nanos / 1000;
+    return (uint64_t)cs->initial_fetch_timeout->seconds * 1000000 +
+           (uint64_t)cs->initial_fetch_timeout->nanos / 1000;
 }
 
 struct top *xds_top(struct xds *x, enum xds_kind kind)
@@ -42,7 +43,8 @@ struct xds *xds_new(const struct xds_env *env)
     list_init(&x->waiting);
     x->wake.fire = xds_wake_now;
     x->cds.x = x->lds.x = x;
-    x->control_plane = stat_group_get(env->rt->stats, STR("control_plane."), control_plane_stat_defs, CONTROL_PLANE_COUNT);
+    x->control_plane = stat_group_get(env->rt->stats, STR("control_plane."),
+                                      control_plane_stat_defs, CONTROL_PLANE_COUNT);
     return x;
 }
 
@@ -66,7 +68,8 @@ static void xds_on_static_ready(void *arg)
 static void xds_top_timed_out(struct loop_timer *t)
 {
     struct top *top = CONTAINER_OF(t, struct top, fetch);
-    log_warn(LOG_C_CONFIG, "the first %s response did not come in time; starting without it", top == &top->x->cds ? "CDS" : "LDS");
+    log_warn(LOG_C_CONFIG, "the first %s response did not come in time; starting without it",
+             top == &top->x->cds ? "CDS" : "LDS");
     stat_inc(top->stats, SUB_INIT_FETCH_TIMEOUT);
     top->done = true;
     xds_advance(top->x);
@@ -91,7 +94,7 @@ void xds_top_updated(struct xds *x, enum xds_kind kind)
 
 static bool xds_listeners_wait(const struct xds *x)
 {
-    LIST_FOREACH(&x->waiting, it)
+    LIST_FOREACH (&x->waiting, it)
         if (CONTAINER_OF(it, struct resource, waiting)->kind == XDS_LISTENER) return true;
     return false;
 }
@@ -102,7 +105,8 @@ static size_t xds_layers_waiting(const struct xds *x)
     size_t it = 0, waiting = 0;
     struct str key;
     void *value;
-    while (map_next(&x->store[XDS_RUNTIME], &it, &key, &value)) waiting += !((struct resource *)value)->done;
+    while (map_next(&x->store[XDS_RUNTIME], &it, &key, &value))
+        waiting += !((struct resource *)value)->done;
     return waiting;
 }
 
@@ -126,7 +130,8 @@ void xds_start(struct xds *x)
 {
     x->phase = XDS_STATIC;
     cluster_manager_on_active(x->env.clusters, xds_on_active, x);
-    LIST_FOREACH(&x->sources, it) source_start(CONTAINER_OF(it, struct source, link));
+    LIST_FOREACH (&x->sources, it)
+        source_start(CONTAINER_OF(it, struct source, link));
     cluster_manager_on_static_ready(x->env.clusters, xds_on_static_ready, x);
 }
 
@@ -159,9 +164,12 @@ void xds_free(struct xds **xds)
     arena_free(&a);
 }
 
-/* --- views ------------------------------------------------------------------------------------------------- */
+/* --- views
+ * -------------------------------------------------------------------------------------------------
+ */
 
-void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const struct xds_view *v), void *arg)
+void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const struct xds_view *v),
+              void *arg)
 {
     size_t it = 0;
     struct str key;
@@ -169,10 +177,18 @@ void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const str
     while (map_next(&x->store[kind], &it, &key, &value)) {
         const struct resource *r = value;
         if (!r->present && !r->error.len && !r->is_static) continue;
-        struct xds_view v = {.kind = kind, .name = r->name, .version = r->version, .is_static = r->is_static,
-                             .type_url = r->type_url, .bytes = r->bytes, .updated_wall_us = r->updated_wall_us,
-                             .warming = r->warming || r->pending, .error = r->error, .error_version = r->error_version,
-                             .failed_bytes = r->failed_bytes, .error_wall_us = r->error_wall_us};
+        struct xds_view v = {.kind = kind,
+                             .name = r->name,
+                             .version = r->version,
+                             .is_static = r->is_static,
+                             .type_url = r->type_url,
+                             .bytes = r->bytes,
+                             .updated_wall_us = r->updated_wall_us,
+                             .warming = r->warming || r->pending,
+                             .error = r->error,
+                             .error_version = r->error_version,
+                             .failed_bytes = r->failed_bytes,
+                             .error_wall_us = r->error_wall_us};
         fn(arg, &v);
     }
 }
@@ -191,5 +207,6 @@ void xds_each_unready(struct xds *x, void (*fn)(void *arg, struct str name), voi
 {
     if (x->cds.watched && !x->cds.done) fn(arg, STR("CDS"));
     if (x->lds.watched && !x->lds.done) fn(arg, STR("LDS"));
-    LIST_FOREACH(&x->waiting, it) fn(arg, CONTAINER_OF(it, struct resource, waiting)->name);
+    LIST_FOREACH (&x->waiting, it)
+        fn(arg, CONTAINER_OF(it, struct resource, waiting)->name);
 }

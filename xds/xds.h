@@ -1,5 +1,6 @@
-/* The dynamic half of the configuration: static resources of the bootstrap, subscriptions to a control plane or to files, the store of what
- * was accepted, warming and publication. Main thread only. */
+/* The dynamic half of the configuration: static resources of the bootstrap, subscriptions to a
+ * control plane or to files, the store of what was accepted, warming and publication. Main thread
+ * only. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,24 +23,36 @@ struct xds_env {
     struct listener_manager *listeners;
     const struct registry *registry;
     struct watch_set *watches;
-    struct proto_opts static_opts, dynamic_opts; /* from --allow-unknown-static-fields and the like; with on_note */
+    struct proto_opts static_opts,
+        dynamic_opts; /* from --allow-unknown-static-fields and the like; with on_note */
     bool validate_only;
     void (*on_ready)(void *arg); /* once: the first configuration is complete (or timed out) */
     void *arg;
 };
 
 struct xds *xds_new(const struct xds_env *env);
-/* Translates and applies what the bootstrap says statically: runtime layers, clusters, secrets, listeners; checks the rest. The message is
- * borrowed for the life of xds. False: told in errors, with paths from the root of the bootstrap. */
-bool xds_load_bootstrap(struct xds *x, const struct ProtobufCMessage *bootstrap, struct errors *errors);
+/* Translates and applies what the bootstrap says statically: runtime layers, clusters, secrets,
+ * listeners; checks the rest. The message is borrowed for the life of xds. False: told in errors,
+ * with paths from the root of the bootstrap. */
+bool xds_load_bootstrap(struct xds *x, const struct ProtobufCMessage *bootstrap,
+                        struct errors *errors);
 /* Begins subscriptions once static clusters are ready; ends in env.on_ready. */
 void xds_start(struct xds *x);
 /* Ends subscriptions and timers; what is published stays. */
 void xds_stop(struct xds *x);
 void xds_free(struct xds **x);
 
-/* --- views for admin ------------------------------------------------------------------------------- */
-enum xds_kind { XDS_LISTENER, XDS_CLUSTER, XDS_ROUTE, XDS_ENDPOINT, XDS_SECRET, XDS_RUNTIME, XDS_KINDS };
+/* --- views for admin
+ * ------------------------------------------------------------------------------- */
+enum xds_kind {
+    XDS_LISTENER,
+    XDS_CLUSTER,
+    XDS_ROUTE,
+    XDS_ENDPOINT,
+    XDS_SECRET,
+    XDS_RUNTIME,
+    XDS_KINDS
+};
 struct xds_view {
     enum xds_kind kind;
     struct str name, version;
@@ -47,26 +60,32 @@ struct xds_view {
     /* Google__Protobuf__Any's parts; bytes empty when only an error is known */
     struct str type_url, bytes;
     uint64_t updated_wall_us;
-    bool warming;              /* accepted, not yet in use */
+    bool warming; /* accepted, not yet in use */
     /* the last refused version, if any */
     struct str error, error_version, failed_bytes;
     uint64_t error_wall_us;
 };
 /* Each resource of the kind, in no order. Views are borrowed for the call. */
-void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const struct xds_view *v), void *arg);
+void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const struct xds_view *v),
+              void *arg);
 /* The node as sent to control planes (Envoy__Config__Core__V3__Node *). */
 const struct ProtobufCMessage *xds_node(const struct xds *x);
 /* version_info of the last accepted CDS / LDS response ("" before). */
 struct str xds_version(const struct xds *x, enum xds_kind kind);
 
-/* --- runtime layers ---------------------------------------------------------------------------------- */
+/* --- runtime layers
+ * ---------------------------------------------------------------------------------- */
 struct xds_runtime_layer {
     struct str name;
 };
 size_t xds_runtime_layers(const struct xds *x);
 struct str xds_runtime_layer_name(const struct xds *x, size_t layer);
-/* Calls fn for each key with its values by layer ("" where the layer does not set it) and the final one. */
-void xds_runtime_each(const struct xds *x, void (*fn)(void *arg, struct str key, const struct str *values, struct str final), void *arg);
+/* Calls fn for each key with its values by layer ("" where the layer does not set it) and the final
+ * one. */
+void xds_runtime_each(const struct xds *x,
+                      void (*fn)(void *arg, struct str key, const struct str *values,
+                                 struct str final),
+                      void *arg);
 /* Admin layer: value empty removes. False: no admin layer. */
 bool xds_runtime_set(struct xds *x, struct str key, struct str value);
 

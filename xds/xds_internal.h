@@ -15,23 +15,25 @@ struct source;
 struct layers;
 struct listener_conf;
 
-/* --- resources --------------------------------------------------------------------------------------- */
-/* One resource that is known by name: wanted, received, refused, or all of it. Heap; lives in xds.store. */
+/* --- resources
+ * --------------------------------------------------------------------------------------- */
+/* One resource that is known by name: wanted, received, refused, or all of it. Heap; lives in
+ * xds.store. */
 struct resource {
     struct xds *x;
     enum xds_kind kind;
-    bool is_static, present;  /* present: an accepted version exists */
-    bool done;                /* received, or given up waiting: nobody waits for it any more */
-    uint64_t hash;            /* of the bytes */
-    uint64_t seen;            /* generation of the last full response that had it */
-    struct str name;          /* heap copy (a short one lies in short_name), as the ones below */
-    char short_name[40];      /* beside what an unchanged resource is recognised by: few cache lines */
+    bool is_static, present; /* present: an accepted version exists */
+    bool done;               /* received, or given up waiting: nobody waits for it any more */
+    uint64_t hash;           /* of the bytes */
+    uint64_t seen;           /* generation of the last full response that had it */
+    struct str name;         /* heap copy (a short one lies in short_name), as the ones below */
+    char short_name[40]; /* beside what an unchanged resource is recognised by: few cache lines */
     struct str version, type_url, bytes; /* of the accepted version */
     uint64_t updated_wall_us;
-    struct source *source;    /* where it comes from; NULL: static */
-    unsigned watchers;        /* needs that refer to it */
-    struct loop_timer fetch;  /* initial_fetch_timeout */
-    struct need_link *needs;  /* what the accepted version holds on to */
+    struct source *source;   /* where it comes from; NULL: static */
+    unsigned watchers;       /* needs that refer to it */
+    struct loop_timer fetch; /* initial_fetch_timeout */
+    struct need_link *needs; /* what the accepted version holds on to */
     /* the last refused version */
     struct str error, error_version, failed_bytes;
     uint64_t error_wall_us, failed_hash;
@@ -39,12 +41,13 @@ struct resource {
     struct list waiting;
     struct obj *pending;
     struct need_link *pending_needs;
-    struct obj *object;       /* in use: held for listeners and routes that other code must find again */
+    struct obj *object; /* in use: held for listeners and routes that other code must find again */
     struct loop_timer hold;   /* a route table waits at most this long for clusters */
     struct stat_group *stats; /* of the subscription; may be NULL */
     struct loop_timer ttl;
-    bool warming;             /* cluster: not active yet */
-    const ProtobufCMessage *unread; /* static secret: translated when something first needs it, as Envoy does */
+    bool warming; /* cluster: not active yet */
+    const ProtobufCMessage
+        *unread; /* static secret: translated when something first needs it, as Envoy does */
     struct secret_files *files; /* secret: the files that it is made of, watched */
 };
 struct need_link {
@@ -61,31 +64,38 @@ void secret_files_free(struct secret_files **files);
 void mux_keep(struct str *to, struct str s); /* mux_internal.h */
 #define resource_keep mux_keep
 
-/* --- kinds: one file each ------------------------------------------------------------------------------ */
+/* --- kinds: one file each
+ * ------------------------------------------------------------------------------ */
 struct kind_ops {
     const char *type_url, *label;
     const ProtobufCMessageDescriptor *desc;
-    bool full;     /* state of the world: what a response lacks is gone */
-    size_t arena;  /* first block of an object's arena */
-    /* Translates and takes the message's meaning over; object arena in cx (taken on success). False: told in cx->errors. */
+    bool full;    /* state of the world: what a response lacks is gone */
+    size_t arena; /* first block of an object's arena */
+    /* Translates and takes the message's meaning over; object arena in cx (taken on success).
+     * False: told in cx->errors. */
     bool (*accept)(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx);
     void (*remove)(struct resource *r);
-    /* A needed resource became done, or a cluster active: try what waits. True: no longer waiting. */
+    /* A needed resource became done, or a cluster active: try what waits. True: no longer waiting.
+     */
     bool (*ready)(struct resource *r);
     /* initial_fetch_timeout passed or the resource does not exist */
     void (*missing)(struct resource *r);
 };
-extern const struct kind_ops kind_listener, kind_cluster, kind_route, kind_endpoint, kind_secret, kind_runtime;
+extern const struct kind_ops kind_listener, kind_cluster, kind_route, kind_endpoint, kind_secret,
+    kind_runtime;
 const struct kind_ops *kind_of(enum xds_kind kind);
 /* False: not a type of ours. */
 bool kind_of_url(struct str type_url, enum xds_kind *kind);
 
-/* --- sources -------------------------------------------------------------------------------------------- */
+/* --- sources
+ * -------------------------------------------------------------------------------------------- */
 /* Finds or makes the source that a ConfigSource names, for a kind; NULL: told in at. */
-struct source *source_get(struct xds *x, enum xds_kind kind, const Envoy__Config__Core__V3__ConfigSource *cs,
+struct source *source_get(struct xds *x, enum xds_kind kind,
+                          const Envoy__Config__Core__V3__ConfigSource *cs,
                           const struct conf_at *at);
 /* The ADS stream of the bootstrap. */
-struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api, const struct conf_at *at);
+struct source *source_ads(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
+                          const struct conf_at *at);
 /* name empty: all of the kind. */
 void source_watch(struct source *s, enum xds_kind kind, struct str name);
 void source_unwatch(struct source *s, enum xds_kind kind, struct str name);
@@ -94,37 +104,70 @@ void source_start(struct source *s);
 void sources_stop(struct xds *x);
 void sources_free(struct xds *x);
 
-/* --- updates --------------------------------------------------------------------------------------------- */
+/* --- updates
+ * --------------------------------------------------------------------------------------------- */
 /* Applies a response from a source. The NACK text in `a`, or empty. */
-struct str store_update(struct xds *x, struct source *s, const struct mux_update *u, struct arena *a);
+struct str store_update(struct xds *x, struct source *s, const struct mux_update *u,
+                        struct arena *a);
 /* A connection to the source failed: counted for every subscription of it. */
 void store_source_failed(struct xds *x, struct source *s);
-/* Translates one message (static or from a response); errors are added with their path from the resource's root. */
-bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors, const struct proto_opts *opts);
-/* Replaces the needs of r by those in the list (watching the new before dropping the old). *to: where they hang. */
-bool store_link_needs(struct resource *r, struct need *needs, struct need_link **to, const struct conf_at *at);
-/* First watcher of r (its source is set): subscribes and starts the clock of initial_fetch_timeout (0: none). */
+/* Translates one message (static or from a response); errors are added with their path from the
+ * resource's root. */
+bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors,
+                  const struct proto_opts *opts);
+/* Replaces the needs of r by those in the list (watching the new before dropping the old). *to:
+ * where they hang. */
+bool store_link_needs(struct resource *r, struct need *needs, struct need_link **to,
+                      const struct conf_at *at);
+/* First watcher of r (its source is set): subscribes and starts the clock of initial_fetch_timeout
+ * (0: none). */
 void resource_subscribe(struct resource *r, uint64_t timeout_us);
 void store_drop_needs(struct need_link **from);
 /* Done (received, given up): whoever waits is looked at at the end of the turn. */
 void store_done(struct resource *r);
-void store_wait(struct resource *r);  /* r.pending waits for its needs */
+void store_wait(struct resource *r); /* r.pending waits for its needs */
 void store_wake(struct xds *x);
 void store_free(struct xds *x);
 
-/* --- statistics of subscriptions --------------------------------------------------------------------------- */
+/* --- statistics of subscriptions
+ * --------------------------------------------------------------------------- */
 enum sub_stat {
-    SUB_CONFIG_RELOAD, SUB_INIT_FETCH_TIMEOUT, SUB_UPDATE_ATTEMPT, SUB_UPDATE_FAILURE, SUB_UPDATE_REJECTED, SUB_UPDATE_SUCCESS,
-    SUB_CONFIG_RELOAD_TIME, SUB_UPDATE_TIME, SUB_VERSION, SUB_UPDATE_DURATION, SUB_VERSION_TEXT, SUB_COUNT
+    SUB_CONFIG_RELOAD,
+    SUB_INIT_FETCH_TIMEOUT,
+    SUB_UPDATE_ATTEMPT,
+    SUB_UPDATE_FAILURE,
+    SUB_UPDATE_REJECTED,
+    SUB_UPDATE_SUCCESS,
+    SUB_CONFIG_RELOAD_TIME,
+    SUB_UPDATE_TIME,
+    SUB_VERSION,
+    SUB_UPDATE_DURATION,
+    SUB_VERSION_TEXT,
+    SUB_COUNT
 };
 extern const struct stat_def sub_stat_defs[SUB_COUNT];
 void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us);
 void sub_rejected(struct stat_group *g);
-enum control_plane_stat { CONTROL_PLANE_CONNECTED, CONTROL_PLANE_PENDING, CONTROL_PLANE_RATE_LIMITED, CONTROL_PLANE_ID, CONTROL_PLANE_COUNT };
+enum control_plane_stat {
+    CONTROL_PLANE_CONNECTED,
+    CONTROL_PLANE_PENDING,
+    CONTROL_PLANE_RATE_LIMITED,
+    CONTROL_PLANE_ID,
+    CONTROL_PLANE_COUNT
+};
 extern const struct stat_def control_plane_stat_defs[CONTROL_PLANE_COUNT];
 
-/* --- the whole ---------------------------------------------------------------------------------------------- */
-enum xds_phase { XDS_IDLE, XDS_STATIC, XDS_RUNTIME_LAYERS, XDS_CLUSTERS, XDS_LISTENERS, XDS_READY, XDS_STOPPED };
+/* --- the whole
+ * ---------------------------------------------------------------------------------------------- */
+enum xds_phase {
+    XDS_IDLE,
+    XDS_STATIC,
+    XDS_RUNTIME_LAYERS,
+    XDS_CLUSTERS,
+    XDS_LISTENERS,
+    XDS_READY,
+    XDS_STOPPED
+};
 /* A wildcard subscription: CDS or LDS. */
 struct top {
     struct source *source; /* NULL: none configured */
@@ -162,7 +205,8 @@ void xds_top_updated(struct xds *x, enum xds_kind kind);
 uint64_t xds_fetch_timeout(const Envoy__Config__Core__V3__ConfigSource *cs);
 struct loop *xds_loop(const struct xds *x);
 
-/* --- runtime layers (layers.c) -------------------------------------------------------------------------------- */
+/* --- runtime layers (layers.c)
+ * -------------------------------------------------------------------------------- */
 bool layers_load(struct xds *x, struct errors *errors);
 /* Begins RTDS subscriptions; gives back how many were begun. */
 size_t layers_start(struct xds *x);

@@ -4,7 +4,8 @@
 #include "filters/access_loggers/sink.h"
 
 /* The deprecated forms of the format; NULL: told. */
-static const struct format *file_format(const struct conf_at *at, const Envoy__Extensions__AccessLoggers__File__V3__FileAccessLog *m)
+static const struct format *file_format(
+    const struct conf_at *at, const Envoy__Extensions__AccessLoggers__File__V3__FileAccessLog *m)
 {
     struct arena *a = conf_arena(at);
     const struct format *f = NULL;
@@ -46,7 +47,8 @@ static const void *file_conf_create(const struct conf_at *at, const struct Proto
 }
 
 const struct access_logger_type file_access_logger = {
-    .ext = {.name = "envoy.access_loggers.file", .config = &envoy__extensions__access_loggers__file__v3__file_access_log__descriptor},
+    .ext = {.name = "envoy.access_loggers.file",
+            .config = &envoy__extensions__access_loggers__file__v3__file_access_log__descriptor},
     .conf_create = file_conf_create,
     .log = sink_log,
 };

@@ -9,4 +9,5 @@ struct sink_conf {
     struct log_file *file;
 };
 /* Formats an entry straight into the file's buffer. Worker. */
-void sink_log(struct worker *w, const void *conf, const struct stream_info *info, enum access_log_type type);
+void sink_log(struct worker *w, const void *conf, const struct stream_info *info,
+              enum access_log_type type);

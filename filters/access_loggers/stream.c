@@ -5,7 +5,9 @@
 #include "envoy/extensions/access_loggers/stream/v3/stream.pb-c.h"
 #include "filters/access_loggers/sink.h"
 
-static const void *stream_conf(const struct conf_at *at, const struct Envoy__Config__Core__V3__SubstitutionFormatString *format, int fd)
+static const void *stream_conf(
+    const struct conf_at *at,
+    const struct Envoy__Config__Core__V3__SubstitutionFormatString *format, int fd)
 {
     struct sink_conf *c = ARENA_NEW(conf_arena(at), struct sink_conf);
     struct conf_at here = conf_field(at, "log_format");
@@ -30,13 +32,15 @@ static const void *stderr_conf_create(const struct conf_at *at, const struct Pro
 
 const struct access_logger_type stdout_access_logger = {
     .ext = {.name = "envoy.access_loggers.stdout",
-            .config = &envoy__extensions__access_loggers__stream__v3__stdout_access_log__descriptor},
+            .config =
+                &envoy__extensions__access_loggers__stream__v3__stdout_access_log__descriptor},
     .conf_create = stdout_conf_create,
     .log = sink_log,
 };
 const struct access_logger_type stderr_access_logger = {
     .ext = {.name = "envoy.access_loggers.stderr",
-            .config = &envoy__extensions__access_loggers__stream__v3__stderr_access_log__descriptor},
+            .config =
+                &envoy__extensions__access_loggers__stream__v3__stderr_access_log__descriptor},
     .conf_create = stderr_conf_create,
     .log = sink_log,
 };

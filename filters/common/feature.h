@@ -11,4 +11,5 @@ struct feature {
     bool on;
 };
 /* m NULL: on. The key is copied. */
-struct feature feature_create(struct arena *a, const struct Envoy__Config__Core__V3__RuntimeFeatureFlag *m);
+struct feature feature_create(struct arena *a,
+                              const struct Envoy__Config__Core__V3__RuntimeFeatureFlag *m);

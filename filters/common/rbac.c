@@ -31,7 +31,8 @@ static bool path_fits(const struct rbac_node *n, const struct rbac_ask *ask)
     struct str path = headers_get(ask->headers, HDR_PATH);
     if (!path.ptr) return false;
     size_t end = 0;
-    while (end < path.len && path.ptr[end] != '?' && path.ptr[end] != '#') end++;
+    while (end < path.len && path.ptr[end] != '?' && path.ptr[end] != '#')
+        end++;
     return string_match(&n->string, str_sub(path, 0, end));
 }
 
@@ -49,12 +50,14 @@ static bool authenticated_fits(const struct rbac_node *n, const struct rbac_ask 
     const struct tls_info *t = ask->conn->tls;
     if (!t) return false;
     if (!n->has_string) return t->peer.present;
-    return names_fit(&n->string, &t->peer.uri_san) || names_fit(&n->string, &t->peer.dns_san) || string_match(&n->string, t->peer.subject);
+    return names_fit(&n->string, &t->peer.uri_san) || names_fit(&n->string, &t->peer.dns_san) ||
+           string_match(&n->string, t->peer.subject);
 }
 
 static bool state_fits(const struct rbac_node *n, const struct rbac_ask *ask)
 {
-    const struct filter_state_entry *e = ask->info ? filter_state_find(ask->info->state, n->key) : NULL;
+    const struct filter_state_entry *e =
+        ask->info ? filter_state_find(ask->info->state, n->key) : NULL;
     if (!e) e = filter_state_find(ask->conn->state, n->key);
     if (!e || !e->text) return false;
     struct str text = e->text(e->object, ask->scratch);
@@ -96,7 +99,8 @@ static bool node_fits(const struct rbac_node *n, const struct rbac_ask *ask)
     case RBAC_AUTHENTICATED: return authenticated_fits(n, ask);
     case RBAC_CONNECTION_IP: return ip_fits(n, &c->remote);
     case RBAC_DIRECT_IP: return ip_fits(n, c->direct_remote.len ? &c->direct_remote : &c->remote);
-    case RBAC_REMOTE_IP: return ip_fits(n, ask->info && ask->info->remote.len ? &ask->info->remote : &c->remote);
+    case RBAC_REMOTE_IP:
+        return ip_fits(n, ask->info && ask->info->remote.len ? &ask->info->remote : &c->remote);
     case RBAC_STATE:
     case RBAC_STATE_ADDRESS: return state_fits(n, ask);
     }
@@ -113,7 +117,9 @@ bool rbac_allows(const struct rbac_rules *r, const struct rbac_ask *ask, struct 
     const struct rbac_policy *fits = NULL;
     for (size_t i = 0; i < r->count && !fits; i++) {
         const struct rbac_policy *p = &r->policies[i];
-        if (any_fits(p->permissions, p->permission_count, ask) && any_fits(p->principals, p->principal_count, ask)) fits = p;
+        if (any_fits(p->permissions, p->permission_count, ask) &&
+            any_fits(p->principals, p->principal_count, ask))
+            fits = p;
     }
     if (policy) *policy = fits ? fits->name : STR_NONE;
     switch (r->action) {

@@ -14,51 +14,68 @@
 #include "proxy/api/conf_types.h"
 #include "xds/core/v3/cidr.pb-c.h"
 
-/* --- what permissions and principals share ------------------------------------------------------------------------------------- */
+/* --- what permissions and principals share
+ * ------------------------------------------------------------------------------------- */
 
 /* Envoy: a prefix longer than the address is the whole address. */
-static bool node_range(const struct conf_at *at, const char *prefix, uint32_t bits, struct cidr *out)
+static bool node_range(const struct conf_at *at, const char *prefix, uint32_t bits,
+                       struct cidr *out)
 {
     enum { V4_BITS = 32, V6_BITS = 128 };
     struct addr address;
-    if (!addr_parse_ip(str_of(prefix), 0, &address)) return conf_fail(at, "malformed IP address: %s", prefix);
+    if (!addr_parse_ip(str_of(prefix), 0, &address))
+        return conf_fail(at, "malformed IP address: %s", prefix);
     uint32_t most = addr_is_v4(&address) ? V4_BITS : V6_BITS;
-    return cidr_make(str_of(prefix), bits < most ? bits : most, out) || conf_fail(at, "malformed IP address: %s/%u", prefix, bits);
+    return cidr_make(str_of(prefix), bits < most ? bits : most, out) ||
+           conf_fail(at, "malformed IP address: %s/%u", prefix, bits);
 }
 
-static bool node_cidr(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m, struct cidr *out)
+static bool node_cidr(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m,
+                      struct cidr *out)
 {
     return node_range(at, m->address_prefix, m->prefix_len ? m->prefix_len->value : 0, out);
 }
 
-static bool node_header(const struct conf_at *at, const Envoy__Config__Route__V3__HeaderMatcher *m, bool http, struct rbac_node *out)
+static bool node_header(const struct conf_at *at, const Envoy__Config__Route__V3__HeaderMatcher *m,
+                        bool http, struct rbac_node *out)
 {
-    if (!http) return conf_fail(at, "Found header(%s) rule, not supported by RBAC network filter", m->name);
+    if (!http)
+        return conf_fail(at, "Found header(%s) rule, not supported by RBAC network filter",
+                         m->name);
     out->kind = RBAC_HEADER;
     return conf_header_matcher(at, m, &out->header);
 }
 
-static bool node_path(const struct conf_at *at, const Envoy__Type__Matcher__V3__PathMatcher *m, struct rbac_node *out)
+static bool node_path(const struct conf_at *at, const Envoy__Type__Matcher__V3__PathMatcher *m,
+                      struct rbac_node *out)
 {
     struct conf_at field = conf_field(at, "path");
-    if (m->rule_case != ENVOY__TYPE__MATCHER__V3__PATH_MATCHER__RULE_PATH) return conf_fail(&field, "value is required");
+    if (m->rule_case != ENVOY__TYPE__MATCHER__V3__PATH_MATCHER__RULE_PATH)
+        return conf_fail(&field, "value is required");
     out->kind = RBAC_PATH;
     return conf_string_matcher(&field, m->path, &out->string);
 }
 
-static bool node_sourced(const struct conf_at *at, const Envoy__Config__Rbac__V3__SourcedMetadata *m, struct rbac_node *out)
+static bool node_sourced(const struct conf_at *at,
+                         const Envoy__Config__Rbac__V3__SourcedMetadata *m, struct rbac_node *out)
 {
     struct conf_at field = conf_field(at, "metadata_matcher");
-    out->kind = m->metadata_source == ENVOY__CONFIG__RBAC__V3__METADATA_SOURCE__ROUTE ? RBAC_ROUTE_METADATA : RBAC_METADATA;
+    out->kind = m->metadata_source == ENVOY__CONFIG__RBAC__V3__METADATA_SOURCE__ROUTE
+                    ? RBAC_ROUTE_METADATA
+                    : RBAC_METADATA;
     if (!m->metadata_matcher) return conf_fail(&field, "value is required");
     return conf_metadata_matcher(&field, m->metadata_matcher, &out->metadata);
 }
 
-/* --- permissions --------------------------------------------------------------------------------------------------------------- */
+/* --- permissions
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
-static bool permission(const struct conf_at *at, const Envoy__Config__Rbac__V3__Permission *m, bool http, struct rbac_node *out);
+static bool permission(const struct conf_at *at, const Envoy__Config__Rbac__V3__Permission *m,
+                       bool http, struct rbac_node *out);
 
-static bool permission_list(const struct conf_at *at, const char *field, size_t n, Envoy__Config__Rbac__V3__Permission *const *v, bool http,
+static bool permission_list(const struct conf_at *at, const char *field, size_t n,
+                            Envoy__Config__Rbac__V3__Permission *const *v, bool http,
                             const struct rbac_node **out)
 {
     struct rbac_node *nodes = ARENA_ARRAY(conf_arena(at), struct rbac_node, n);
@@ -71,7 +88,8 @@ static bool permission_list(const struct conf_at *at, const char *field, size_t 
     return ok;
 }
 
-static bool permission_set(const struct conf_at *at, const char *field, const Envoy__Config__Rbac__V3__Permission__Set *m, bool http,
+static bool permission_set(const struct conf_at *at, const char *field,
+                           const Envoy__Config__Rbac__V3__Permission__Set *m, bool http,
                            enum rbac_kind kind, struct rbac_node *out)
 {
     struct conf_at place = conf_field(at, field);
@@ -80,7 +98,8 @@ static bool permission_set(const struct conf_at *at, const char *field, const En
     return permission_list(&place, "rules", m->n_rules, m->rules, http, &out->v);
 }
 
-static bool permission_not(const struct conf_at *at, const Envoy__Config__Rbac__V3__Permission *m, bool http, struct rbac_node *out)
+static bool permission_not(const struct conf_at *at, const Envoy__Config__Rbac__V3__Permission *m,
+                           bool http, struct rbac_node *out)
 {
     struct conf_at place = conf_field(at, "not_rule");
     struct rbac_node *inner = ARENA_NEW(conf_arena(at), struct rbac_node);
@@ -99,19 +118,24 @@ static bool permission_ports(int64_t from, int64_t to, struct rbac_node *out)
 }
 
 /* Envoy: both ends within 1..65535 (the end one more), the start before the end. */
-static bool permission_range(const struct conf_at *at, const Envoy__Type__V3__Int32Range *m, struct rbac_node *out)
+static bool permission_range(const struct conf_at *at, const Envoy__Type__V3__Int32Range *m,
+                             struct rbac_node *out)
 {
     struct conf_at place = conf_field(at, "destination_port_range");
     if (m->start < 0 || m->start > 65535) {
         return conf_fail(&place, "range start %d is out of bounds", m->start);
     }
-    if (m->end < 0 || m->end > 65536) return conf_fail(&place, "range end %d is out of bounds", m->end);
-    if (m->start >= m->end) return conf_fail(&place, "range start %d cannot be greater or equal than range end %d", m->start, m->end);
+    if (m->end < 0 || m->end > 65536)
+        return conf_fail(&place, "range end %d is out of bounds", m->end);
+    if (m->start >= m->end)
+        return conf_fail(&place, "range start %d cannot be greater or equal than range end %d",
+                         m->start, m->end);
     return permission_ports(m->start, m->end, out);
 }
 
 #define P(name) ENVOY__CONFIG__RBAC__V3__PERMISSION__RULE_##name
-static bool permission(const struct conf_at *at, const Envoy__Config__Rbac__V3__Permission *m, bool http, struct rbac_node *out)
+static bool permission(const struct conf_at *at, const Envoy__Config__Rbac__V3__Permission *m,
+                       bool http, struct rbac_node *out)
 {
     struct conf_at place;
     switch (m->rule_case) {
@@ -119,13 +143,18 @@ static bool permission(const struct conf_at *at, const Envoy__Config__Rbac__V3__
     case P(OR_RULES): return permission_set(at, "or_rules", m->or_rules, http, RBAC_OR, out);
     case P(NOT_RULE): return permission_not(at, m->not_rule, http, out);
     case P(ANY): out->kind = RBAC_ANY; return true;
-    case P(HEADER): place = conf_field(at, "header"); return node_header(&place, m->header, http, out);
-    case P(URL_PATH): place = conf_field(at, "url_path"); return node_path(&place, m->url_path, out);
+    case P(HEADER):
+        place = conf_field(at, "header");
+        return node_header(&place, m->header, http, out);
+    case P(URL_PATH):
+        place = conf_field(at, "url_path");
+        return node_path(&place, m->url_path, out);
     case P(DESTINATION_IP):
         place = conf_field(at, "destination_ip");
         out->kind = RBAC_DESTINATION_IP;
         return node_cidr(&place, m->destination_ip, &out->range);
-    case P(DESTINATION_PORT): return permission_ports(m->destination_port, (int64_t)m->destination_port + 1, out);
+    case P(DESTINATION_PORT):
+        return permission_ports(m->destination_port, (int64_t)m->destination_port + 1, out);
     case P(DESTINATION_PORT_RANGE): return permission_range(at, m->destination_port_range, out);
     case P(METADATA):
         place = conf_field(at, "metadata");
@@ -135,20 +164,30 @@ static bool permission(const struct conf_at *at, const Envoy__Config__Rbac__V3__
         place = conf_field(at, "requested_server_name");
         out->kind = RBAC_SERVER_NAME;
         return conf_string_matcher(&place, m->requested_server_name, &out->string);
-    case P(SOURCED_METADATA): place = conf_field(at, "sourced_metadata"); return node_sourced(&place, m->sourced_metadata, out);
-    case P(MATCHER): place = conf_field(at, "matcher"); return conf_fail(&place, "extension matchers are not supported");
-    case P(URI_TEMPLATE): place = conf_field(at, "uri_template"); return conf_fail(&place, "URI templates are not supported here");
+    case P(SOURCED_METADATA):
+        place = conf_field(at, "sourced_metadata");
+        return node_sourced(&place, m->sourced_metadata, out);
+    case P(MATCHER):
+        place = conf_field(at, "matcher");
+        return conf_fail(&place, "extension matchers are not supported");
+    case P(URI_TEMPLATE):
+        place = conf_field(at, "uri_template");
+        return conf_fail(&place, "URI templates are not supported here");
     case P(_NOT_SET):
     default: return conf_fail(at, "a rule is required");
     }
 }
 #undef P
 
-/* --- principals ---------------------------------------------------------------------------------------------------------------- */
+/* --- principals
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-static bool principal(const struct conf_at *at, const Envoy__Config__Rbac__V3__Principal *m, bool http, struct rbac_node *out);
+static bool principal(const struct conf_at *at, const Envoy__Config__Rbac__V3__Principal *m,
+                      bool http, struct rbac_node *out);
 
-static bool principal_list(const struct conf_at *at, const char *field, size_t n, Envoy__Config__Rbac__V3__Principal *const *v, bool http,
+static bool principal_list(const struct conf_at *at, const char *field, size_t n,
+                           Envoy__Config__Rbac__V3__Principal *const *v, bool http,
                            const struct rbac_node **out)
 {
     struct rbac_node *nodes = ARENA_ARRAY(conf_arena(at), struct rbac_node, n);
@@ -161,7 +200,8 @@ static bool principal_list(const struct conf_at *at, const char *field, size_t n
     return ok;
 }
 
-static bool principal_set(const struct conf_at *at, const char *field, const Envoy__Config__Rbac__V3__Principal__Set *m, bool http,
+static bool principal_set(const struct conf_at *at, const char *field,
+                          const Envoy__Config__Rbac__V3__Principal__Set *m, bool http,
                           enum rbac_kind kind, struct rbac_node *out)
 {
     struct conf_at place = conf_field(at, field);
@@ -170,7 +210,8 @@ static bool principal_set(const struct conf_at *at, const char *field, const Env
     return principal_list(&place, "ids", m->n_ids, m->ids, http, &out->v);
 }
 
-static bool principal_not(const struct conf_at *at, const Envoy__Config__Rbac__V3__Principal *m, bool http, struct rbac_node *out)
+static bool principal_not(const struct conf_at *at, const Envoy__Config__Rbac__V3__Principal *m,
+                          bool http, struct rbac_node *out)
 {
     struct conf_at place = conf_field(at, "not_id");
     struct rbac_node *inner = ARENA_NEW(conf_arena(at), struct rbac_node);
@@ -180,16 +221,19 @@ static bool principal_not(const struct conf_at *at, const Envoy__Config__Rbac__V
     return principal(&place, m, http, inner);
 }
 
-static bool principal_authenticated(const struct conf_at *at, const Envoy__Config__Rbac__V3__Principal__Authenticated *m,
+static bool principal_authenticated(const struct conf_at *at,
+                                    const Envoy__Config__Rbac__V3__Principal__Authenticated *m,
                                     struct rbac_node *out)
 {
-    struct conf_at outer = conf_field(at, "authenticated"), place = conf_field(&outer, "principal_name");
+    struct conf_at outer = conf_field(at, "authenticated"),
+                   place = conf_field(&outer, "principal_name");
     out->kind = RBAC_AUTHENTICATED;
     out->has_string = m->principal_name != NULL;
     return !m->principal_name || conf_string_matcher(&place, m->principal_name, &out->string);
 }
 
-static bool principal_ip(const struct conf_at *at, const char *field, const Envoy__Config__Core__V3__CidrRange *m, enum rbac_kind kind,
+static bool principal_ip(const struct conf_at *at, const char *field,
+                         const Envoy__Config__Core__V3__CidrRange *m, enum rbac_kind kind,
                          struct rbac_node *out)
 {
     struct conf_at place = conf_field(at, field);
@@ -197,21 +241,26 @@ static bool principal_ip(const struct conf_at *at, const char *field, const Envo
     return node_cidr(&place, m, &out->range);
 }
 
-static bool principal_addresses(const struct conf_at *at, const Envoy__Type__Matcher__V3__AddressMatcher *m, struct rbac_node *out)
+static bool principal_addresses(const struct conf_at *at,
+                                const Envoy__Type__Matcher__V3__AddressMatcher *m,
+                                struct rbac_node *out)
 {
     struct cidr *v = ARENA_ARRAY(conf_arena(at), struct cidr, m->n_ranges);
     bool ok = true;
     out->kind = RBAC_STATE_ADDRESS;
     for (size_t i = 0; i < m->n_ranges; i++) {
         struct conf_at place = conf_index(at, "ranges", i);
-        ok &= node_range(&place, m->ranges[i]->address_prefix, m->ranges[i]->prefix_len ? m->ranges[i]->prefix_len->value : 0, &v[i]);
+        ok &= node_range(&place, m->ranges[i]->address_prefix,
+                         m->ranges[i]->prefix_len ? m->ranges[i]->prefix_len->value : 0, &v[i]);
     }
     out->ranges = v;
     out->count = m->n_ranges;
     return ok;
 }
 
-static bool principal_state(const struct conf_at *at, const Envoy__Type__Matcher__V3__FilterStateMatcher *m, struct rbac_node *out)
+static bool principal_state(const struct conf_at *at,
+                            const Envoy__Type__Matcher__V3__FilterStateMatcher *m,
+                            struct rbac_node *out)
 {
     struct conf_at outer = conf_field(at, "filter_state"), place;
     out->key = str_dup(conf_arena(at), str_of(m->key));
@@ -229,7 +278,8 @@ static bool principal_state(const struct conf_at *at, const Envoy__Type__Matcher
 }
 
 #define I(name) ENVOY__CONFIG__RBAC__V3__PRINCIPAL__IDENTIFIER_##name
-static bool principal(const struct conf_at *at, const Envoy__Config__Rbac__V3__Principal *m, bool http, struct rbac_node *out)
+static bool principal(const struct conf_at *at, const Envoy__Config__Rbac__V3__Principal *m,
+                      bool http, struct rbac_node *out)
 {
     struct conf_at place;
     switch (m->identifier_case) {
@@ -239,31 +289,46 @@ static bool principal(const struct conf_at *at, const Envoy__Config__Rbac__V3__P
     case I(ANY): out->kind = RBAC_ANY; return true;
     case I(AUTHENTICATED): return principal_authenticated(at, m->authenticated, out);
     case I(SOURCE_IP): return principal_ip(at, "source_ip", m->source_ip, RBAC_CONNECTION_IP, out);
-    case I(DIRECT_REMOTE_IP): return principal_ip(at, "direct_remote_ip", m->direct_remote_ip, RBAC_DIRECT_IP, out);
+    case I(DIRECT_REMOTE_IP):
+        return principal_ip(at, "direct_remote_ip", m->direct_remote_ip, RBAC_DIRECT_IP, out);
     case I(REMOTE_IP): return principal_ip(at, "remote_ip", m->remote_ip, RBAC_REMOTE_IP, out);
-    case I(HEADER): place = conf_field(at, "header"); return node_header(&place, m->header, http, out);
-    case I(URL_PATH): place = conf_field(at, "url_path"); return node_path(&place, m->url_path, out);
+    case I(HEADER):
+        place = conf_field(at, "header");
+        return node_header(&place, m->header, http, out);
+    case I(URL_PATH):
+        place = conf_field(at, "url_path");
+        return node_path(&place, m->url_path, out);
     case I(METADATA):
         place = conf_field(at, "metadata");
         out->kind = RBAC_METADATA;
         return conf_metadata_matcher(&place, m->metadata, &out->metadata);
     case I(FILTER_STATE): return principal_state(at, m->filter_state, out);
-    case I(SOURCED_METADATA): place = conf_field(at, "sourced_metadata"); return node_sourced(&place, m->sourced_metadata, out);
-    case I(CUSTOM): place = conf_field(at, "custom"); return conf_fail(&place, "extension principals are not supported");
+    case I(SOURCED_METADATA):
+        place = conf_field(at, "sourced_metadata");
+        return node_sourced(&place, m->sourced_metadata, out);
+    case I(CUSTOM):
+        place = conf_field(at, "custom");
+        return conf_fail(&place, "extension principals are not supported");
     case I(_NOT_SET):
     default: return conf_fail(at, "an identifier is required");
     }
 }
 #undef I
 
-/* --- policies ------------------------------------------------------------------------------------------------------------------ */
+/* --- policies
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
-static bool policy(const struct conf_at *at, const Envoy__Config__Rbac__V3__Policy *m, bool http, struct rbac_policy *out)
+static bool policy(const struct conf_at *at, const Envoy__Config__Rbac__V3__Policy *m, bool http,
+                   struct rbac_policy *out)
 {
     out->permission_count = m->n_permissions;
     out->principal_count = m->n_principals;
-    bool ok = permission_list(at, "permissions", m->n_permissions, m->permissions, http, &out->permissions);
-    return principal_list(at, "principals", m->n_principals, m->principals, http, &out->principals) && ok;
+    bool ok = permission_list(at, "permissions", m->n_permissions, m->permissions, http,
+                              &out->permissions);
+    return principal_list(at, "principals", m->n_principals, m->principals, http,
+                          &out->principals) &&
+           ok;
 }
 
 static int by_name(const void *x, const void *y)
@@ -271,7 +336,8 @@ static int by_name(const void *x, const void *y)
     return str_cmp(((const struct rbac_policy *)x)->name, ((const struct rbac_policy *)y)->name);
 }
 
-const struct rbac_rules *rbac_create(const struct conf_at *at, const struct Envoy__Config__Rbac__V3__RBAC *m, bool http)
+const struct rbac_rules *rbac_create(const struct conf_at *at,
+                                     const struct Envoy__Config__Rbac__V3__RBAC *m, bool http)
 {
     struct arena *a = conf_arena(at);
     struct rbac_rules *r = ARENA_NEW(a, struct rbac_rules);
@@ -280,8 +346,10 @@ const struct rbac_rules *rbac_create(const struct conf_at *at, const struct Envo
     for (size_t i = 0; i < m->n_policies; i++) {
         v[i].name = str_dup(a, str_of(m->policies[i]->key));
         struct conf_at place = conf_key(at, "policies", v[i].name);
-        if (!m->policies[i]->value) ok = conf_fail(&place, "value is required");
-        else ok &= policy(&place, m->policies[i]->value, http, &v[i]);
+        if (!m->policies[i]->value)
+            ok = conf_fail(&place, "value is required");
+        else
+            ok &= policy(&place, m->policies[i]->value, http, &v[i]);
     }
     qsort(v, m->n_policies, sizeof *v, by_name);
     r->policies = v;

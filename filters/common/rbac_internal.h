@@ -5,9 +5,23 @@
 #include "proxy/api/matcher.h"
 
 enum rbac_kind {
-    RBAC_AND, RBAC_OR, RBAC_NOT, RBAC_ANY, RBAC_HEADER, RBAC_PATH, RBAC_METADATA, RBAC_ROUTE_METADATA,
-    RBAC_DESTINATION_IP, RBAC_DESTINATION_PORTS, RBAC_SERVER_NAME,                             /* permissions */
-    RBAC_AUTHENTICATED, RBAC_CONNECTION_IP, RBAC_DIRECT_IP, RBAC_REMOTE_IP, RBAC_STATE, RBAC_STATE_ADDRESS /* principals */
+    RBAC_AND,
+    RBAC_OR,
+    RBAC_NOT,
+    RBAC_ANY,
+    RBAC_HEADER,
+    RBAC_PATH,
+    RBAC_METADATA,
+    RBAC_ROUTE_METADATA,
+    RBAC_DESTINATION_IP,
+    RBAC_DESTINATION_PORTS,
+    RBAC_SERVER_NAME, /* permissions */
+    RBAC_AUTHENTICATED,
+    RBAC_CONNECTION_IP,
+    RBAC_DIRECT_IP,
+    RBAC_REMOTE_IP,
+    RBAC_STATE,
+    RBAC_STATE_ADDRESS /* principals */
 };
 struct rbac_node {
     enum rbac_kind kind;
@@ -18,9 +32,9 @@ struct rbac_node {
     bool has_string;              /* AUTHENTICATED: a name is asked for */
     struct metadata_matcher metadata;
     struct cidr range;
-    const struct cidr *ranges;    /* STATE_ADDRESS: count */
-    int32_t from, to;             /* ports [from, to) */
-    struct str key;               /* filter state */
+    const struct cidr *ranges; /* STATE_ADDRESS: count */
+    int32_t from, to;          /* ports [from, to) */
+    struct str key;            /* filter state */
 };
 struct rbac_policy {
     struct str name;

@@ -10,7 +10,8 @@ static void stat_release(void *p)
     stat_group_unref(&g);
 }
 
-struct stat_group *conf_stat_group(const struct conf_at *at, struct str prefix, const struct stat_def *defs, size_t count)
+struct stat_group *conf_stat_group(const struct conf_at *at, struct str prefix,
+                                   const struct stat_def *defs, size_t count)
 {
     if (!at->cx->rt || !at->cx->rt->stats || at->cx->validate_only) return NULL;
     struct stat_group *g = stat_group_get(at->cx->rt->stats, prefix, defs, count);

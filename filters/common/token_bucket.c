@@ -1,4 +1,5 @@
-/* The bucket is one number: the time at which it would have been empty. Its content is the time since then over the time of one token. */
+/* The bucket is one number: the time at which it would have been empty. Its content is the time
+ * since then over the time of one token. */
 #include "filters/common/token_bucket.h"
 
 /* The clock begins at boot; a full bucket may hold more time than has passed since. */
@@ -17,11 +18,15 @@ bool token_bucket_take(struct token_bucket *b, uint64_t now_us)
     uint64_t was = atomic_load_explicit(&b->empty_ns, memory_order_relaxed);
     for (;;) {
         /* Workers' clocks differ by a turn: a time before the mark is an empty bucket. */
-        double tokens = was == 0 ? b->max : now_ns > was ? (double)(now_ns - was) / b->ns_per_token : 0;
+        double tokens = was == 0       ? b->max
+                        : now_ns > was ? (double)(now_ns - was) / b->ns_per_token
+                                       : 0;
         if (tokens > b->max) tokens = b->max;
         if (tokens < 1) return false;
         double left_ns = (tokens - 1) * b->ns_per_token;
         uint64_t next = left_ns >= (double)now_ns ? 1 : now_ns - (uint64_t)left_ns;
-        if (atomic_compare_exchange_weak_explicit(&b->empty_ns, &was, next, memory_order_relaxed, memory_order_relaxed)) return true;
+        if (atomic_compare_exchange_weak_explicit(&b->empty_ns, &was, next, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return true;
     }
 }

@@ -1,4 +1,5 @@
-/* A token bucket that all workers share without a lock: tokens trickle in evenly up to a maximum, as Envoy's atomic bucket does. */
+/* A token bucket that all workers share without a lock: tokens trickle in evenly up to a maximum,
+ * as Envoy's atomic bucket does. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>

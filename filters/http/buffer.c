@@ -1,4 +1,5 @@
-/* envoy.filters.http.buffer: waits for the whole request before it goes on, so that slow clients do not occupy an upstream. */
+/* envoy.filters.http.buffer: waits for the whole request before it goes on, so that slow clients do
+ * not occupy an upstream. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "envoy/extensions/filters/http/buffer/v3/buffer.pb-c.h"
@@ -16,7 +17,8 @@ struct buffer_filter {
     uint64_t seen;
 };
 
-static const void *buffer_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, struct str stat_prefix)
+static const void *buffer_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                      struct str stat_prefix)
 {
     (void)stat_prefix;
     const Envoy__Extensions__Filters__Http__Buffer__V3__Buffer *m = (const void *)msg;
@@ -25,11 +27,13 @@ static const void *buffer_conf_create(const struct conf_at *at, const struct Pro
     return c;
 }
 
-static const void *buffer_route_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *buffer_route_conf_create(const struct conf_at *at,
+                                            const struct ProtobufCMessage *msg)
 {
     const Envoy__Extensions__Filters__Http__Buffer__V3__BufferPerRoute *m = (const void *)msg;
     struct buffer_conf *c = ARENA_NEW(conf_arena(at), struct buffer_conf);
-    c->disabled = m->override_case == ENVOY__EXTENSIONS__FILTERS__HTTP__BUFFER__V3__BUFFER_PER_ROUTE__OVERRIDE_DISABLED;
+    c->disabled = m->override_case ==
+                  ENVOY__EXTENSIONS__FILTERS__HTTP__BUFFER__V3__BUFFER_PER_ROUTE__OVERRIDE_DISABLED;
     if (!c->disabled) c->most = m->buffer->max_request_bytes->value;
     return c;
 }
@@ -53,7 +57,9 @@ static enum http_flow buffer_decode_data(struct http_filter *f, struct buf *data
     if (c->disabled) return HTTP_CONTINUE;
     me->seen += buf_len(data);
     if (me->seen > c->most) {
-        struct local_reply reply = {.status = 413, .body = STR("Payload Too Large"), .details = STR("request_payload_too_large"),
+        struct local_reply reply = {.status = 413,
+                                    .body = STR("Payload Too Large"),
+                                    .details = STR("request_payload_too_large"),
                                     .grpc_status = -1};
         http_filter_reply(f, &reply);
         return HTTP_BUFFER;
@@ -62,13 +68,15 @@ static enum http_flow buffer_decode_data(struct http_filter *f, struct buf *data
     /* Envoy: the length is known now */
     struct headers *h = http_filter_info(f)->req;
     if (!headers_has(h, HDR_CONTENT_LENGTH)) {
-        headers_set_id(h, HDR_CONTENT_LENGTH, str_fmt(http_filter_arena(f), "%llu", (unsigned long long)me->seen));
+        headers_set_id(h, HDR_CONTENT_LENGTH,
+                       str_fmt(http_filter_arena(f), "%llu", (unsigned long long)me->seen));
     }
     return HTTP_CONTINUE;
 }
 
 const struct http_filter_type http_buffer = {
-    .ext = {.name = "envoy.filters.http.buffer", .config = &envoy__extensions__filters__http__buffer__v3__buffer__descriptor},
+    .ext = {.name = "envoy.filters.http.buffer",
+            .config = &envoy__extensions__filters__http__buffer__v3__buffer__descriptor},
     .route_config = &envoy__extensions__filters__http__buffer__v3__buffer_per_route__descriptor,
     .instance_size = sizeof(struct buffer_filter),
     .conf_create = buffer_conf_create,

@@ -1,5 +1,5 @@
-/* envoy.filters.http.cors: answers preflight requests and adds the headers of cross-origin resource sharing, by the policies of
- * virtual hosts and routes. */
+/* envoy.filters.http.cors: answers preflight requests and adds the headers of cross-origin resource
+ * sharing, by the policies of virtual hosts and routes. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
@@ -36,11 +36,13 @@ struct cors {
     struct str origin;
 };
 
-static const void *cors_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, struct str stat_prefix)
+static const void *cors_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                    struct str stat_prefix)
 {
     (void)msg;
     struct cors_conf *c = ARENA_NEW(conf_arena(at), struct cors_conf);
-    c->stats = conf_stat_group(at, str_cat(conf_arena(at), stat_prefix, STR("cors.")), cors_defs, CORS_STATS);
+    c->stats = conf_stat_group(at, str_cat(conf_arena(at), stat_prefix, STR("cors.")), cors_defs,
+                               CORS_STATS);
     return c;
 }
 
@@ -49,13 +51,16 @@ static enum cors_yes_no yes_no(const Google__Protobuf__BoolValue *v)
     return !v ? CORS_UNSET : v->value ? CORS_YES : CORS_NO;
 }
 
-static const void *cors_route_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *cors_route_conf_create(const struct conf_at *at,
+                                          const struct ProtobufCMessage *msg)
 {
     const Envoy__Extensions__Filters__Http__Cors__V3__CorsPolicy *m = (const void *)msg;
     struct arena *a = conf_arena(at);
     struct cors_policy *p = ARENA_NEW(a, struct cors_policy);
     bool ok;
-    p->origins = conf_string_matchers(at, "allow_origin_string_match", m->n_allow_origin_string_match, m->allow_origin_string_match, &ok);
+    p->origins =
+        conf_string_matchers(at, "allow_origin_string_match", m->n_allow_origin_string_match,
+                             m->allow_origin_string_match, &ok);
     p->origin_count = p->origins ? m->n_allow_origin_string_match : 0;
     p->methods = str_dup(a, str_of(m->allow_methods));
     p->headers = str_dup(a, str_of(m->allow_headers));
@@ -76,7 +81,8 @@ static struct str inner_or_outer(struct str inner, struct str outer)
     return inner.len ? inner : outer;
 }
 
-/* Envoy: what the inner level leaves out comes from the outer one; whether the filter is on is the inner one's alone. */
+/* Envoy: what the inner level leaves out comes from the outer one; whether the filter is on is the
+ * inner one's alone. */
 static const void *cors_merge(struct arena *a, const void *outer, const void *inner)
 {
     const struct cors_policy *o = outer;
@@ -97,7 +103,8 @@ static const void *cors_merge(struct arena *a, const void *outer, const void *in
 
 static bool fraction_hits(struct http_filter *f, const struct conf_fraction *x)
 {
-    return runtime_fraction(f->worker, x->runtime_key, x->numerator, x->denominator, rng_next(&f->worker->rng));
+    return runtime_fraction(f->worker, x->runtime_key, x->numerator, x->denominator,
+                            rng_next(&f->worker->rng));
 }
 
 static void set_text(struct headers *h, enum header_id id, struct str v)
@@ -105,13 +112,15 @@ static void set_text(struct headers *h, enum header_id id, struct str v)
     if (v.len) headers_set_id(h, id, v);
 }
 
-/* Without access-control-allow-origin (an origin that is not allowed) the rest says nothing to a browser. */
+/* Without access-control-allow-origin (an origin that is not allowed) the rest says nothing to a
+ * browser. */
 static void preflight_edit(void *arg, struct headers *h)
 {
     struct cors *me = arg;
     const struct cors_policy *p = me->base.route_conf;
     if (me->active) headers_set_id(h, HDR_ACCESS_CONTROL_ALLOW_ORIGIN, me->origin);
-    if (p->credentials == CORS_YES) headers_set_id(h, HDR_ACCESS_CONTROL_ALLOW_CREDENTIALS, STR("true"));
+    if (p->credentials == CORS_YES)
+        headers_set_id(h, HDR_ACCESS_CONTROL_ALLOW_CREDENTIALS, STR("true"));
     set_text(h, HDR_ACCESS_CONTROL_ALLOW_METHODS, p->methods);
     set_text(h, HDR_ACCESS_CONTROL_ALLOW_HEADERS, p->headers);
     set_text(h, HDR_ACCESS_CONTROL_MAX_AGE, p->max_age);
@@ -124,7 +133,11 @@ static void preflight_edit(void *arg, struct headers *h)
 
 static enum http_flow preflight_answer(struct cors *me)
 {
-    struct local_reply reply = {.status = 200, .details = STR("cors_response"), .grpc_status = -1, .edit = preflight_edit, .edit_arg = me};
+    struct local_reply reply = {.status = 200,
+                                .details = STR("cors_response"),
+                                .grpc_status = -1,
+                                .edit = preflight_edit,
+                                .edit_arg = me};
     http_filter_reply(&me->base, &reply);
     return HTTP_HOLD_ALL;
 }
@@ -149,7 +162,8 @@ static enum http_flow cors_decode_headers(struct http_filter *f, struct headers 
     if (!enabled) return HTTP_CONTINUE;
     me->active = allowed;
     me->origin = origin;
-    bool preflight = str_eq(headers_get(h, HDR_METHOD), STR("OPTIONS")) && headers_get(h, HDR_ACCESS_CONTROL_REQUEST_METHOD).len;
+    bool preflight = str_eq(headers_get(h, HDR_METHOD), STR("OPTIONS")) &&
+                     headers_get(h, HDR_ACCESS_CONTROL_REQUEST_METHOD).len;
     if (!preflight) return HTTP_CONTINUE;
     if (!allowed && p->forward_preflights != CORS_NO) return HTTP_CONTINUE;
     return preflight_answer(me);
@@ -162,13 +176,15 @@ static enum http_flow cors_encode_headers(struct http_filter *f, struct headers 
     const struct cors_policy *p = f->route_conf;
     if (!me->active || !p) return HTTP_CONTINUE;
     headers_set_id(h, HDR_ACCESS_CONTROL_ALLOW_ORIGIN, me->origin);
-    if (p->credentials == CORS_YES) headers_set_id(h, HDR_ACCESS_CONTROL_ALLOW_CREDENTIALS, STR("true"));
+    if (p->credentials == CORS_YES)
+        headers_set_id(h, HDR_ACCESS_CONTROL_ALLOW_CREDENTIALS, STR("true"));
     set_text(h, HDR_ACCESS_CONTROL_EXPOSE_HEADERS, p->expose);
     return HTTP_CONTINUE;
 }
 
 const struct http_filter_type http_cors = {
-    .ext = {.name = "envoy.filters.http.cors", .config = &envoy__extensions__filters__http__cors__v3__cors__descriptor},
+    .ext = {.name = "envoy.filters.http.cors",
+            .config = &envoy__extensions__filters__http__cors__v3__cors__descriptor},
     .route_config = &envoy__extensions__filters__http__cors__v3__cors_policy__descriptor,
     .instance_size = sizeof(struct cors),
     .conf_create = cors_conf_create,

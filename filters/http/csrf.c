@@ -1,4 +1,5 @@
-/* envoy.filters.http.csrf: requests that change something must come from a page of the host itself, or of one that is listed. */
+/* envoy.filters.http.csrf: requests that change something must come from a page of the host itself,
+ * or of one that is listed. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
@@ -24,7 +25,8 @@ struct csrf_conf {
     struct stat_group *stats; /* NULL in settings of routes: the filter's count */
 };
 
-static const void *csrf_route_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *csrf_route_conf_create(const struct conf_at *at,
+                                          const struct ProtobufCMessage *msg)
 {
     const Envoy__Extensions__Filters__Http__Csrf__V3__CsrfPolicy *m = (const void *)msg;
     struct csrf_conf *c = ARENA_NEW(conf_arena(at), struct csrf_conf);
@@ -32,17 +34,20 @@ static const void *csrf_route_conf_create(const struct conf_at *at, const struct
     c->enabled = conf_runtime_fraction(at, m->filter_enabled);
     c->shadow = conf_runtime_fraction(at, m->shadow_enabled);
     c->has_shadow = m->shadow_enabled != NULL;
-    c->origins = conf_string_matchers(at, "additional_origins", m->n_additional_origins, m->additional_origins, &ok);
+    c->origins = conf_string_matchers(at, "additional_origins", m->n_additional_origins,
+                                      m->additional_origins, &ok);
     c->origin_count = c->origins ? m->n_additional_origins : 0;
     return ok ? c : NULL;
 }
 
-static const void *csrf_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, struct str stat_prefix)
+static const void *csrf_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                    struct str stat_prefix)
 {
     const void *made = csrf_route_conf_create(at, msg);
     if (!made) return NULL;
     struct csrf_conf *c = arena_copy(conf_arena(at), made, sizeof *c);
-    c->stats = conf_stat_group(at, str_cat(conf_arena(at), stat_prefix, STR("csrf.")), csrf_defs, CSRF_STATS);
+    c->stats = conf_stat_group(at, str_cat(conf_arena(at), stat_prefix, STR("csrf.")), csrf_defs,
+                               CSRF_STATS);
     return c;
 }
 
@@ -71,7 +76,8 @@ static bool changes_something(const struct headers *h)
 
 static bool fraction_hits(struct http_filter *f, const struct conf_fraction *x)
 {
-    return runtime_fraction(f->worker, x->runtime_key, x->numerator, x->denominator, rng_next(&f->worker->rng));
+    return runtime_fraction(f->worker, x->runtime_key, x->numerator, x->denominator,
+                            rng_next(&f->worker->rng));
 }
 
 static enum http_flow csrf_decode_headers(struct http_filter *f, struct headers *h, bool end)
@@ -84,19 +90,27 @@ static enum http_flow csrf_decode_headers(struct http_filter *f, struct headers 
     if (!changes_something(h)) return HTTP_CONTINUE;
     struct str source = headers_get(h, HDR_ORIGIN);
     if (source.len == 0) source = headers_get(h, HDR_REFERER);
-    if (str_eq(source, STR("null"))) source = STR_NONE; /* Envoy: "null" is no origin, and the referer does not help */
+    if (str_eq(source, STR("null")))
+        source = STR_NONE; /* Envoy: "null" is no origin, and the referer does not help */
     struct str host = host_of_url(source);
-    bool valid = host.len > 0 && (str_eq(host, headers_get(h, HDR_AUTHORITY)) || string_match_any(c->origins, c->origin_count, host));
-    if (!host.len) stat_inc(main_conf->stats, CSRF_MISSING);
-    else stat_inc(main_conf->stats, valid ? CSRF_VALID : CSRF_INVALID);
+    bool valid = host.len > 0 && (str_eq(host, headers_get(h, HDR_AUTHORITY)) ||
+                                  string_match_any(c->origins, c->origin_count, host));
+    if (!host.len)
+        stat_inc(main_conf->stats, CSRF_MISSING);
+    else
+        stat_inc(main_conf->stats, valid ? CSRF_VALID : CSRF_INVALID);
     if (valid || !enabled) return HTTP_CONTINUE;
-    struct local_reply reply = {.status = 403, .body = STR("Invalid origin"), .details = STR("csrf_origin_mismatch"), .grpc_status = -1};
+    struct local_reply reply = {.status = 403,
+                                .body = STR("Invalid origin"),
+                                .details = STR("csrf_origin_mismatch"),
+                                .grpc_status = -1};
     http_filter_reply(f, &reply);
     return HTTP_HOLD_ALL;
 }
 
 const struct http_filter_type http_csrf = {
-    .ext = {.name = "envoy.filters.http.csrf", .config = &envoy__extensions__filters__http__csrf__v3__csrf_policy__descriptor},
+    .ext = {.name = "envoy.filters.http.csrf",
+            .config = &envoy__extensions__filters__http__csrf__v3__csrf_policy__descriptor},
     .route_config = &envoy__extensions__filters__http__csrf__v3__csrf_policy__descriptor,
     .instance_size = sizeof(struct http_filter),
     .conf_create = csrf_conf_create,

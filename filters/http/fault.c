@@ -1,4 +1,5 @@
-/* envoy.filters.http.fault: delays requests and answers them with errors, for a fraction of those that fit, or as their headers ask. */
+/* envoy.filters.http.fault: delays requests and answers them with errors, for a fraction of those
+ * that fit, or as their headers ask. */
 #include <stdatomic.h>
 
 #include "base/arena.h"
@@ -15,7 +16,14 @@
 #include "proxy/api/stream_info.h"
 #include "proxy/runtime/values.h"
 
-enum fault_stat { FAULT_DELAYS, FAULT_ABORTS, FAULT_OVERFLOW, FAULT_RATE_LIMITED, FAULT_ACTIVE, FAULT_STATS };
+enum fault_stat {
+    FAULT_DELAYS,
+    FAULT_ABORTS,
+    FAULT_OVERFLOW,
+    FAULT_RATE_LIMITED,
+    FAULT_ACTIVE,
+    FAULT_STATS
+};
 static const struct stat_def fault_defs[FAULT_STATS] = {
     [FAULT_DELAYS] = {"delays_injected", STAT_COUNTER, 0},
     [FAULT_ABORTS] = {"aborts_injected", STAT_COUNTER, 0},
@@ -45,7 +53,8 @@ struct fault_conf {
 struct fault_filter_conf {
     struct fault_conf base;
     struct stat_group *stats;
-    _Atomic uint64_t *active; /* written by all workers, relaxed: max_active_faults is a rough limit */
+    _Atomic uint64_t
+        *active; /* written by all workers, relaxed: max_active_faults is a rough limit */
 };
 struct fault {
     struct http_filter base;
@@ -53,14 +62,17 @@ struct fault {
     bool active;
 };
 
-/* --- configuration ------------------------------------------------------------------------------------------------------------- */
+/* --- configuration
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static struct str key_or(struct arena *a, const char *key, struct str fallback)
 {
     return key[0] ? str_dup(a, str_of(key)) : fallback;
 }
 
-static struct fault_chance chance_of(struct arena *a, const Envoy__Type__V3__FractionalPercent *p, const char *key, struct str fallback)
+static struct fault_chance chance_of(struct arena *a, const Envoy__Type__V3__FractionalPercent *p,
+                                     const char *key, struct str fallback)
 {
     struct fault_chance c = {.denominator = 100, .key = key_or(a, key, fallback)};
     if (!p) return c;
@@ -69,11 +81,14 @@ static struct fault_chance chance_of(struct arena *a, const Envoy__Type__V3__Fra
     return c;
 }
 
-static bool fault_delay_conf(const struct conf_at *at, const Envoy__Extensions__Filters__Http__Fault__V3__HTTPFault *m, struct fault_conf *c)
+static bool fault_delay_conf(const struct conf_at *at,
+                             const Envoy__Extensions__Filters__Http__Fault__V3__HTTPFault *m,
+                             struct fault_conf *c)
 {
     const Envoy__Extensions__Filters__Common__Fault__V3__FaultDelay *d = m->delay;
     if (!d) return true;
-    c->delay_chance = chance_of(conf_arena(at), d->percentage, m->delay_percent_runtime, STR("fault.http.delay.fixed_delay_percent"));
+    c->delay_chance = chance_of(conf_arena(at), d->percentage, m->delay_percent_runtime,
+                                STR("fault.http.delay.fixed_delay_percent"));
     if (d->fault_delay_secifier_case ==
         ENVOY__EXTENSIONS__FILTERS__COMMON__FAULT__V3__FAULT_DELAY__FAULT_DELAY_SECIFIER_HEADER_DELAY) {
         c->delay = FAULT_BY_HEADER;
@@ -87,11 +102,14 @@ static bool fault_delay_conf(const struct conf_at *at, const Envoy__Extensions__
     return true;
 }
 
-static void fault_abort_conf(struct arena *a, const Envoy__Extensions__Filters__Http__Fault__V3__HTTPFault *m, struct fault_conf *c)
+static void fault_abort_conf(struct arena *a,
+                             const Envoy__Extensions__Filters__Http__Fault__V3__HTTPFault *m,
+                             struct fault_conf *c)
 {
     const Envoy__Extensions__Filters__Http__Fault__V3__FaultAbort *x = m->abort;
     if (!x) return;
-    c->abort_chance = chance_of(a, x->percentage, m->abort_percent_runtime, STR("fault.http.abort.abort_percent"));
+    c->abort_chance = chance_of(a, x->percentage, m->abort_percent_runtime,
+                                STR("fault.http.abort.abort_percent"));
     switch ((int)x->error_type_case) {
     case ENVOY__EXTENSIONS__FILTERS__HTTP__FAULT__V3__FAULT_ABORT__ERROR_TYPE_HTTP_STATUS:
         c->abort = FAULT_FIXED;
@@ -105,7 +123,8 @@ static void fault_abort_conf(struct arena *a, const Envoy__Extensions__Filters__
     }
 }
 
-static bool fault_conf_fill(const struct conf_at *at, const struct ProtobufCMessage *msg, struct fault_conf *c)
+static bool fault_conf_fill(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                            struct fault_conf *c)
 {
     const Envoy__Extensions__Filters__Http__Fault__V3__HTTPFault *m = (const void *)msg;
     struct arena *a = conf_arena(at);
@@ -120,13 +139,15 @@ static bool fault_conf_fill(const struct conf_at *at, const struct ProtobufCMess
     c->headers = conf_header_matchers(at, "headers", m->n_headers, m->headers, &headers_ok);
     c->header_count = c->headers ? m->n_headers : 0;
     struct str *nodes = ARENA_ARRAY(a, struct str, m->n_downstream_nodes);
-    for (size_t i = 0; i < m->n_downstream_nodes; i++) nodes[i] = str_dup(a, str_of(m->downstream_nodes[i]));
+    for (size_t i = 0; i < m->n_downstream_nodes; i++)
+        nodes[i] = str_dup(a, str_of(m->downstream_nodes[i]));
     c->nodes = nodes;
     c->node_count = m->n_downstream_nodes;
     return ok && headers_ok;
 }
 
-static const void *fault_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, struct str stat_prefix)
+static const void *fault_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                     struct str stat_prefix)
 {
     struct arena *a = conf_arena(at);
     struct fault_filter_conf *c = ARENA_NEW(a, struct fault_filter_conf);
@@ -135,13 +156,16 @@ static const void *fault_conf_create(const struct conf_at *at, const struct Prot
     return fault_conf_fill(at, msg, &c->base) ? c : NULL;
 }
 
-static const void *fault_route_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *fault_route_conf_create(const struct conf_at *at,
+                                           const struct ProtobufCMessage *msg)
 {
     struct fault_conf *c = ARENA_NEW(conf_arena(at), struct fault_conf);
     return fault_conf_fill(at, msg, c) ? c : NULL;
 }
 
-/* --- a request ------------------------------------------------------------------------------------------------------------------ */
+/* --- a request
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static const struct fault_filter_conf *filter_conf(const struct fault *me)
 {
@@ -156,22 +180,27 @@ static const struct fault_conf *fault_conf_of(const struct fault *me)
 static bool fault_applies(struct fault *me, const struct headers *h)
 {
     const struct fault_conf *c = fault_conf_of(me);
-    if (c->upstream_cluster.len && !str_eq(c->upstream_cluster, http_filter_cluster(&me->base))) return false;
+    if (c->upstream_cluster.len && !str_eq(c->upstream_cluster, http_filter_cluster(&me->base)))
+        return false;
     if (c->node_count) {
         struct str node = headers_get(h, HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE);
         bool listed = false;
-        for (size_t i = 0; i < c->node_count && !listed; i++) listed = node.ptr && str_eq(node, c->nodes[i]);
+        for (size_t i = 0; i < c->node_count && !listed; i++)
+            listed = node.ptr && str_eq(node, c->nodes[i]);
         if (!listed) return false;
     }
     return header_match_all(c->headers, c->header_count, h, http_filter_arena(&me->base));
 }
 
 /* A header may lower the numerator of the configured chance, never raise it. */
-static bool chance_hits(struct fault *me, const struct fault_chance *chance, const struct headers *h, struct str percent_header)
+static bool chance_hits(struct fault *me, const struct fault_chance *chance,
+                        const struct headers *h, struct str percent_header)
 {
     uint32_t numerator = chance->numerator;
     uint64_t asked;
-    if (percent_header.len && str_to_u64(headers_find(h, percent_header), &asked) && asked < numerator) numerator = (uint32_t)asked;
+    if (percent_header.len && str_to_u64(headers_find(h, percent_header), &asked) &&
+        asked < numerator)
+        numerator = (uint32_t)asked;
     struct worker *w = me->base.worker;
     return runtime_fraction(w, chance->key, numerator, chance->denominator, rng_next(&w->rng));
 }
@@ -180,7 +209,8 @@ static bool chance_hits(struct fault *me, const struct fault_chance *chance, con
 static bool fault_room(struct fault *me)
 {
     const struct fault_filter_conf *c = filter_conf(me);
-    uint64_t most = runtime_u64(me->base.worker, fault_conf_of(me)->most_key, fault_conf_of(me)->most_active);
+    uint64_t most =
+        runtime_u64(me->base.worker, fault_conf_of(me)->most_key, fault_conf_of(me)->most_active);
     if (atomic_load_explicit(c->active, memory_order_relaxed) < most) return true;
     stat_inc(c->stats, FAULT_OVERFLOW);
     return false;
@@ -201,7 +231,9 @@ static uint64_t fault_delay_ms(struct fault *me, const struct headers *h)
     if (c->delay == FAULT_NONE) return 0;
     if (c->delay == FAULT_BY_HEADER) {
         if (!str_to_u64(headers_find(h, STR("x-envoy-fault-delay-request")), &ms)) return 0;
-        return chance_hits(me, &c->delay_chance, h, STR("x-envoy-fault-delay-request-percentage")) ? ms : 0;
+        return chance_hits(me, &c->delay_chance, h, STR("x-envoy-fault-delay-request-percentage"))
+                   ? ms
+                   : 0;
     }
     if (!chance_hits(me, &c->delay_chance, h, STR_NONE)) return 0;
     return runtime_u64(me->base.worker, c->delay_key, c->delay_ms);
@@ -230,9 +262,14 @@ static bool fault_abort_code(struct fault *me, const struct headers *h, uint32_t
         break;
     case FAULT_BY_HEADER:
         percent = STR("x-envoy-fault-abort-request-percentage");
-        if (str_to_u64(headers_find(h, STR("x-envoy-fault-abort-request")), &n) && n >= 200 && n < 600) *status = (uint32_t)n;
-        else if (str_to_u64(headers_find(h, STR("x-envoy-fault-abort-grpc-request")), &n) && n <= INT32_MAX) *grpc = (int)n;
-        else return false;
+        if (str_to_u64(headers_find(h, STR("x-envoy-fault-abort-request")), &n) && n >= 200 &&
+            n < 600)
+            *status = (uint32_t)n;
+        else if (str_to_u64(headers_find(h, STR("x-envoy-fault-abort-grpc-request")), &n) &&
+                 n <= INT32_MAX)
+            *grpc = (int)n;
+        else
+            return false;
         break;
     }
     return chance_hits(me, &c->abort_chance, h, percent);
@@ -245,8 +282,11 @@ static bool fault_abort(struct fault *me, const struct headers *h)
     if (!fault_abort_code(me, h, &status, &grpc)) return false;
     fault_begin(me);
     stat_inc(filter_conf(me)->stats, FAULT_ABORTS);
-    struct local_reply reply = {.status = status, .body = STR("fault filter abort"), .details = STR("fault_filter_abort"),
-                                .grpc_status = grpc, .flags = (uint64_t)1 << RF_FI};
+    struct local_reply reply = {.status = status,
+                                .body = STR("fault filter abort"),
+                                .details = STR("fault_filter_abort"),
+                                .grpc_status = grpc,
+                                .flags = (uint64_t)1 << RF_FI};
     http_filter_reply(&me->base, &reply);
     return true;
 }
@@ -283,7 +323,8 @@ static void fault_destroy(struct http_filter *f)
 }
 
 const struct http_filter_type http_fault = {
-    .ext = {.name = "envoy.filters.http.fault", .config = &envoy__extensions__filters__http__fault__v3__httpfault__descriptor},
+    .ext = {.name = "envoy.filters.http.fault",
+            .config = &envoy__extensions__filters__http__fault__v3__httpfault__descriptor},
     .route_config = &envoy__extensions__filters__http__fault__v3__httpfault__descriptor,
     .instance_size = sizeof(struct fault),
     .conf_create = fault_conf_create,

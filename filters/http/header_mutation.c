@@ -1,4 +1,5 @@
-/* envoy.filters.http.header_mutation: changes headers and trailers by lists of mutations, those of the routes after the filter's own. */
+/* envoy.filters.http.header_mutation: changes headers and trailers by lists of mutations, those of
+ * the routes after the filter's own. */
 #include "base/arena.h"
 #include "envoy/extensions/filters/http/header_mutation/v3/header_mutation.pb-c.h"
 #include "proxy/api/conf_types.h"
@@ -11,32 +12,41 @@ struct mutation_conf {
     const struct mutation_conf *outer; /* settings of less specific levels */
 };
 
-static bool mutation_lists(const struct conf_at *at, const Envoy__Extensions__Filters__Http__HeaderMutation__V3__Mutations *m,
+static bool mutation_lists(const struct conf_at *at,
+                           const Envoy__Extensions__Filters__Http__HeaderMutation__V3__Mutations *m,
                            struct mutation_conf *c)
 {
     bool request, response, request_trailers, response_trailers;
-    c->request = conf_header_mutations(at, "request_mutations", m->n_request_mutations, m->request_mutations, &request);
-    c->response = conf_header_mutations(at, "response_mutations", m->n_response_mutations, m->response_mutations, &response);
-    c->request_trailers = conf_header_mutations(at, "request_trailers_mutations", m->n_request_trailers_mutations,
-                                                m->request_trailers_mutations, &request_trailers);
-    c->response_trailers = conf_header_mutations(at, "response_trailers_mutations", m->n_response_trailers_mutations,
-                                                 m->response_trailers_mutations, &response_trailers);
+    c->request = conf_header_mutations(at, "request_mutations", m->n_request_mutations,
+                                       m->request_mutations, &request);
+    c->response = conf_header_mutations(at, "response_mutations", m->n_response_mutations,
+                                        m->response_mutations, &response);
+    c->request_trailers =
+        conf_header_mutations(at, "request_trailers_mutations", m->n_request_trailers_mutations,
+                              m->request_trailers_mutations, &request_trailers);
+    c->response_trailers =
+        conf_header_mutations(at, "response_trailers_mutations", m->n_response_trailers_mutations,
+                              m->response_trailers_mutations, &response_trailers);
     return request && response && request_trailers && response_trailers;
 }
 
-static const void *mutation_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, struct str stat_prefix)
+static const void *mutation_conf_create(const struct conf_at *at,
+                                        const struct ProtobufCMessage *msg, struct str stat_prefix)
 {
     (void)stat_prefix;
-    const Envoy__Extensions__Filters__Http__HeaderMutation__V3__HeaderMutation *m = (const void *)msg;
+    const Envoy__Extensions__Filters__Http__HeaderMutation__V3__HeaderMutation *m =
+        (const void *)msg;
     struct mutation_conf *c = ARENA_NEW(conf_arena(at), struct mutation_conf);
     struct conf_at here = conf_field(at, "mutations");
     c->specific_wins = m->most_specific_header_mutations_wins;
     return !m->mutations || mutation_lists(&here, m->mutations, c) ? c : NULL;
 }
 
-static const void *mutation_route_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *mutation_route_conf_create(const struct conf_at *at,
+                                              const struct ProtobufCMessage *msg)
 {
-    const Envoy__Extensions__Filters__Http__HeaderMutation__V3__HeaderMutationPerRoute *m = (const void *)msg;
+    const Envoy__Extensions__Filters__Http__HeaderMutation__V3__HeaderMutationPerRoute *m =
+        (const void *)msg;
     struct mutation_conf *c = ARENA_NEW(conf_arena(at), struct mutation_conf);
     struct conf_at here = conf_field(at, "mutations");
     return !m->mutations || mutation_lists(&here, m->mutations, c) ? c : NULL;
@@ -51,7 +61,8 @@ static const void *mutation_merge(struct arena *a, const void *outer, const void
 
 enum what { REQUEST, RESPONSE, REQUEST_TRAILERS, RESPONSE_TRAILERS };
 
-static void mutate_one(const struct mutation_conf *c, enum what what, struct headers *h, const struct stream_info *info)
+static void mutate_one(const struct mutation_conf *c, enum what what, struct headers *h,
+                       const struct stream_info *info)
 {
     switch (what) {
     case REQUEST: header_change_apply(c->request, h, info); return;
@@ -61,9 +72,10 @@ static void mutate_one(const struct mutation_conf *c, enum what what, struct hea
     }
 }
 
-/* At most four levels. Envoy: the last one wins, so the order is from specific to general unless it is to be the other way. */
-static void mutate_levels(const struct mutation_conf *c, bool specific_last, enum what what, struct headers *h,
-                          const struct stream_info *info)
+/* At most four levels. Envoy: the last one wins, so the order is from specific to general unless it
+ * is to be the other way. */
+static void mutate_levels(const struct mutation_conf *c, bool specific_last, enum what what,
+                          struct headers *h, const struct stream_info *info)
 {
     if (!c) return;
     if (specific_last) mutate_levels(c->outer, specific_last, what, h, info);
@@ -104,9 +116,12 @@ static enum http_flow mutation_encode_trailers(struct http_filter *f, struct hea
 }
 
 const struct http_filter_type http_header_mutation = {
-    .ext = {.name = "envoy.filters.http.header_mutation",
-            .config = &envoy__extensions__filters__http__header_mutation__v3__header_mutation__descriptor},
-    .route_config = &envoy__extensions__filters__http__header_mutation__v3__header_mutation_per_route__descriptor,
+    .ext =
+        {.name = "envoy.filters.http.header_mutation",
+         .config =
+             &envoy__extensions__filters__http__header_mutation__v3__header_mutation__descriptor},
+    .route_config =
+        &envoy__extensions__filters__http__header_mutation__v3__header_mutation_per_route__descriptor,
     .instance_size = sizeof(struct http_filter),
     .upstream = true,
     .conf_create = mutation_conf_create,

@@ -1,4 +1,5 @@
-/* envoy.filters.http.rbac: refuses requests that the policies do not allow; shadow policies only tell what they would have done. */
+/* envoy.filters.http.rbac: refuses requests that the policies do not allow; shadow policies only
+ * tell what they would have done. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "envoy/config/rbac/v3/rbac.pb-c.h"
@@ -26,9 +27,12 @@ struct rbac_conf {
     struct stat_group *stats, *shadow_stats; /* NULL in settings of routes: the filter's count */
 };
 
-/* --- configuration ------------------------------------------------------------------------------------------------------------- */
+/* --- configuration
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-static struct rbac_conf *rbac_rules_of(const struct conf_at *at, const Envoy__Extensions__Filters__Http__Rbac__V3__RBAC *m)
+static struct rbac_conf *rbac_rules_of(const struct conf_at *at,
+                                       const Envoy__Extensions__Filters__Http__Rbac__V3__RBAC *m)
 {
     struct rbac_conf *c = ARENA_NEW(conf_arena(at), struct rbac_conf);
     struct conf_at rules = conf_field(at, "rules"), shadow = conf_field(at, "shadow_rules");
@@ -39,28 +43,34 @@ static struct rbac_conf *rbac_rules_of(const struct conf_at *at, const Envoy__Ex
     return (!m->rules || c->rules) && (!m->shadow_rules || c->shadow) ? c : NULL;
 }
 
-static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, struct str stat_prefix)
+static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                    struct str stat_prefix)
 {
     const Envoy__Extensions__Filters__Http__Rbac__V3__RBAC *m = (const void *)msg;
     struct arena *a = conf_arena(at);
     struct rbac_conf *c = rbac_rules_of(at, m);
     if (!c) return NULL;
-    struct str enforced = str_fmt(a, "%.*srbac.%s%s", STR_ARG(stat_prefix), m->rules_stat_prefix, m->rules_stat_prefix[0] ? "." : "");
-    struct str shadow = str_fmt(a, "%.*srbac.%.*s%s", STR_ARG(stat_prefix), STR_ARG(c->shadow_prefix), c->shadow_prefix.len ? "." : "");
+    struct str enforced = str_fmt(a, "%.*srbac.%s%s", STR_ARG(stat_prefix), m->rules_stat_prefix,
+                                  m->rules_stat_prefix[0] ? "." : "");
+    struct str shadow = str_fmt(a, "%.*srbac.%.*s%s", STR_ARG(stat_prefix),
+                                STR_ARG(c->shadow_prefix), c->shadow_prefix.len ? "." : "");
     c->stats = conf_stat_group(at, enforced, enforced_defs, RBAC_STAT_COUNT);
     c->shadow_stats = conf_stat_group(at, shadow, shadow_defs, RBAC_STAT_COUNT);
     return c;
 }
 
 /* Without `rbac` the filter is off for the route. */
-static const void *rbac_route_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *rbac_route_conf_create(const struct conf_at *at,
+                                          const struct ProtobufCMessage *msg)
 {
     const Envoy__Extensions__Filters__Http__Rbac__V3__RBACPerRoute *m = (const void *)msg;
     struct conf_at here = conf_field(at, "rbac");
     return m->rbac ? rbac_rules_of(&here, m->rbac) : ARENA_NEW(conf_arena(at), struct rbac_conf);
 }
 
-/* --- decisions ----------------------------------------------------------------------------------------------------------------- */
+/* --- decisions
+ * -----------------------------------------------------------------------------------------------------------------
+ */
 
 static void rbac_note(struct http_filter *f, struct str ns, struct str key, struct value v)
 {
@@ -80,13 +90,17 @@ static struct str rbac_details(struct http_filter *f, struct str policy)
     return str_make(p, text.len);
 }
 
-static void rbac_note_result(struct http_filter *f, struct str prefix, bool allowed, struct str policy)
+static void rbac_note_result(struct http_filter *f, struct str prefix, bool allowed,
+                             struct str policy)
 {
     struct arena *a = http_filter_arena(f);
     struct str ns = STR("envoy.filters.http.rbac");
-    if (policy.ptr) rbac_note(f, ns, str_cat(a, prefix, STR("effective_policy_id")), (struct value){.kind = VALUE_STRING, .u.text = policy});
-    rbac_note(f, ns, str_cat(a, prefix, STR("engine_result")),
-              (struct value){.kind = VALUE_STRING, .u.text = allowed ? STR("allowed") : STR("denied")});
+    if (policy.ptr)
+        rbac_note(f, ns, str_cat(a, prefix, STR("effective_policy_id")),
+                  (struct value){.kind = VALUE_STRING, .u.text = policy});
+    rbac_note(
+        f, ns, str_cat(a, prefix, STR("engine_result")),
+        (struct value){.kind = VALUE_STRING, .u.text = allowed ? STR("allowed") : STR("denied")});
 }
 
 static enum http_flow rbac_decode_headers(struct http_filter *f, struct headers *h, bool end)
@@ -95,30 +109,41 @@ static enum http_flow rbac_decode_headers(struct http_filter *f, struct headers 
     struct stream_info *info = http_filter_info(f);
     const struct rbac_conf *main_conf = f->conf;
     const struct route *r = http_filter_route(f);
-    const struct rbac_conf *c = f->route_conf ? f->route_conf : f->conf; /* after the route is known */
-    struct rbac_ask ask = {.conn = info->conn, .info = info, .headers = h, .dynamic = info->dynamic,
-                           .route = r ? r->metadata : NULL, .scratch = http_filter_arena(f)};
+    const struct rbac_conf *c =
+        f->route_conf ? f->route_conf : f->conf; /* after the route is known */
+    struct rbac_ask ask = {.conn = info->conn,
+                           .info = info,
+                           .headers = h,
+                           .dynamic = info->dynamic,
+                           .route = r ? r->metadata : NULL,
+                           .scratch = http_filter_arena(f)};
     struct str policy;
     if (c->shadow) {
         bool allowed = rbac_allows(c->shadow, &ask, &policy);
         stat_inc(main_conf->shadow_stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
-        rbac_note_result(f, str_cat(ask.scratch, c->shadow_prefix, STR("shadow_")), allowed, policy);
+        rbac_note_result(f, str_cat(ask.scratch, c->shadow_prefix, STR("shadow_")), allowed,
+                         policy);
     }
     if (!c->rules) return HTTP_CONTINUE;
     bool allowed = rbac_allows(c->rules, &ask, &policy);
     stat_inc(main_conf->stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
     rbac_note_result(f, str_cat(ask.scratch, c->prefix, STR("enforced_")), allowed, policy);
     if (rbac_action_of(c->rules) == RBAC_LOG) {
-        rbac_note(f, STR("envoy.common"), STR("access_log_hint"), (struct value){.kind = VALUE_BOOL, .u.boolean = policy.ptr != NULL});
+        rbac_note(f, STR("envoy.common"), STR("access_log_hint"),
+                  (struct value){.kind = VALUE_BOOL, .u.boolean = policy.ptr != NULL});
     }
     if (allowed) return HTTP_CONTINUE;
-    struct local_reply reply = {.status = 403, .body = STR("RBAC: access denied"), .details = rbac_details(f, policy), .grpc_status = -1};
+    struct local_reply reply = {.status = 403,
+                                .body = STR("RBAC: access denied"),
+                                .details = rbac_details(f, policy),
+                                .grpc_status = -1};
     http_filter_reply(f, &reply);
     return HTTP_HOLD_ALL;
 }
 
 const struct http_filter_type http_rbac = {
-    .ext = {.name = "envoy.filters.http.rbac", .config = &envoy__extensions__filters__http__rbac__v3__rbac__descriptor},
+    .ext = {.name = "envoy.filters.http.rbac",
+            .config = &envoy__extensions__filters__http__rbac__v3__rbac__descriptor},
     .route_config = &envoy__extensions__filters__http__rbac__v3__rbacper_route__descriptor,
     .instance_size = sizeof(struct http_filter),
     .conf_create = rbac_conf_create,

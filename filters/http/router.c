@@ -1,5 +1,6 @@
-/* envoy.filters.http.router: the last filter of every chain. Answers by itself (no route, redirects, direct responses, missing clusters) or
- * sends the request to the route's cluster, with timeouts (router_timeouts.c) and retries (router_retry.c). */
+/* envoy.filters.http.router: the last filter of every chain. Answers by itself (no route,
+ * redirects, direct responses, missing clusters) or sends the request to the route's cluster, with
+ * timeouts (router_timeouts.c) and retries (router_retry.c). */
 #include "filters/http/router.h"
 
 #include <ifaddrs.h>
@@ -18,10 +19,12 @@
 static const struct stat_def router_stat_defs[ROUTER_STATS] = {
     [ROUTER_NO_CLUSTER] = {"no_cluster", STAT_COUNTER, 0},
     [ROUTER_NO_ROUTE] = {"no_route", STAT_COUNTER, 0},
-    [ROUTER_REDIRECT_BAD_LOCATION] = {"passthrough_internal_redirect_bad_location", STAT_COUNTER, 0},
+    [ROUTER_REDIRECT_BAD_LOCATION] = {"passthrough_internal_redirect_bad_location", STAT_COUNTER,
+                                      0},
     [ROUTER_REDIRECT_NO_ROUTE] = {"passthrough_internal_redirect_no_route", STAT_COUNTER, 0},
     [ROUTER_REDIRECT_PREDICATE] = {"passthrough_internal_redirect_predicate", STAT_COUNTER, 0},
-    [ROUTER_REDIRECT_TOO_MANY] = {"passthrough_internal_redirect_too_many_redirects", STAT_COUNTER, 0},
+    [ROUTER_REDIRECT_TOO_MANY] = {"passthrough_internal_redirect_too_many_redirects", STAT_COUNTER,
+                                  0},
     [ROUTER_REDIRECT_UNSAFE] = {"passthrough_internal_redirect_unsafe_scheme", STAT_COUNTER, 0},
     [ROUTER_DIRECT_RESPONSE] = {"rq_direct_response", STAT_COUNTER, 0},
     [ROUTER_OVERLOAD_REPLY] = {"rq_overload_local_reply", STAT_COUNTER, 0},
@@ -37,13 +40,16 @@ static const struct {
     bool number;
 } strict_names[] = {
     {"x-envoy-upstream-rq-timeout-ms", HDR_X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_MS, true},
-    {"x-envoy-upstream-rq-per-try-timeout-ms", HDR_X_ENVOY_UPSTREAM_REQUEST_PER_TRY_TIMEOUT_MS, true},
+    {"x-envoy-upstream-rq-per-try-timeout-ms", HDR_X_ENVOY_UPSTREAM_REQUEST_PER_TRY_TIMEOUT_MS,
+     true},
     {"x-envoy-max-retries", HDR_X_ENVOY_MAX_RETRIES, true},
     {"x-envoy-retry-on", HDR_X_ENVOY_RETRY_ON, false},
     {"x-envoy-retry-grpc-on", HDR_X_ENVOY_RETRY_GRPC_ON, false},
 };
 
-/* --- configuration ------------------------------------------------------------------------------------------------------------------------ */
+/* --- configuration
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 static void stats_drop(void *ptr)
 {
     struct stat_group *g = ptr;
@@ -67,7 +73,8 @@ static struct str local_ip(struct arena *a)
     return found;
 }
 
-static const void *router_conf_create(const struct conf_at *at, const ProtobufCMessage *msg, struct str stat_prefix)
+static const void *router_conf_create(const struct conf_at *at, const ProtobufCMessage *msg,
+                                      struct str stat_prefix)
 {
     const Envoy__Extensions__Filters__Http__Router__V3__Router *m = (const void *)msg;
     struct router_conf *c = ARENA_NEW(conf_arena(at), struct router_conf);
@@ -81,7 +88,8 @@ static const void *router_conf_create(const struct conf_at *at, const ProtobufCM
     c->suppress_grpc_codes = m->suppress_grpc_request_failure_code_stats;
     for (size_t i = 0; i < m->n_strict_check_headers; i++) {
         for (size_t k = 0; k < ARRAY_LEN(strict_names); k++) {
-            if (str_eq(str_of(m->strict_check_headers[i]), str_of(strict_names[k].name))) c->strict |= 1u << k;
+            if (str_eq(str_of(m->strict_check_headers[i]), str_of(strict_names[k].name)))
+                c->strict |= 1u << k;
         }
     }
     if (m->n_upstream_http_filters > 0) {
@@ -90,15 +98,20 @@ static const void *router_conf_create(const struct conf_at *at, const ProtobufCM
         return NULL;
     }
     bool ok = true;
-    if (m->n_upstream_log > 0) c->upstream_log = translate_access_logs(at, "upstream_log", m->n_upstream_log, (void *)m->upstream_log, &ok);
+    if (m->n_upstream_log > 0)
+        c->upstream_log = translate_access_logs(at, "upstream_log", m->n_upstream_log,
+                                                (void *)m->upstream_log, &ok);
     return ok ? c : NULL;
 }
 
-/* --- answers of our own --------------------------------------------------------------------------------------------------------------------- */
+/* --- answers of our own
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 static void reply_edit(void *arg, struct headers *h)
 {
     struct router *r = arg;
-    if (!r->route || r->route->action != ROUTE_FORWARD) return; /* the route's header changes were made for every local reply */
+    if (!r->route || r->route->action != ROUTE_FORWARD)
+        return; /* the route's header changes were made for every local reply */
     if (r->attempts > 0 && r->route->vhost && r->route->vhost->include_attempt_count_in_response)
         headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_fmt(r->info->arena, "%u", r->attempts));
 }
@@ -110,13 +123,19 @@ static void reply_edit_overloaded(void *arg, struct headers *h)
     reply_edit(arg, h);
 }
 
-void router_reply(struct router *r, uint32_t status, struct str body, struct str details, uint64_t flags, bool overloaded)
+void router_reply(struct router *r, uint32_t status, struct str body, struct str details,
+                  uint64_t flags, bool overloaded)
 {
     r->finished = true;
     router_timeouts_stop(r);
     router_retry_release(r);
-    struct local_reply reply = {.status = status, .body = body, .details = details, .grpc_status = -1, .flags = flags,
-                                .edit = overloaded ? reply_edit_overloaded : reply_edit, .edit_arg = r};
+    struct local_reply reply = {.status = status,
+                                .body = body,
+                                .details = details,
+                                .grpc_status = -1,
+                                .flags = flags,
+                                .edit = overloaded ? reply_edit_overloaded : reply_edit,
+                                .edit_arg = r};
     http_filter_reply(&r->f, &reply);
 }
 
@@ -133,12 +152,17 @@ static void direct_edit(void *arg, struct headers *h)
     if (d->content_type.len > 0) headers_set_id(h, HDR_CONTENT_TYPE, d->content_type);
 }
 
-static void direct_reply(struct router *r, uint32_t status, struct str body, struct direct_answer *d)
+static void direct_reply(struct router *r, uint32_t status, struct str body,
+                         struct direct_answer *d)
 {
     r->finished = true;
     d->r = r;
     stat_inc(r->conf->stats, ROUTER_DIRECT_RESPONSE);
-    struct local_reply reply = {.status = status, .body = body, .details = STR("direct_response"), .grpc_status = -1, .edit = direct_edit,
+    struct local_reply reply = {.status = status,
+                                .body = body,
+                                .details = STR("direct_response"),
+                                .grpc_status = -1,
+                                .edit = direct_edit,
                                 .edit_arg = d};
     http_filter_reply(&r->f, &reply);
 }
@@ -151,13 +175,15 @@ static bool answer_directly(struct router *r)
     switch (r->route->action) {
     case ROUTE_FORWARD: return false;
     case ROUTE_REDIRECT:
-        d->location = route_redirect_location(r->route, r->req, r->info, !r->conf->suppress_headers);
+        d->location =
+            route_redirect_location(r->route, r->req, r->info, !r->conf->suppress_headers);
         direct_reply(r, r->route->redirect->code, STR_NONE, d);
         return true;
     case ROUTE_DIRECT_RESPONSE: {
         struct str body = route_direct_body(r->route, r->info, a, &d->content_type);
         if (r->route->direct_status == 201 || r->route->direct_status / 100 == 3) {
-            d->location = route_redirect_location(r->route, r->req, r->info, !r->conf->suppress_headers);
+            d->location =
+                route_redirect_location(r->route, r->req, r->info, !r->conf->suppress_headers);
         }
         direct_reply(r, r->route->direct_status, body, d);
         return true;
@@ -170,13 +196,16 @@ static bool answer_directly(struct router *r)
     return true;
 }
 
-/* --- checks before the first try ------------------------------------------------------------------------------------------------------------- */
+/* --- checks before the first try
+ * -------------------------------------------------------------------------------------------------------------
+ */
 static bool strict_value_bad(size_t k, struct str value)
 {
     uint64_t n;
     uint32_t on = 0;
     if (strict_names[k].number) return !str_to_u64(value, &n);
-    return strict_names[k].id == HDR_X_ENVOY_RETRY_ON ? !retry_on_parse(value, &on) : !retry_grpc_on_parse(value, &on);
+    return strict_names[k].id == HDR_X_ENVOY_RETRY_ON ? !retry_on_parse(value, &on)
+                                                      : !retry_grpc_on_parse(value, &on);
 }
 
 static bool strict_check(struct router *r)
@@ -185,8 +214,10 @@ static bool strict_check(struct router *r)
         if (!(r->conf->strict >> k & 1) || !headers_has(r->req, strict_names[k].id)) continue;
         struct str value = headers_get(r->req, strict_names[k].id);
         if (!strict_value_bad(k, value)) continue;
-        struct str body = str_fmt(r->info->arena, "invalid header '%s' with value '%.*s'", strict_names[k].name, STR_ARG(value));
-        struct str details = str_fmt(r->info->arena, "request_headers_failed_strict_check{%s}", strict_names[k].name);
+        struct str body = str_fmt(r->info->arena, "invalid header '%s' with value '%.*s'",
+                                  strict_names[k].name, STR_ARG(value));
+        struct str details = str_fmt(r->info->arena, "request_headers_failed_strict_check{%s}",
+                                     strict_names[k].name);
         router_reply(r, 400, body, details, (uint64_t)1 << RF_IH, false);
         return false;
     }
@@ -196,10 +227,12 @@ static bool strict_check(struct router *r)
 static bool find_cluster(struct router *r)
 {
     r->choice = http_filter_choice(&r->f);
-    r->uc = r->choice->cluster.len ? upstream_find(r->f.worker, r->choice->cluster, r->choice->hash) : NULL;
+    r->uc = r->choice->cluster.len ? upstream_find(r->f.worker, r->choice->cluster, r->choice->hash)
+                                   : NULL;
     if (!r->uc) {
         stat_inc(r->conf->stats, ROUTER_NO_CLUSTER);
-        router_reply(r, r->route->cluster_not_found_code, STR_NONE, STR("cluster_not_found"), (uint64_t)1 << RF_NC, false);
+        router_reply(r, r->route->cluster_not_found_code, STR_NONE, STR("cluster_not_found"),
+                     (uint64_t)1 << RF_NC, false);
         return false;
     }
     upstream_pin(r->uc);
@@ -212,11 +245,13 @@ static bool find_cluster(struct router *r)
 
 static bool maintenance(struct router *r)
 {
-    struct str key = str_fmt(r->info->arena, "upstream.maintenance_mode.%.*s", STR_ARG(r->info->up.cluster));
+    struct str key =
+        str_fmt(r->info->arena, "upstream.maintenance_mode.%.*s", STR_ARG(r->info->up.cluster));
     if (!runtime_fraction(r->f.worker, key, 0, 100, rng_next(&r->f.worker->rng))) return false;
     stat_inc(upstream_stats(r->uc), CLUSTER_STAT_UPSTREAM_RQ_MAINTENANCE_MODE);
     router_charge(r, 503, NULL);
-    router_reply(r, 503, STR("maintenance mode"), STR("maintenance_mode"), (uint64_t)1 << RF_UO, true);
+    router_reply(r, 503, STR("maintenance mode"), STR("maintenance_mode"), (uint64_t)1 << RF_UO,
+                 true);
     return true;
 }
 
@@ -225,7 +260,9 @@ static void reply_edit_dropped(void *arg, struct headers *h)
     struct router *r = arg;
     bool all = stream_info_has_flag(r->info, RF_UDO);
     if (!r->conf->suppress_headers)
-        headers_set(h, all ? STR("x-envoy-unconditional-drop-overload") : STR("x-envoy-drop-overload"), STR("true"));
+        headers_set(h,
+                    all ? STR("x-envoy-unconditional-drop-overload") : STR("x-envoy-drop-overload"),
+                    STR("true"));
     reply_edit(arg, h);
 }
 
@@ -237,10 +274,14 @@ static bool dropped(struct router *r)
     bool all = drop == UPSTREAM_DROP_ALL;
     r->finished = true;
     router_charge(r, 503, NULL);
-    struct local_reply reply = {.status = 503, .grpc_status = -1, .edit = reply_edit_dropped, .edit_arg = r,
-                                .body = all ? STR("unconditional drop overload") : STR("drop overload"),
-                                .details = all ? STR("unconditional_drop_overload") : STR("drop_overload"),
-                                .flags = (uint64_t)1 << (all ? RF_UDO : RF_DO)};
+    struct local_reply reply = {
+        .status = 503,
+        .grpc_status = -1,
+        .edit = reply_edit_dropped,
+        .edit_arg = r,
+        .body = all ? STR("unconditional drop overload") : STR("drop overload"),
+        .details = all ? STR("unconditional_drop_overload") : STR("drop_overload"),
+        .flags = (uint64_t)1 << (all ? RF_UDO : RF_DO)};
     http_filter_reply(&r->f, &reply);
     return true;
 }
@@ -256,7 +297,8 @@ static void prepare(struct router *r)
     router_timeouts_headers(r);
     router_retry_init(r);
     r->keep_body = r->retry.on != 0;
-    r->has_hash = r->route->hash_count > 0 && route_hash(r->route, h, r->info, r->info->arena, &r->hash, &r->set_cookie);
+    r->has_hash = r->route->hash_count > 0 &&
+                  route_hash(r->route, h, r->info, r->info->arena, &r->hash, &r->set_cookie);
     route_finalize_request(r->route, r->choice, h, r->info, !r->conf->suppress_headers);
 }
 
@@ -282,7 +324,8 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
     if (answer_directly(r) || !find_cluster(r)) return HTTP_HOLD;
     if (r->route->vhost && r->route->vhost->virtual_cluster_count > 0) {
         r->vcluster = route_virtual_cluster(r->route->vhost, h, r->info->arena);
-        r->info->virtual_cluster = r->vcluster; /* Envoy: the rest has a statistic of its own but no name */
+        r->info->virtual_cluster =
+            r->vcluster; /* Envoy: the rest has a statistic of its own but no name */
         if (r->vcluster.len == 0) r->vcluster = STR("other");
     }
     if (!strict_check(r) || maintenance(r) || dropped(r)) return HTTP_HOLD;
@@ -307,8 +350,10 @@ static void abandon_retries(struct router *r)
 
 static void mirror_keep(struct router *r, const struct buf *data)
 {
-    if (r->mirror_body.len + data->len > http_filter_buffer_limit(&r->f)) abandon_retries(r);
-    else buf_share(&r->mirror_body, data);
+    if (r->mirror_body.len + data->len > http_filter_buffer_limit(&r->f))
+        abandon_retries(r);
+    else
+        buf_share(&r->mirror_body, data);
 }
 
 static enum http_flow router_decode_data(struct http_filter *f, struct buf *data, bool end)
@@ -386,11 +431,13 @@ static void router_destroy(struct http_filter *f)
 static void router_log(struct http_filter *f)
 {
     struct router *r = (struct router *)(void *)f;
-    if (r->conf && r->conf->upstream_log && r->attempts > 0) access_log_run(f->worker, r->conf->upstream_log, r->info, ACCESS_LOG_TYPE_UPSTREAM_END);
+    if (r->conf && r->conf->upstream_log && r->attempts > 0)
+        access_log_run(f->worker, r->conf->upstream_log, r->info, ACCESS_LOG_TYPE_UPSTREAM_END);
 }
 
 const struct http_filter_type router_filter = {
-    .ext = {.name = "envoy.filters.http.router", .config = &envoy__extensions__filters__http__router__v3__router__descriptor},
+    .ext = {.name = "envoy.filters.http.router",
+            .config = &envoy__extensions__filters__http__router__v3__router__descriptor},
     .instance_size = sizeof(struct router),
     .terminal = true,
     .conf_create = router_conf_create,

@@ -14,16 +14,27 @@ struct cluster;
 
 /* "http.<prefix>.": index in router_conf.stats. */
 enum router_stat {
-    ROUTER_NO_CLUSTER, ROUTER_NO_ROUTE, ROUTER_REDIRECT_BAD_LOCATION, ROUTER_REDIRECT_NO_ROUTE, ROUTER_REDIRECT_PREDICATE,
-    ROUTER_REDIRECT_TOO_MANY, ROUTER_REDIRECT_UNSAFE, ROUTER_DIRECT_RESPONSE, ROUTER_OVERLOAD_REPLY, ROUTER_REDIRECT,
-    ROUTER_RESET_AFTER_RESPONSE, ROUTER_TOTAL, ROUTER_STATS
+    ROUTER_NO_CLUSTER,
+    ROUTER_NO_ROUTE,
+    ROUTER_REDIRECT_BAD_LOCATION,
+    ROUTER_REDIRECT_NO_ROUTE,
+    ROUTER_REDIRECT_PREDICATE,
+    ROUTER_REDIRECT_TOO_MANY,
+    ROUTER_REDIRECT_UNSAFE,
+    ROUTER_DIRECT_RESPONSE,
+    ROUTER_OVERLOAD_REPLY,
+    ROUTER_REDIRECT,
+    ROUTER_RESET_AFTER_RESPONSE,
+    ROUTER_TOTAL,
+    ROUTER_STATS
 };
 struct router_conf {
     struct stat_group *stats;
     bool dynamic_stats, suppress_headers, respect_expected, suppress_grpc_codes;
     uint32_t strict; /* bit per entry of router_strict_names */
     const struct access_log_list *upstream_log;
-    struct str local_ip; /* Envoy's local_info address: x-forwarded-for of mirrored requests; may be empty */
+    struct str local_ip; /* Envoy's local_info address: x-forwarded-for of mirrored requests; may be
+                            empty */
 };
 
 /* All times in microseconds; 0: none. */
@@ -31,7 +42,12 @@ struct router_timeouts {
     uint64_t global, per_try, per_try_idle;
 };
 enum retry_verdict { RETRY_NO, RETRY_NOW, RETRY_LATER };
-enum retry_result { RETRY_RESULT_NO, RETRY_RESULT_YES, RETRY_RESULT_EXCEEDED, RETRY_RESULT_OVERFLOW };
+enum retry_result {
+    RETRY_RESULT_NO,
+    RETRY_RESULT_YES,
+    RETRY_RESULT_EXCEEDED,
+    RETRY_RESULT_OVERFLOW
+};
 struct router_retry {
     const struct retry_policy *policy; /* may be NULL: only headers ask */
     uint32_t on;                       /* enum retry_on; 0: no retries */
@@ -41,7 +57,7 @@ struct router_retry {
     size_t code_count;
     struct str *header_names; /* of x-envoy-retriable-header-names */
     size_t header_name_count;
-    bool armed;   /* a retry was made and still counts against the breaker */
+    bool armed; /* a retry was made and still counts against the breaker */
 };
 
 struct router;
@@ -50,7 +66,7 @@ struct router_attempt {
     struct upstream_attempt a;
     struct router *r;
     struct router_attempt *older;
-    bool live;          /* started and not ended */
+    bool live; /* started and not ended */
     bool ready, headers_in, paused_request;
 };
 struct router {
@@ -62,23 +78,23 @@ struct router {
     const struct route_choice *choice;
     struct upstream_cluster *uc; /* pinned */
     enum upstream_priority priority;
-    struct router_attempt *cur;  /* NULL: none yet */
-    struct host *host;           /* of the present or last try; a reference */
-    const struct host **tried;   /* references, for previous_hosts */
+    struct router_attempt *cur; /* NULL: none yet */
+    struct host *host;          /* of the present or last try; a reference */
+    const struct host **tried;  /* references, for previous_hosts */
     size_t tried_count, tried_cap;
 
-    struct buf body;             /* kept for retries, or not sent yet */
-    struct buf mirror_body;      /* for request_mirror_policies, until the request is complete */
-    bool mirrors_off;            /* it outgrew the buffer */
+    struct buf body;        /* kept for retries, or not sent yet */
+    struct buf mirror_body; /* for request_mirror_policies, until the request is complete */
+    bool mirrors_off;       /* it outgrew the buffer */
     struct headers *trailers;
-    bool keep_body;              /* body stays after sending */
+    bool keep_body; /* body stays after sending */
     bool request_done, waiting_paused;
-    uint32_t downstream_above;   /* watermark depth of the response's side */
+    uint32_t downstream_above; /* watermark depth of the response's side */
 
     struct router_timeouts timeouts;
-    uint32_t timeout_status;     /* 504, or 204 by x-envoy-upstream-rq-timeout-alt-response */
+    uint32_t timeout_status; /* 504, or 204 by x-envoy-upstream-rq-timeout-alt-response */
     struct filter_timer global_timer, per_try_timer, per_try_idle_timer, retry_timer;
-    bool timeout_retry;          /* the last retry was for a timeout */
+    bool timeout_retry; /* the last retry was for a timeout */
     uint64_t request_done_us;
 
     struct router_retry retry;
@@ -87,10 +103,10 @@ struct router {
     bool has_hash;
     uint64_t hash;
     struct str set_cookie;
-    struct str vcluster;         /* name of the virtual cluster, or empty */
+    struct str vcluster; /* name of the virtual cluster, or empty */
     struct str alt_stat;
     bool is_grpc;
-    struct local_reply reply;    /* the one under way; edit functions look at it */
+    struct local_reply reply; /* the one under way; edit functions look at it */
 };
 
 /* router_timeouts.c */
@@ -98,8 +114,9 @@ void router_timeouts_find(struct router *r);
 /* Writes x-envoy-expected-rq-timeout-ms (and grpc-timeout) for a try that starts now. */
 void router_timeouts_headers(struct router *r);
 void router_timeouts_request_done(struct router *r); /* starts the global timer */
-void router_timeouts_try(struct router *r);          /* the try has a connection and the request is complete */
-void router_timeouts_activity(struct router *r);     /* bytes from upstream */
+void router_timeouts_try(
+    struct router *r); /* the try has a connection and the request is complete */
+void router_timeouts_activity(struct router *r); /* bytes from upstream */
 void router_timeouts_try_over(struct router *r);
 void router_timeouts_stop(struct router *r);
 /* Whole-number header in ms; false: absent or junk. */
@@ -108,9 +125,11 @@ bool router_header_ms(const struct headers *h, enum header_id id, uint64_t *us);
 /* router_retry.c */
 void router_retry_init(struct router *r);
 enum retry_verdict router_retry_by_headers(struct router *r, const struct headers *resp);
-enum retry_verdict router_retry_by_reset(struct router *r, enum stream_reset why, bool request_started);
+enum retry_verdict router_retry_by_reset(struct router *r, enum stream_reset why,
+                                         bool request_started);
 /* Takes one of the retries that are left, if so wanted; starts the back-off timer. */
-enum retry_result router_retry_take(struct router *r, enum retry_verdict v, const struct headers *resp);
+enum retry_result router_retry_take(struct router *r, enum retry_verdict v,
+                                    const struct headers *resp);
 void router_retry_release(struct router *r);
 bool router_retry_avoid(const struct lb_ask *ask, const struct host *h);
 void router_retry_remember_host(struct router *r);
@@ -130,12 +149,18 @@ void router_charge(struct router *r, uint32_t status, const struct headers *resp
 void router_charge_retry(struct router *r, uint32_t status);
 void router_charge_time(struct router *r);
 enum router_named {
-    ROUTER_NAMED_RETRY, ROUTER_NAMED_LIMIT_EXCEEDED, ROUTER_NAMED_OVERFLOW, ROUTER_NAMED_RETRY_SUCCESS, ROUTER_NAMED_TIMEOUT,
-    ROUTER_NAMED_TOTAL, ROUTER_NAMED_STATS
+    ROUTER_NAMED_RETRY,
+    ROUTER_NAMED_LIMIT_EXCEEDED,
+    ROUTER_NAMED_OVERFLOW,
+    ROUTER_NAMED_RETRY_SUCCESS,
+    ROUTER_NAMED_TIMEOUT,
+    ROUTER_NAMED_TOTAL,
+    ROUTER_NAMED_STATS
 };
 /* For the virtual cluster and the route, where they are configured. */
 void router_named_count(struct router *r, enum router_named stat);
 
 /* router.c */
 /* Ends the request with an answer of our own. */
-void router_reply(struct router *r, uint32_t status, struct str body, struct str details, uint64_t flags, bool overloaded);
+void router_reply(struct router *r, uint32_t status, struct str body, struct str details,
+                  uint64_t flags, bool overloaded);

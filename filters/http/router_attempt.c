@@ -7,7 +7,9 @@
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/cluster.h" /* the cluster's names and metadata for the logs */
 
-enum { UNSENT_MOST = 256 * 1024 }; /* bytes that wait for a connection before the client is slowed down */
+enum {
+    UNSENT_MOST = 256 * 1024
+}; /* bytes that wait for a connection before the client is slowed down */
 
 static struct router_attempt *attempt_of(struct upstream_attempt *a)
 {
@@ -19,7 +21,9 @@ static bool attempt_is_old(const struct router_attempt *ra)
     return ra->r->cur != ra || ra->r->finished;
 }
 
-/* --- the request's way out -------------------------------------------------------------------------------------------------------------- */
+/* --- the request's way out
+ * --------------------------------------------------------------------------------------------------------------
+ */
 void router_attempt_send(struct router *r)
 {
     struct router_attempt *ra = r->cur;
@@ -33,8 +37,10 @@ void router_attempt_send(struct router *r)
     }
     bool end = r->request_done && !r->trailers;
     struct buf out = {0};
-    if (r->keep_body) buf_share(&out, &r->body);
-    else buf_move(&out, &r->body);
+    if (r->keep_body)
+        buf_share(&out, &r->body);
+    else
+        buf_move(&out, &r->body);
     if (out.len > 0 || end) upstream_send_data(&ra->a, &out, end);
     if (r->request_done) r->info->up.last_tx_us = loop_now_us(r->f.worker->loop);
     buf_release(&out);
@@ -82,7 +88,8 @@ static void attempted_facts(struct router *r, struct host *h)
     struct str address = host_address_text(h), name = host_name(h);
     up->hosts_attempted = listed(a, up->hosts_attempted, address);
     up->host_names_attempted = listed(a, up->host_names_attempted, name.len ? name : address);
-    up->conn_ids_attempted = listed(a, up->conn_ids_attempted, str_fmt(a, "%llu", (unsigned long long)up->conn_id));
+    up->conn_ids_attempted =
+        listed(a, up->conn_ids_attempted, str_fmt(a, "%llu", (unsigned long long)up->conn_id));
 }
 
 /* auto_host_rewrite: the host's own name. */
@@ -92,7 +99,8 @@ static void rewrite_host(struct router *r)
     if (t->host_rewrite != HOST_REWRITE_AUTO && !t->auto_host_rewrite) return;
     struct str name = host_name(r->host);
     if (name.len == 0) return;
-    route_rewrite_host(r->req, str_dup(r->info->arena, name), t->append_x_forwarded_host, !r->conf->suppress_headers);
+    route_rewrite_host(r->req, str_dup(r->info->arena, name), t->append_x_forwarded_host,
+                       !r->conf->suppress_headers);
 }
 
 static void wire_facts(struct router *r)
@@ -121,14 +129,17 @@ static void on_ready(struct upstream_attempt *a)
         http_filter_pause_request(&r->f, false);
     }
     bool only = r->request_done && r->body.len == 0 && !r->trailers;
-    for (uint32_t i = 0; i < r->downstream_above; i++) upstream_pause(a, true);
+    for (uint32_t i = 0; i < r->downstream_above; i++)
+        upstream_pause(a, true);
     upstream_send_headers(a, r->req, only);
     if (only) r->info->up.last_tx_us = loop_now_us(r->f.worker->loop);
     if (!only && (r->body.len > 0 || r->request_done)) router_attempt_send(r);
     if (r->request_done && ra->live) router_timeouts_try(r);
 }
 
-/* --- failures -------------------------------------------------------------------------------------------------------------------------------- */
+/* --- failures
+ * --------------------------------------------------------------------------------------------------------------------------------
+ */
 static const char *reset_text(enum stream_reset why)
 {
     switch (why) {
@@ -166,9 +177,11 @@ static enum response_flag reset_flag(enum stream_reset why)
 }
 
 /* "upstream_reset_before_response_started{connection_termination|text}", no spaces. */
-static struct str reset_details(struct router *r, const char *when, enum stream_reset why, struct str transport)
+static struct str reset_details(struct router *r, const char *when, enum stream_reset why,
+                                struct str transport)
 {
-    struct str s = str_fmt(r->info->arena, "%s{%s%s%.*s}", when, reset_text(why), transport.len ? "|" : "", STR_ARG(transport));
+    struct str s = str_fmt(r->info->arena, "%s{%s%s%.*s}", when, reset_text(why),
+                           transport.len ? "|" : "", STR_ARG(transport));
     char *p = str_z(r->info->arena, s);
     for (size_t i = 0; i < s.len; i++) {
         if (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')) p[i] = '_';
@@ -185,14 +198,16 @@ static void give_up(struct router *r, enum stream_reset why, struct str transpor
         stat_inc(r->conf->stats, ROUTER_RESET_AFTER_RESPONSE);
         r->finished = true;
         router_timeouts_stop(r);
-        http_filter_respond_reset(&r->f, reset_details(r, "upstream_reset_after_response_started", why, transport), flag);
+        http_filter_respond_reset(
+            &r->f, reset_details(r, "upstream_reset_after_response_started", why, transport), flag);
         return;
     }
     uint32_t status = why == RESET_PROTOCOL_ERROR ? 502 : 503;
     router_charge(r, status, NULL);
     /* Envoy 1.40: the transport's failure is told in the details only. */
-    struct str body = str_fmt(a, "upstream connect error or disconnect/reset before headers. %sreset reason: %s",
-                              r->attempts > 1 ? "retried and the latest " : "", reset_text(why));
+    struct str body =
+        str_fmt(a, "upstream connect error or disconnect/reset before headers. %sreset reason: %s",
+                r->attempts > 1 ? "retried and the latest " : "", reset_text(why));
     struct str details = reset_details(r, "upstream_reset_before_response_started", why, transport);
     router_reply(r, status, body, details, flag, why == RESET_OVERFLOW);
 }
@@ -204,7 +219,8 @@ static void note_retry_result(struct router *r, enum retry_result result)
 }
 
 /* The current try ended by reset; it is gone already. `detail`: transport failure text or empty. */
-static void try_failed(struct router *r, enum stream_reset why, struct str detail, bool request_started)
+static void try_failed(struct router *r, enum stream_reset why, struct str detail,
+                       bool request_started)
 {
     struct str text = str_dup(r->info->arena, detail);
     r->info->up.transport_failure = text;
@@ -217,7 +233,8 @@ static void try_failed(struct router *r, enum stream_reset why, struct str detai
         return;
     }
     if (r->cur->a.host && why != RESET_OVERFLOW) upstream_report(&r->cur->a, 503);
-    bool able = r->keep_body || (r->body.len == 0 && !request_started) || (r->request_done && r->body.len == 0 && !r->info->bytes_received);
+    bool able = r->keep_body || (r->body.len == 0 && !request_started) ||
+                (r->request_done && r->body.len == 0 && !r->info->bytes_received);
     enum retry_verdict v = able ? router_retry_by_reset(r, why, request_started) : RETRY_NO;
     enum retry_result result = router_retry_take(r, v, NULL);
     note_retry_result(r, result);
@@ -227,7 +244,8 @@ static void try_failed(struct router *r, enum stream_reset why, struct str detai
 static void no_host(struct router *r)
 {
     router_charge(r, 503, NULL);
-    router_reply(r, 503, STR("no healthy upstream"), STR("no_healthy_upstream"), (uint64_t)1 << RF_UH, false);
+    router_reply(r, 503, STR("no healthy upstream"), STR("no_healthy_upstream"),
+                 (uint64_t)1 << RF_UH, false);
 }
 
 static void on_failure(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
@@ -254,8 +272,11 @@ static void on_reset(struct upstream_attempt *a, enum stream_reset why, struct s
     struct router_attempt *ra = attempt_of(a);
     ra->live = false;
     if (attempt_is_old(ra)) return;
-    /* Only a connection's end has a transport text; the codec's own words are for its statistics. */
-    try_failed(ra->r, why, why == RESET_CONN_TERMINATION || why == RESET_PROTOCOL_ERROR ? details : STR_NONE, true);
+    /* Only a connection's end has a transport text; the codec's own words are for its statistics.
+     */
+    try_failed(ra->r, why,
+               why == RESET_CONN_TERMINATION || why == RESET_PROTOCOL_ERROR ? details : STR_NONE,
+               true);
 }
 
 void router_attempt_timeout(struct router *r, const char *details, bool per_try)
@@ -268,7 +289,8 @@ void router_attempt_timeout(struct router *r, const char *details, bool per_try)
         stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_TIMEOUT);
         router_named_count(r, ROUTER_NAMED_TIMEOUT);
     } else {
-        stat_inc(g, idle ? CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT : CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_TIMEOUT);
+        stat_inc(g, idle ? CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT
+                         : CLUSTER_STAT_UPSTREAM_RQ_PER_TRY_TIMEOUT);
     }
     if (ra && ra->a.host && r->host == ra->a.host) {
         upstream_report_timeout(&ra->a);
@@ -278,7 +300,8 @@ void router_attempt_timeout(struct router *r, const char *details, bool per_try)
     router_attempt_cancel(r);
     if (per_try && !r->response_started && r->keep_body) {
         r->timeout_retry = true;
-        enum retry_result result = router_retry_take(r, router_retry_by_reset(r, RESET_LOCAL, true), NULL);
+        enum retry_result result =
+            router_retry_take(r, router_retry_by_reset(r, RESET_LOCAL, true), NULL);
         note_retry_result(r, result);
         if (result == RETRY_RESULT_YES) return;
     }
@@ -291,10 +314,14 @@ void router_attempt_timeout(struct router *r, const char *details, bool per_try)
         return;
     }
     router_charge(r, r->timeout_status, NULL);
-    router_reply(r, r->timeout_status, r->timeout_status == 504 ? STR("upstream request timeout") : STR_NONE, str_of(details), flag, false);
+    router_reply(r, r->timeout_status,
+                 r->timeout_status == 504 ? STR("upstream request timeout") : STR_NONE,
+                 str_of(details), flag, false);
 }
 
-/* --- the response ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- the response
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 static void on_1xx(struct upstream_attempt *a, struct headers *h)
 {
     struct router_attempt *ra = attempt_of(a);
@@ -309,11 +336,13 @@ static void response_headers(struct router *r, struct headers *h)
         unsigned long long ms = (now - r->request_done_us) / 1000;
         headers_set_id(h, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, str_fmt(a, "%llu", ms));
     }
-    if (r->host && host_canary(r->host)) headers_set_id(h, HDR_X_ENVOY_UPSTREAM_CANARY, STR("true"));
+    if (r->host && host_canary(r->host))
+        headers_set_id(h, HDR_X_ENVOY_UPSTREAM_CANARY, STR("true"));
     if (r->route->vhost && r->route->vhost->include_attempt_count_in_response)
         headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_fmt(a, "%u", r->attempts));
     if (r->set_cookie.len > 0) headers_add_id(h, HDR_SET_COOKIE, r->set_cookie);
-    r->info->response_code = headers_status(h); /* formats of the route's header changes read both */
+    r->info->response_code =
+        headers_status(h); /* formats of the route's header changes read both */
     r->info->resp = h;
     route_finalize_response(r->route, r->choice, h, r->info);
 }
@@ -338,7 +367,8 @@ static bool response_retry(struct router *r, struct router_attempt *ra, struct h
 {
     uint32_t status = headers_status(h);
     bool able = r->keep_body;
-    enum retry_result result = router_retry_take(r, able ? router_retry_by_headers(r, h) : RETRY_NO, h);
+    enum retry_result result =
+        router_retry_take(r, able ? router_retry_by_headers(r, h) : RETRY_NO, h);
     note_retry_result(r, result);
     if (result != RETRY_RESULT_YES) return false;
     router_charge_retry(r, status);
@@ -423,7 +453,9 @@ static const struct upstream_events router_events = {
     .on_watermark = on_watermark,
 };
 
-/* --- starting and stopping ------------------------------------------------------------------------------------------------------------------------ */
+/* --- starting and stopping
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 /* Envoy: a cluster may have changed or gone since the last try; the newest one is asked. */
 static bool cluster_again(struct router *r)
 {
@@ -442,10 +474,12 @@ static void attempt_headers(struct router *r)
 {
     const struct virtual_host *v = r->route->vhost;
     if (v && v->include_request_attempt_count)
-        headers_set_id(r->req, HDR_X_ENVOY_ATTEMPT_COUNT, str_fmt(r->info->arena, "%u", r->attempts));
+        headers_set_id(r->req, HDR_X_ENVOY_ATTEMPT_COUNT,
+                       str_fmt(r->info->arena, "%u", r->attempts));
     if (r->attempts == 1) return;
     if (v && v->include_is_timeout_retry)
-        headers_set_id(r->req, HDR_X_ENVOY_IS_TIMEOUT_RETRY, r->timeout_retry ? STR("true") : STR("false"));
+        headers_set_id(r->req, HDR_X_ENVOY_IS_TIMEOUT_RETRY,
+                       r->timeout_retry ? STR("true") : STR("false"));
     router_timeouts_headers(r);
 }
 
@@ -471,8 +505,14 @@ void router_attempt_start(struct router *r)
     r->timeout_retry = false;
     const struct retry_policy *p = r->retry.policy;
     struct lb_ask ask = {
-        .worker = r->f.worker, .has_hash = r->has_hash, .hash = r->hash, .stream = r->info, .downstream = r->info->conn, .headers = r->req,
-        .metadata_match = route_metadata_match(r->route, r->choice), .attempt = r->attempts,
+        .worker = r->f.worker,
+        .has_hash = r->has_hash,
+        .hash = r->hash,
+        .stream = r->info,
+        .downstream = r->info->conn,
+        .headers = r->req,
+        .metadata_match = route_metadata_match(r->route, r->choice),
+        .attempt = r->attempts,
     };
     if (p && r->attempts > 1 && (p->previous_hosts || p->omit_canary)) {
         ask.avoid = router_retry_avoid;

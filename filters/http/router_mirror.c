@@ -1,5 +1,6 @@
-/* request_mirror_policies: a copy of the request goes to another cluster; its answer is read and dropped. The copy does not depend on the
- * stream any more once it is sent: it has its own arena and ends with its own exchange or timeout. */
+/* request_mirror_policies: a copy of the request goes to another cluster; its answer is read and
+ * dropped. The copy does not depend on the stream any more once it is sent: it has its own arena
+ * and ends with its own exchange or timeout. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
@@ -65,7 +66,8 @@ static void mirror_on_ready(struct upstream_attempt *a)
     if (body && !m->over) upstream_send_data(a, &m->body, !m->trailers);
     if (m->trailers && !m->over) upstream_send_trailers(a, m->trailers);
 }
-static void mirror_on_failure(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
+static void mirror_on_failure(struct upstream_attempt *a, enum upstream_failure why,
+                              struct str detail)
 {
     (void)why, (void)detail;
     mirror_charge(mirror_of(a), 503);
@@ -114,7 +116,8 @@ static const struct upstream_events mirror_events = {
 static bool mirror_wanted(const struct router *r, const struct mirror_policy *p)
 {
     if (!p->has_fraction && p->runtime_key.len == 0) return true;
-    return runtime_fraction(r->f.worker, p->runtime_key, p->numerator, p->denominator ? p->denominator : 100, r->info->random);
+    return runtime_fraction(r->f.worker, p->runtime_key, p->numerator,
+                            p->denominator ? p->denominator : 100, r->info->random);
 }
 
 /* Envoy: the authority of a copy has "-shadow" behind the host name, before a port. */
@@ -127,14 +130,16 @@ static void mirror_host(struct mirror *m, const struct mirror_policy *p)
     }
     if (p->disable_shadow_host_suffix || !host.ptr) return;
     bool has_port = str_cut_last(host, ':', &name, &port) && str_find_char(port, ']') == SIZE_MAX;
-    struct str to = has_port ? str_fmt(m->arena, "%.*s-shadow:%.*s", STR_ARG(name), STR_ARG(port)) : str_fmt(m->arena, "%.*s-shadow", STR_ARG(host));
+    struct str to = has_port ? str_fmt(m->arena, "%.*s-shadow:%.*s", STR_ARG(name), STR_ARG(port))
+                             : str_fmt(m->arena, "%.*s-shadow", STR_ARG(host));
     headers_set_id(m->headers, HDR_AUTHORITY, to);
 }
 
 static void mirror_send(struct router *r, const struct mirror_policy *p)
 {
     struct str name = p->cluster.len > 0 ? p->cluster : headers_find(r->req, p->cluster_header);
-    struct upstream_cluster *uc = name.len > 0 ? upstream_find(r->f.worker, name, hash_str(name)) : NULL;
+    struct upstream_cluster *uc =
+        name.len > 0 ? upstream_find(r->f.worker, name, hash_str(name)) : NULL;
     if (!uc) return; /* Envoy: a missing cluster is not told to anybody */
     struct arena *a = arena_new("mirror", 0);
     struct mirror *m = ARENA_NEW(a, struct mirror);
@@ -146,12 +151,14 @@ static void mirror_send(struct router *r, const struct mirror_policy *p)
     buf_share(&m->body, &r->mirror_body);
     mirror_host(m, p);
     headers_set_id(m->headers, HDR_X_ENVOY_INTERNAL, STR("true"));
-    if (r->conf->local_ip.len > 0) headers_append(m->headers, STR("x-forwarded-for"), str_dup(a, r->conf->local_ip), STR(","));
+    if (r->conf->local_ip.len > 0)
+        headers_append(m->headers, STR("x-forwarded-for"), str_dup(a, r->conf->local_ip), STR(","));
     header_change_apply(p->request_headers, m->headers, NULL);
     m->a.events = &mirror_events;
     m->a.arena = a;
     m->a.priority = r->priority;
-    if (r->timeouts.global > 0) loop_timer_start(m->worker->loop, &m->timer, r->timeouts.global, mirror_timeout);
+    if (r->timeouts.global > 0)
+        loop_timer_start(m->worker->loop, &m->timer, r->timeouts.global, mirror_timeout);
     struct lb_ask ask = {.worker = m->worker, .headers = m->headers};
     upstream_start(m->worker, uc, &m->a, &ask);
 }
@@ -159,7 +166,8 @@ static void mirror_send(struct router *r, const struct mirror_policy *p)
 void router_mirror(struct router *r)
 {
     for (size_t i = 0; i < r->route->mirror_count; i++) {
-        if (!r->mirrors_off && mirror_wanted(r, &r->route->mirrors[i])) mirror_send(r, &r->route->mirrors[i]);
+        if (!r->mirrors_off && mirror_wanted(r, &r->route->mirrors[i]))
+            mirror_send(r, &r->route->mirrors[i]);
     }
     buf_release(&r->mirror_body);
 }

@@ -1,4 +1,5 @@
-/* When a try failed: does the policy (the route's and the request's x-envoy-retry-* headers) want another, may it, and when. */
+/* When a try failed: does the policy (the route's and the request's x-envoy-retry-* headers) want
+ * another, may it, and when. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
@@ -26,23 +27,32 @@ static void names_parse(struct router *r, struct str list)
     r->retry.header_names = ARENA_ARRAY(r->info->arena, struct str, list.len / 2 + 1);
     while (str_next(&list, ',', &token)) {
         token = str_trim(token);
-        if (token.len > 0) r->retry.header_names[r->retry.header_name_count++] = str_dup_lower(r->info->arena, token);
+        if (token.len > 0)
+            r->retry.header_names[r->retry.header_name_count++] =
+                str_dup_lower(r->info->arena, token);
     }
 }
 
 static void headers_consume(struct headers *h)
 {
     static const enum header_id ids[] = {
-        HDR_X_ENVOY_RETRY_ON, HDR_X_ENVOY_RETRY_GRPC_ON, HDR_X_ENVOY_MAX_RETRIES, HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
-        HDR_X_ENVOY_RETRIABLE_HEADER_NAMES, HDR_X_ENVOY_RETRIABLE_STATUS_CODES,
+        HDR_X_ENVOY_RETRY_ON,
+        HDR_X_ENVOY_RETRY_GRPC_ON,
+        HDR_X_ENVOY_MAX_RETRIES,
+        HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+        HDR_X_ENVOY_RETRIABLE_HEADER_NAMES,
+        HDR_X_ENVOY_RETRIABLE_STATUS_CODES,
     };
-    for (size_t i = 0; i < ARRAY_LEN(ids); i++) headers_remove_id(h, ids[i]);
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        headers_remove_id(h, ids[i]);
 }
 
 static void backoff_init(struct router *r, const struct retry_policy *p)
 {
     uint64_t base = p && p->backoff_base_us ? p->backoff_base_us : 0;
-    if (base == 0) base = runtime_u64(r->f.worker, STR("upstream.base_retry_backoff_ms"), BACKOFF_BASE_MS) * 1000;
+    if (base == 0)
+        base =
+            runtime_u64(r->f.worker, STR("upstream.base_retry_backoff_ms"), BACKOFF_BASE_MS) * 1000;
     if (base < 1000) base = 1000;
     r->retry.backoff_next = base;
     r->retry.backoff_max = p && p->backoff_max_us ? p->backoff_max_us : base * BACKOFF_FACTOR;
@@ -64,16 +74,21 @@ void router_retry_init(struct router *r)
     t->on |= more;
     uint64_t most;
     if (t->on && str_to_u64(headers_get(h, HDR_X_ENVOY_MAX_RETRIES), &most)) t->left = most;
-    if (t->on && headers_has(h, HDR_X_ENVOY_RETRIABLE_STATUS_CODES)) codes_parse(r, headers_get(h, HDR_X_ENVOY_RETRIABLE_STATUS_CODES));
-    if (t->on && headers_has(h, HDR_X_ENVOY_RETRIABLE_HEADER_NAMES)) names_parse(r, headers_get(h, HDR_X_ENVOY_RETRIABLE_HEADER_NAMES));
+    if (t->on && headers_has(h, HDR_X_ENVOY_RETRIABLE_STATUS_CODES))
+        codes_parse(r, headers_get(h, HDR_X_ENVOY_RETRIABLE_STATUS_CODES));
+    if (t->on && headers_has(h, HDR_X_ENVOY_RETRIABLE_HEADER_NAMES))
+        names_parse(r, headers_get(h, HDR_X_ENVOY_RETRIABLE_HEADER_NAMES));
     headers_consume(h);
     if (p && p->retriable_request_header_count > 0 &&
-        !header_match_any(p->retriable_request_headers, p->retriable_request_header_count, h, r->info->arena))
+        !header_match_any(p->retriable_request_headers, p->retriable_request_header_count, h,
+                          r->info->arena))
         t->on = 0;
     backoff_init(r, p);
 }
 
-/* --- conditions -------------------------------------------------------------------------------------------------------------------------- */
+/* --- conditions
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 static bool status_listed(const struct router_retry *t, uint32_t status)
 {
     for (size_t i = 0; t->policy && i < t->policy->status_code_count; i++) {
@@ -89,7 +104,9 @@ static bool header_listed(struct router *r, const struct headers *resp)
 {
     const struct router_retry *t = &r->retry;
     const struct retry_policy *p = t->policy;
-    if (p && p->retriable_header_count > 0 && header_match_any(p->retriable_headers, p->retriable_header_count, resp, r->info->arena)) return true;
+    if (p && p->retriable_header_count > 0 &&
+        header_match_any(p->retriable_headers, p->retriable_header_count, resp, r->info->arena))
+        return true;
     for (size_t i = 0; i < t->header_name_count; i++) {
         if (headers_find(resp, t->header_names[i]).ptr) return true;
     }
@@ -98,7 +115,13 @@ static bool header_listed(struct router *r, const struct headers *resp)
 
 static bool grpc_wants(uint32_t on, const struct headers *resp)
 {
-    enum { GRPC_CANCELLED = 1, GRPC_DEADLINE = 4, GRPC_EXHAUSTED = 8, GRPC_INTERNAL = 13, GRPC_UNAVAILABLE = 14 };
+    enum {
+        GRPC_CANCELLED = 1,
+        GRPC_DEADLINE = 4,
+        GRPC_EXHAUSTED = 8,
+        GRPC_INTERNAL = 13,
+        GRPC_UNAVAILABLE = 14
+    };
     uint32_t status;
     if (!str_to_u32(headers_get(resp, HDR_GRPC_STATUS), &status)) return false;
     switch (status) {
@@ -116,7 +139,8 @@ enum retry_verdict router_retry_by_headers(struct router *r, const struct header
     uint32_t on = r->retry.on, status = headers_status(resp);
     if (!on) return RETRY_NO;
     /* Envoy: a rate limited answer is final unless the policy asks for it. */
-    if (headers_has(resp, HDR_X_ENVOY_RATELIMITED)) return on & RETRY_ENVOY_RATELIMITED ? RETRY_LATER : RETRY_NO;
+    if (headers_has(resp, HDR_X_ENVOY_RATELIMITED))
+        return on & RETRY_ENVOY_RATELIMITED ? RETRY_LATER : RETRY_NO;
     if ((on & RETRY_5XX) && status >= 500 && status < 600) return RETRY_LATER;
     if ((on & RETRY_GATEWAY_ERROR) && status >= 502 && status <= 504) return RETRY_LATER;
     if ((on & RETRY_RETRIABLE_4XX) && status == 409) return RETRY_LATER;
@@ -125,7 +149,8 @@ enum retry_verdict router_retry_by_headers(struct router *r, const struct header
     return grpc_wants(on, resp) ? RETRY_LATER : RETRY_NO;
 }
 
-enum retry_verdict router_retry_by_reset(struct router *r, enum stream_reset why, bool request_started)
+enum retry_verdict router_retry_by_reset(struct router *r, enum stream_reset why,
+                                         bool request_started)
 {
     uint32_t on = r->retry.on;
     if (!on || why == RESET_OVERFLOW) return RETRY_NO;
@@ -138,7 +163,9 @@ enum retry_verdict router_retry_by_reset(struct router *r, enum stream_reset why
     return RETRY_NO;
 }
 
-/* --- doing it ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- doing it
+ * ----------------------------------------------------------------------------------------------------------------------------
+ */
 void router_retry_release(struct router *r)
 {
     if (!r->retry.armed) return;
@@ -156,7 +183,8 @@ static uint64_t backoff_us(struct router *r)
     return delay;
 }
 
-/* rate_limited_retry_back_off: the first of the named headers that says when, if that is not too far. */
+/* rate_limited_retry_back_off: the first of the named headers that says when, if that is not too
+ * far. */
 static bool reset_header_us(struct router *r, const struct headers *resp, uint64_t *delay)
 {
     const struct retry_policy *p = r->retry.policy;
@@ -187,12 +215,14 @@ static void count(struct router *r, enum cluster_stat which, enum router_named n
     router_named_count(r, named);
 }
 
-enum retry_result router_retry_take(struct router *r, enum retry_verdict v, const struct headers *resp)
+enum retry_result router_retry_take(struct router *r, enum retry_verdict v,
+                                    const struct headers *resp)
 {
     struct router_retry *t = &r->retry;
     struct stat_group *g = upstream_stats(r->uc);
     if (v == RETRY_NO) {
-        if (t->armed && resp) count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY_SUCCESS, ROUTER_NAMED_RETRY_SUCCESS);
+        if (t->armed && resp)
+            count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY_SUCCESS, ROUTER_NAMED_RETRY_SUCCESS);
         router_retry_release(r);
         return RETRY_RESULT_NO;
     }
@@ -219,11 +249,14 @@ enum retry_result router_retry_take(struct router *r, enum retry_verdict v, cons
     return RETRY_RESULT_YES;
 }
 
-/* --- host predicates ------------------------------------------------------------------------------------------------------------------------ */
+/* --- host predicates
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 void router_retry_remember_host(struct router *r)
 {
     enum { HOSTS_MOST = 64 };
-    if (!r->retry.policy || !r->retry.policy->previous_hosts || r->tried_count == HOSTS_MOST) return;
+    if (!r->retry.policy || !r->retry.policy->previous_hosts || r->tried_count == HOSTS_MOST)
+        return;
     if (!r->tried) r->tried = ARENA_ARRAY(r->info->arena, const struct host *, HOSTS_MOST);
     r->tried[r->tried_count++] = host_ref(r->host);
 }

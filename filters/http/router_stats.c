@@ -1,4 +1,5 @@
-/* What the router counts: response codes by cluster, origin, canary, virtual cluster and route; times. */
+/* What the router counts: response codes by cluster, origin, canary, virtual cluster and route;
+ * times. */
 #include "base/arena.h"
 #include "filters/http/router.h"
 #include "proxy/runtime/runtime.h"
@@ -24,7 +25,8 @@ static bool canary(const struct router *r, const struct headers *resp)
 
 static enum upstream_code_scope origin(const struct router *r)
 {
-    return is_true(r->req, HDR_X_ENVOY_INTERNAL) ? UPSTREAM_CODES_INTERNAL : UPSTREAM_CODES_EXTERNAL;
+    return is_true(r->req, HDR_X_ENVOY_INTERNAL) ? UPSTREAM_CODES_INTERNAL
+                                                 : UPSTREAM_CODES_EXTERNAL;
 }
 
 /* What virtual clusters and routes with a stat_prefix count beside codes. */
@@ -39,11 +41,14 @@ static const struct stat_def named_defs[ROUTER_NAMED_STATS] = {
 enum { GROUP_CODES, GROUP_NAMED };
 
 /* "vhost.<vh>.vcluster.<vc>." or "vhost.<vh>.route.<prefix>."; NULL: not configured. */
-static struct stat_group *named_group(const struct router *r, const char *kind, struct str name, unsigned which)
+static struct stat_group *named_group(const struct router *r, const char *kind, struct str name,
+                                      unsigned which)
 {
     if (name.len == 0 || !r->info->vhost) return NULL;
-    struct str prefix = str_fmt(r->info->arena, "vhost.%.*s.%s.%.*s.", STR_ARG(r->info->vhost->name), kind, STR_ARG(name));
-    if (which == GROUP_NAMED) return upstream_named_stats(r->f.worker, prefix, which, named_defs, ROUTER_NAMED_STATS);
+    struct str prefix = str_fmt(r->info->arena, "vhost.%.*s.%s.%.*s.",
+                                STR_ARG(r->info->vhost->name), kind, STR_ARG(name));
+    if (which == GROUP_NAMED)
+        return upstream_named_stats(r->f.worker, prefix, which, named_defs, ROUTER_NAMED_STATS);
     return upstream_named_stats(r->f.worker, prefix, which, code_stat_defs, CODE_STAT_COUNT);
 }
 
@@ -64,12 +69,16 @@ void router_charge(struct router *r, uint32_t status, const struct headers *resp
     if (!r->uc || !r->conf->dynamic_stats || r->info->health_check) return;
     router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), status);
     router_code_count(upstream_code_stats(r->uc, origin(r)), status);
-    if (canary(r, resp)) router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), status);
+    if (canary(r, resp))
+        router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), status);
     named_count(r, "vcluster", r->vcluster, status);
     if (r->route) named_count(r, "route", r->route->stat_prefix, status);
     if (r->alt_stat.len == 0) return;
-    struct str prefix = str_fmt(r->info->arena, "cluster.%.*s.%.*s.", STR_ARG(r->info->up.cluster_stat), STR_ARG(r->alt_stat));
-    router_code_count(upstream_named_stats(r->f.worker, prefix, GROUP_CODES, code_stat_defs, CODE_STAT_COUNT), status);
+    struct str prefix = str_fmt(r->info->arena, "cluster.%.*s.%.*s.",
+                                STR_ARG(r->info->up.cluster_stat), STR_ARG(r->alt_stat));
+    router_code_count(
+        upstream_named_stats(r->f.worker, prefix, GROUP_CODES, code_stat_defs, CODE_STAT_COUNT),
+        status);
 }
 
 void router_charge_retry(struct router *r, uint32_t status)
@@ -84,7 +93,8 @@ void router_charge_time(struct router *r)
     uint64_t ms = (loop_now_us(r->f.worker->loop) - r->request_done_us) / 1000;
     stat_record(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), CODE_STAT_TIME, ms);
     stat_record(upstream_code_stats(r->uc, origin(r)), CODE_STAT_TIME, ms);
-    if (canary(r, r->info->resp)) stat_record(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), CODE_STAT_TIME, ms);
+    if (canary(r, r->info->resp))
+        stat_record(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), CODE_STAT_TIME, ms);
     struct stat_group *g = named_group(r, "vcluster", r->vcluster, GROUP_CODES);
     if (g) stat_record(g, CODE_STAT_TIME, ms);
     g = r->route ? named_group(r, "route", r->route->stat_prefix, GROUP_CODES) : NULL;

@@ -1,5 +1,5 @@
-/* envoy.filters.listener.http_inspector: tells HTTP/1.0, HTTP/1.1 or HTTP/2 prior knowledge from the first bytes, as the application
- * protocol for the choice of the filter chain. */
+/* envoy.filters.listener.http_inspector: tells HTTP/1.0, HTTP/1.1 or HTTP/2 prior knowledge from
+ * the first bytes, as the application protocol for the choice of the filter chain. */
 #include "base/arena.h"
 #include "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.pb-c.h"
 #include "filters/common/stats.h"
@@ -19,18 +19,21 @@ struct http_inspector {
     struct stat_group *stats;
 };
 
-static const void *http_inspector_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *http_inspector_create(const struct conf_at *at,
+                                         const struct ProtobufCMessage *msg)
 {
     (void)msg;
     struct http_inspector *c = ARENA_NEW(conf_arena(at), struct http_inspector);
-    c->stats = conf_stat_group(at, STR("http_inspector."), http_inspector_stats, sizeof(http_inspector_stats) / sizeof(http_inspector_stats[0]));
+    c->stats = conf_stat_group(at, STR("http_inspector."), http_inspector_stats,
+                               sizeof(http_inspector_stats) / sizeof(http_inspector_stats[0]));
     return c;
 }
 
 static const struct str preface = {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24};
 /* Methods as Envoy's list; the request line is read only when it may begin with one. */
 static const struct str methods[] = {
-    {"GET ", 4}, {"HEAD ", 5}, {"POST ", 5}, {"PUT ", 4}, {"DELETE ", 7}, {"CONNECT ", 8}, {"OPTIONS ", 8}, {"TRACE ", 6}, {"PATCH ", 6},
+    {"GET ", 4},     {"HEAD ", 5},    {"POST ", 5},  {"PUT ", 4},   {"DELETE ", 7},
+    {"CONNECT ", 8}, {"OPTIONS ", 8}, {"TRACE ", 6}, {"PATCH ", 6},
 };
 
 static bool may_be_method(struct str s)
@@ -42,7 +45,8 @@ static bool may_be_method(struct str s)
     return false;
 }
 
-static enum accept_flow http_inspector_found(struct accepting *a, struct stat_group *g, size_t stat, struct str protocol)
+static enum accept_flow http_inspector_found(struct accepting *a, struct stat_group *g, size_t stat,
+                                             struct str protocol)
 {
     struct str *v = ARENA_NEW(a->arena, struct str);
     *v = protocol;
@@ -58,17 +62,21 @@ static enum accept_flow http_inspector_none(struct stat_group *g)
     return ACCEPT_CONTINUE;
 }
 
-static enum accept_flow http_inspector_line(struct accepting *a, struct stat_group *g, struct str line)
+static enum accept_flow http_inspector_line(struct accepting *a, struct stat_group *g,
+                                            struct str line)
 {
     struct str rest, version;
     if (line.len && line.ptr[line.len - 1] == '\r') line.len--;
     if (!str_cut_last(line, ' ', &rest, &version)) return http_inspector_none(g);
-    if (str_eq(version, STR("HTTP/1.1"))) return http_inspector_found(a, g, STAT_HTTP11, STR("http/1.1"));
-    if (str_eq(version, STR("HTTP/1.0"))) return http_inspector_found(a, g, STAT_HTTP10, STR("http/1.0"));
+    if (str_eq(version, STR("HTTP/1.1")))
+        return http_inspector_found(a, g, STAT_HTTP11, STR("http/1.1"));
+    if (str_eq(version, STR("HTTP/1.0")))
+        return http_inspector_found(a, g, STAT_HTTP10, STR("http/1.0"));
     return http_inspector_none(g);
 }
 
-static enum accept_flow http_inspector_data(void *self, const void *conf, struct accepting *a, struct str peeked, bool end)
+static enum accept_flow http_inspector_data(void *self, const void *conf, struct accepting *a,
+                                            struct str peeked, bool end)
 {
     (void)self;
     struct stat_group *g = ((const struct http_inspector *)conf)->stats;
@@ -94,8 +102,10 @@ static enum accept_flow http_inspector_accept(void *self, const void *conf, stru
 }
 
 const struct listener_filter_type http_inspector = {
-    .ext = {.name = "envoy.filters.listener.http_inspector",
-            .config = &envoy__extensions__filters__listener__http_inspector__v3__http_inspector__descriptor},
+    .ext =
+        {.name = "envoy.filters.listener.http_inspector",
+         .config =
+             &envoy__extensions__filters__listener__http_inspector__v3__http_inspector__descriptor},
     .max_peek = PEEK_MOST,
     .conf_create = http_inspector_create,
     .on_accept = http_inspector_accept,

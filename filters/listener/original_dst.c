@@ -1,4 +1,5 @@
-/* envoy.filters.listener.original_dst: the destination before an iptables REDIRECT becomes the connection's local address. */
+/* envoy.filters.listener.original_dst: the destination before an iptables REDIRECT becomes the
+ * connection's local address. */
 #include "base/arena.h"
 #include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb-c.h"
 #include "proxy/api/network_filter.h"
@@ -19,7 +20,8 @@ static enum accept_flow original_dst_accept(void *self, const void *conf, struct
 
 const struct listener_filter_type original_dst = {
     .ext = {.name = "envoy.filters.listener.original_dst",
-            .config = &envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor},
+            .config =
+                &envoy__extensions__filters__listener__original_dst__v3__original_dst__descriptor},
     .conf_create = original_dst_create,
     .on_accept = original_dst_accept,
 };

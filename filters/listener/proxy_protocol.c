@@ -1,5 +1,6 @@
-/* envoy.filters.listener.proxy_protocol: the PROXY header (versions 1 and 2) in front of a connection gives it its addresses and, by
- * rules, dynamic metadata from TLVs. The header's bytes are taken from the socket. */
+/* envoy.filters.listener.proxy_protocol: the PROXY header (versions 1 and 2) in front of a
+ * connection gives it its addresses and, by rules, dynamic metadata from TLVs. The header's bytes
+ * are taken from the socket. */
 #include <arpa/inet.h>
 #include <string.h>
 
@@ -25,9 +26,17 @@ static const struct stat_def pp_version_stats[STAT_VERSION_COUNT] = {
     [STAT_VERSION_ERROR] = {"error", STAT_COUNTER, 0},
     [STAT_VERSION_FOUND] = {"found", STAT_COUNTER, 0},
 };
-static const struct stat_def pp_root_stats[STAT_ROOT_COUNT] = {[STAT_ROOT_ERROR] = {"downstream_cx_proxy_proto_error", STAT_COUNTER, 0}};
+static const struct stat_def pp_root_stats[STAT_ROOT_COUNT] = {
+    [STAT_ROOT_ERROR] = {"downstream_cx_proxy_proto_error", STAT_COUNTER, 0}};
 
-enum { V1_MOST = 107, V2_HEADER = 16, V2_SIGNATURE = 12, V4_LEN = 12, V6_LEN = 36, PEEK_MOST = 65536 };
+enum {
+    V1_MOST = 107,
+    V2_HEADER = 16,
+    V2_SIGNATURE = 12,
+    V4_LEN = 12,
+    V6_LEN = 36,
+    PEEK_MOST = 65536
+};
 
 struct pp_rule {
     uint8_t type;
@@ -40,9 +49,10 @@ struct pp_conf {
     size_t rule_count;
 };
 
-/* --- configuration --------------------------------------------------------------------------------------------- */
+/* --- configuration
+ * --------------------------------------------------------------------------------------------- */
 
-static void pp_rules(struct arena *a, const PP() *m, struct pp_conf *c)
+static void pp_rules(struct arena *a, const PP() * m, struct pp_conf *c)
 {
     c->rules = ARENA_ARRAY(a, struct pp_rule, m->n_rules);
     c->rule_count = m->n_rules;
@@ -51,7 +61,8 @@ static void pp_rules(struct arena *a, const PP() *m, struct pp_conf *c)
         c->rules[i].type = (uint8_t)m->rules[i]->tlv_type;
         if (!kv) continue;
         bool named = kv->metadata_namespace && kv->metadata_namespace[0];
-        c->rules[i].ns = named ? str_dup(a, str_of(kv->metadata_namespace)) : STR("envoy.filters.listener.proxy_protocol");
+        c->rules[i].ns = named ? str_dup(a, str_of(kv->metadata_namespace))
+                               : STR("envoy.filters.listener.proxy_protocol");
         c->rules[i].key = str_dup(a, str_of(kv->key));
     }
 }
@@ -59,7 +70,8 @@ static void pp_rules(struct arena *a, const PP() *m, struct pp_conf *c)
 static void pp_stat_groups(const struct conf_at *at, const char *prefix, struct pp_conf *c)
 {
     struct arena *a = conf_arena(at);
-    struct str base = prefix && prefix[0] ? str_fmt(a, "proxy_proto.%s.", prefix) : STR("proxy_proto.");
+    struct str base =
+        prefix && prefix[0] ? str_fmt(a, "proxy_proto.%s.", prefix) : STR("proxy_proto.");
     c->stats = conf_stat_group(at, base, pp_stats, STAT_COUNT);
     for (size_t v = 0; v < 2; v++) {
         struct str name = str_fmt(a, "%.*sversions.v%zu.", STR_ARG(base), v + 1);
@@ -74,21 +86,27 @@ static const void *pp_create(const struct conf_at *at, const struct ProtobufCMes
     const PP() *m = (const PP() *)msg;
     pp_stat_groups(at, m ? m->stat_prefix : NULL, c);
     if (!m) return c;
-    if (m->tlv_location != ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__TLV_LOCATION__DYNAMIC_METADATA) {
+    if (m->tlv_location !=
+        ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__TLV_LOCATION__DYNAMIC_METADATA) {
         struct conf_at field = conf_field(at, "tlv_location");
         (void)conf_fail(&field, "only DYNAMIC_METADATA is supported");
         return NULL;
     }
     c->allow_none = m->allow_requests_without_proxy_protocol;
     for (size_t i = 0; i < m->n_disallowed_versions; i++) {
-        if (m->disallowed_versions[i] == ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_CONFIG__VERSION__V1) c->refuse_v1 = true;
-        else c->refuse_v2 = true;
+        if (m->disallowed_versions[i] ==
+            ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_CONFIG__VERSION__V1)
+            c->refuse_v1 = true;
+        else
+            c->refuse_v2 = true;
     }
     pp_rules(conf_arena(at), m, c);
     return c;
 }
 
-/* --- results ------------------------------------------------------------------------------------------------------ */
+/* --- results
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static enum accept_flow pp_error(const struct pp_conf *c, int version)
 {
@@ -104,7 +122,8 @@ static enum accept_flow pp_disallowed(const struct pp_conf *c, int version)
     return ACCEPT_DROP;
 }
 
-static enum accept_flow pp_found(const struct pp_conf *c, int version, struct accepting *a, size_t header)
+static enum accept_flow pp_found(const struct pp_conf *c, int version, struct accepting *a,
+                                 size_t header)
 {
     stat_inc(c->version[version - 1], STAT_VERSION_FOUND);
     a->consume = header;
@@ -125,7 +144,9 @@ static enum accept_flow pp_none(const struct pp_conf *c)
     return ACCEPT_CONTINUE;
 }
 
-/* --- version 1 ------------------------------------------------------------------------------------------------------ */
+/* --- version 1
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static bool v1_address(struct str ip, struct str port, bool v4, struct addr *out)
 {
@@ -138,13 +159,15 @@ static bool v1_parse(struct str line, struct accepting *a)
 {
     struct str part[6];
     size_t count = 0;
-    while (count < 6 && str_next(&line, ' ', &part[count])) count++;
+    while (count < 6 && str_next(&line, ' ', &part[count]))
+        count++;
     if (count < 2) return false;
     if (str_eq(part[1], STR("UNKNOWN"))) return true;
     bool v4 = str_eq(part[1], STR("TCP4"));
     if (count != 6 || line.ptr || (!v4 && !str_eq(part[1], STR("TCP6")))) return false;
     struct addr from, to;
-    if (!v1_address(part[2], part[4], v4, &from) || !v1_address(part[3], part[5], v4, &to)) return false;
+    if (!v1_address(part[2], part[4], v4, &from) || !v1_address(part[3], part[5], v4, &to))
+        return false;
     a->info->remote = from;
     a->info->local = to;
     return true;
@@ -160,7 +183,9 @@ static enum accept_flow v1_data(const struct pp_conf *c, struct accepting *a, st
     return pp_found(c, 1, a, end + 2);
 }
 
-/* --- version 2 ------------------------------------------------------------------------------------------------------- */
+/* --- version 2
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static const struct str v2_signature = {"\r\n\r\n\0\r\nQUIT\n", V2_SIGNATURE};
 
@@ -218,7 +243,8 @@ static enum accept_flow v2_data(const struct pp_conf *c, struct accepting *a, st
     bool local = p[12] == 0x20;
     if (p[12] != 0x21 && !local) return pp_error(c, 2);
     if (V2_HEADER + len > PEEK_MOST) return pp_error(c, 2);
-    bool v4 = p[13] == 0x11 || p[13] == 0x12, v6 = p[13] == 0x21 || p[13] == 0x22; /* streams and datagrams */
+    bool v4 = p[13] == 0x11 || p[13] == 0x12,
+         v6 = p[13] == 0x21 || p[13] == 0x22; /* streams and datagrams */
     size_t address = v4 ? V4_LEN : v6 ? V6_LEN : 0;
     if (!local && ((!v4 && !v6) || len < address)) return pp_error(c, 2);
     if (peeked.len < V2_HEADER + len) return ACCEPT_WAIT;
@@ -229,9 +255,12 @@ static enum accept_flow v2_data(const struct pp_conf *c, struct accepting *a, st
     return pp_found(c, 2, a, V2_HEADER + len);
 }
 
-/* --- which one -------------------------------------------------------------------------------------------------------- */
+/* --- which one
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-static enum accept_flow pp_data(void *self, const void *conf, struct accepting *a, struct str peeked, bool end)
+static enum accept_flow pp_data(void *self, const void *conf, struct accepting *a,
+                                struct str peeked, bool end)
 {
     (void)self;
     (void)end;
@@ -245,8 +274,10 @@ static enum accept_flow pp_data(void *self, const void *conf, struct accepting *
 }
 
 const struct listener_filter_type proxy_protocol_listener = {
-    .ext = {.name = "envoy.filters.listener.proxy_protocol",
-            .config = &envoy__extensions__filters__listener__proxy_protocol__v3__proxy_protocol__descriptor},
+    .ext =
+        {.name = "envoy.filters.listener.proxy_protocol",
+         .config =
+             &envoy__extensions__filters__listener__proxy_protocol__v3__proxy_protocol__descriptor},
     .max_peek = PEEK_MOST,
     .conf_create = pp_create,
     .on_data = pp_data,

@@ -1,5 +1,5 @@
-/* envoy.filters.listener.tls_inspector: peeks at the ClientHello and tells transport protocol, SNI and ALPN before the filter chain is
- * chosen. Nothing is taken from the socket. */
+/* envoy.filters.listener.tls_inspector: peeks at the ClientHello and tells transport protocol, SNI
+ * and ALPN before the filter chain is chosen. Nothing is taken from the socket. */
 #include <string.h>
 
 #include "base/arena.h"
@@ -11,7 +11,14 @@
 #include "proxy/api/stream_info.h"
 
 enum tls_inspector_stat {
-    STAT_ALPN_FOUND, STAT_ALPN_NOT_FOUND, STAT_BYTES, STAT_TOO_LARGE, STAT_SNI_FOUND, STAT_SNI_NOT_FOUND, STAT_TLS_FOUND, STAT_TLS_NOT_FOUND
+    STAT_ALPN_FOUND,
+    STAT_ALPN_NOT_FOUND,
+    STAT_BYTES,
+    STAT_TOO_LARGE,
+    STAT_SNI_FOUND,
+    STAT_SNI_NOT_FOUND,
+    STAT_TLS_FOUND,
+    STAT_TLS_NOT_FOUND
 };
 static const struct stat_def tls_inspector_stats[] = {
     [STAT_ALPN_FOUND] = {"alpn_found", STAT_COUNTER, 0},
@@ -24,10 +31,15 @@ static const struct stat_def tls_inspector_stats[] = {
     [STAT_TLS_NOT_FOUND] = {"tls_not_found", STAT_COUNTER, 0},
 };
 enum {
-    HELLO_MOST = 16384,  /* of the ClientHello message */
+    HELLO_MOST = 16384,         /* of the ClientHello message */
     PEEK_MOST = 16384 + 5 * 16, /* with its record headers */
-    RECORD_HEADER = 5, RECORD_HANDSHAKE = 22, HELLO_TYPE = 1, MESSAGE_HEADER = 4,
-    EXTENSION_SNI = 0, EXTENSION_ALPN = 16, ALPN_COUNT_MOST = 64
+    RECORD_HEADER = 5,
+    RECORD_HANDSHAKE = 22,
+    HELLO_TYPE = 1,
+    MESSAGE_HEADER = 4,
+    EXTENSION_SNI = 0,
+    EXTENSION_ALPN = 16,
+    ALPN_COUNT_MOST = 64
 };
 
 struct tls_inspector {
@@ -36,20 +48,23 @@ struct tls_inspector {
     bool close_on_error;
 };
 
-static const void *tls_inspector_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
+static const void *tls_inspector_create(const struct conf_at *at,
+                                        const struct ProtobufCMessage *msg)
 {
     const Envoy__Extensions__Filters__Listener__TlsInspector__V3__TlsInspector *m =
         (const Envoy__Extensions__Filters__Listener__TlsInspector__V3__TlsInspector *)msg;
     struct tls_inspector *c = ARENA_NEW(conf_arena(at), struct tls_inspector);
     c->hello_most = HELLO_MOST;
-    c->stats = conf_stat_group(at, STR("tls_inspector."), tls_inspector_stats, sizeof(tls_inspector_stats) / sizeof(tls_inspector_stats[0]));
+    c->stats = conf_stat_group(at, STR("tls_inspector."), tls_inspector_stats,
+                               sizeof(tls_inspector_stats) / sizeof(tls_inspector_stats[0]));
     if (!m) return c;
     if (m->max_client_hello_size) c->hello_most = m->max_client_hello_size->value;
     c->close_on_error = m->close_connection_on_client_hello_parsing_errors;
     return c;
 }
 
-/* --- a cursor over bytes that cannot run over the end --------------------------------------------------------- */
+/* --- a cursor over bytes that cannot run over the end
+ * --------------------------------------------------------- */
 
 struct cursor {
     const unsigned char *p;
@@ -64,7 +79,8 @@ static size_t take_int(struct cursor *c, size_t bytes)
         c->bad = true;
         return 0;
     }
-    for (size_t i = 0; i < bytes; i++) v = v << 8 | c->p[i];
+    for (size_t i = 0; i < bytes; i++)
+        v = v << 8 | c->p[i];
     c->p += bytes;
     c->left -= bytes;
     return v;
@@ -84,7 +100,9 @@ static struct cursor take_part(struct cursor *c, size_t len)
     return part;
 }
 
-/* --- the message ------------------------------------------------------------------------------------------------- */
+/* --- the message
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static void hello_sni(struct cursor ext, struct accepting *a)
 {
@@ -116,10 +134,10 @@ static void hello_alpn(struct cursor ext, struct accepting *a)
 /* The body of a ClientHello. False: malformed. */
 static bool hello_parse(struct cursor c, struct accepting *a)
 {
-    (void)take_part(&c, 2 + 32);               /* version, random */
-    (void)take_part(&c, take_int(&c, 1));      /* session id */
-    (void)take_part(&c, take_int(&c, 2));      /* cipher suites */
-    (void)take_part(&c, take_int(&c, 1));      /* compression */
+    (void)take_part(&c, 2 + 32);          /* version, random */
+    (void)take_part(&c, take_int(&c, 1)); /* session id */
+    (void)take_part(&c, take_int(&c, 2)); /* cipher suites */
+    (void)take_part(&c, take_int(&c, 1)); /* compression */
     if (c.bad) return false;
     if (c.left == 0) return true;
     struct cursor all = take_part(&c, take_int(&c, 2));
@@ -154,8 +172,10 @@ static bool hello_record(struct cursor *in, bool first, struct cursor *part, boo
     return true;
 }
 
-/* The handshake message out of its records. A message of several records is joined in *heap, which the caller frees. */
-static enum hello_state hello_join(const struct tls_inspector *conf, struct cursor in, struct cursor *out, unsigned char **heap)
+/* The handshake message out of its records. A message of several records is joined in *heap, which
+ * the caller frees. */
+static enum hello_state hello_join(const struct tls_inspector *conf, struct cursor in,
+                                   struct cursor *out, unsigned char **heap)
 {
     size_t have = 0, need = MESSAGE_HEADER;
     const unsigned char *bytes = NULL;
@@ -184,20 +204,28 @@ static enum hello_state hello_join(const struct tls_inspector *conf, struct curs
     return HELLO_WHOLE;
 }
 
-/* --- verdicts -------------------------------------------------------------------------------------------------------- */
+/* --- verdicts
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 /* Envoy logs what BoringSSL thought of the bytes. */
 static struct str tls_inspector_guess(struct str bytes)
 {
     static const struct str plain[] = {{"GET ", 4}, {"POST ", 5}, {"HEAD ", 5}, {"PUT ", 4}};
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
-        if (str_starts(bytes, plain[i])) return STR("TLS_error|error:1000009c:SSL routines:OPENSSL_internal:HTTP_REQUEST:TLS_error_end");
+        if (str_starts(bytes, plain[i]))
+            return STR(
+                "TLS_error|error:1000009c:SSL routines:OPENSSL_internal:HTTP_REQUEST:TLS_error_end");
     }
-    if (str_starts(bytes, STR("CONNE"))) return STR("TLS_error|error:1000009d:SSL routines:OPENSSL_internal:HTTPS_PROXY_REQUEST:TLS_error_end");
-    return STR("TLS_error|error:100000f7:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:TLS_error_end");
+    if (str_starts(bytes, STR("CONNE")))
+        return STR(
+            "TLS_error|error:1000009d:SSL routines:OPENSSL_internal:HTTPS_PROXY_REQUEST:TLS_error_end");
+    return STR(
+        "TLS_error|error:100000f7:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:TLS_error_end");
 }
 
-static enum accept_flow tls_inspector_not_tls(const struct tls_inspector *c, struct accepting *a, struct str bytes)
+static enum accept_flow tls_inspector_not_tls(const struct tls_inspector *c, struct accepting *a,
+                                              struct str bytes)
 {
     size_t seen = bytes.len;
     a->info->transport_failure = tls_inspector_guess(bytes);
@@ -206,7 +234,8 @@ static enum accept_flow tls_inspector_not_tls(const struct tls_inspector *c, str
     return c->close_on_error ? ACCEPT_CLOSE : ACCEPT_CONTINUE;
 }
 
-static enum accept_flow tls_inspector_found(const struct tls_inspector *c, struct accepting *a, size_t seen)
+static enum accept_flow tls_inspector_found(const struct tls_inspector *c, struct accepting *a,
+                                            size_t seen)
 {
     a->transport_protocol = STR("tls");
     stat_inc(c->stats, STAT_TLS_FOUND);
@@ -216,7 +245,8 @@ static enum accept_flow tls_inspector_found(const struct tls_inspector *c, struc
     return ACCEPT_CONTINUE;
 }
 
-static enum accept_flow tls_inspector_judge(const struct tls_inspector *c, struct accepting *a, enum hello_state state, struct cursor hello,
+static enum accept_flow tls_inspector_judge(const struct tls_inspector *c, struct accepting *a,
+                                            enum hello_state state, struct cursor hello,
                                             struct str seen, bool end)
 {
     switch (state) {
@@ -225,13 +255,16 @@ static enum accept_flow tls_inspector_judge(const struct tls_inspector *c, struc
         return end ? tls_inspector_not_tls(c, a, seen) : ACCEPT_WAIT;
     case HELLO_NOT_TLS: return tls_inspector_not_tls(c, a, seen);
     case HELLO_TOO_LARGE: break;
-    case HELLO_WHOLE: return hello_parse(hello, a) ? tls_inspector_found(c, a, seen.len) : tls_inspector_not_tls(c, a, seen);
+    case HELLO_WHOLE:
+        return hello_parse(hello, a) ? tls_inspector_found(c, a, seen.len)
+                                     : tls_inspector_not_tls(c, a, seen);
     }
     stat_inc(c->stats, STAT_TOO_LARGE);
     return ACCEPT_CLOSE;
 }
 
-static enum accept_flow tls_inspector_data(void *self, const void *conf, struct accepting *a, struct str peeked, bool end)
+static enum accept_flow tls_inspector_data(void *self, const void *conf, struct accepting *a,
+                                           struct str peeked, bool end)
 {
     (void)self;
     const struct tls_inspector *c = conf;
@@ -244,8 +277,10 @@ static enum accept_flow tls_inspector_data(void *self, const void *conf, struct 
 }
 
 const struct listener_filter_type tls_inspector = {
-    .ext = {.name = "envoy.filters.listener.tls_inspector",
-            .config = &envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor},
+    .ext =
+        {.name = "envoy.filters.listener.tls_inspector",
+         .config =
+             &envoy__extensions__filters__listener__tls_inspector__v3__tls_inspector__descriptor},
     .max_peek = PEEK_MOST,
     .conf_create = tls_inspector_create,
     .on_data = tls_inspector_data,

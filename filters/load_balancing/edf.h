@@ -1,4 +1,5 @@
-/* Weighted choice, earliest deadline first: a host with weight w comes up w times as often as one with weight 1, evenly spread. */
+/* Weighted choice, earliest deadline first: a host with weight w comes up w times as often as one
+ * with weight 1, evenly spread. */
 #pragma once
 #include "proxy/api/lb_policy.h"
 
@@ -16,5 +17,6 @@ struct edf {
     uint64_t seed;
 };
 /* weight gives the present weight of a host (> 0). Fills itself at the first pick. */
-struct host *edf_pick(struct edf *e, const struct lb_hosts *hosts, double (*weight)(const void *arg, const struct host *h), const void *arg);
+struct host *edf_pick(struct edf *e, const struct lb_hosts *hosts,
+                      double (*weight)(const void *arg, const struct host *h), const void *arg);
 void edf_release(struct edf *e);

@@ -1,4 +1,5 @@
-/* Envoy: a host's key is envoy.lb/hash_key of its metadata, else its hostname (if asked for), else its address. */
+/* Envoy: a host's key is envoy.lb/hash_key of its metadata, else its hostname (if asked for), else
+ * its address. */
 #include "filters/load_balancing/hashing.h"
 
 #include "base/arena.h"
@@ -16,15 +17,18 @@ static struct str key_of(const struct host *h, bool by_hostname)
     return by_hostname ? host_name(h) : host_address_text(h);
 }
 
-struct hashed_host *hashing_hosts(struct arena *a, const struct lb_hosts *hosts, bool by_hostname, double *min, double *max)
+struct hashed_host *hashing_hosts(struct arena *a, const struct lb_hosts *hosts, bool by_hostname,
+                                  double *min, double *max)
 {
     struct hashed_host *v = ARENA_ARRAY(a, struct hashed_host, hosts->count);
     double sum = 0;
-    for (uint32_t i = 0; i < hosts->count; i++) sum += host_weight(hosts->v[i]);
+    for (uint32_t i = 0; i < hosts->count; i++)
+        sum += host_weight(hosts->v[i]);
     *min = 1;
     *max = 0;
     for (uint32_t i = 0; i < hosts->count; i++) {
-        v[i] = (struct hashed_host){hosts->v[i], key_of(hosts->v[i], by_hostname), host_weight(hosts->v[i]) / sum};
+        v[i] = (struct hashed_host){hosts->v[i], key_of(hosts->v[i], by_hostname),
+                                    host_weight(hosts->v[i]) / sum};
         if (v[i].weight < *min) *min = v[i].weight;
         if (v[i].weight > *max) *max = v[i].weight;
     }

@@ -1,5 +1,5 @@
-/* envoy.load_balancing_policies.least_request: the least busy of some hosts drawn at random; with weights earliest deadline first, where
- * a host's weight shrinks with its active requests. */
+/* envoy.load_balancing_policies.least_request: the least busy of some hosts drawn at random; with
+ * weights earliest deadline first, where a host's weight shrinks with its active requests. */
 #include <math.h>
 
 #include "base/arena.h"
@@ -27,13 +27,16 @@ struct bias {
 static const void *least_request_conf_create(const struct conf_at *at, const ProtobufCMessage *msg)
 {
     enum { CHOICES_USUAL = 2 };
-    const Envoy__Extensions__LoadBalancingPolicies__LeastRequest__V3__LeastRequest *m = (const void *)msg;
+    const Envoy__Extensions__LoadBalancingPolicies__LeastRequest__V3__LeastRequest *m =
+        (const void *)msg;
     struct least_request_conf *c = ARENA_NEW(conf_arena(at), struct least_request_conf);
     c->choices = m && m->choice_count ? m->choice_count->value : CHOICES_USUAL;
     c->bias = 1;
     if (!m) return c;
-    c->full_scan = m->selection_method == ENVOY__EXTENSIONS__LOAD_BALANCING_POLICIES__LEAST_REQUEST__V3__LEAST_REQUEST__SELECTION_METHOD__FULL_SCAN ||
-                   (m->enable_full_scan && m->enable_full_scan->value);
+    c->full_scan =
+        m->selection_method ==
+            ENVOY__EXTENSIONS__LOAD_BALANCING_POLICIES__LEAST_REQUEST__V3__LEAST_REQUEST__SELECTION_METHOD__FULL_SCAN ||
+        (m->enable_full_scan && m->enable_full_scan->value);
     if (m->active_request_bias) {
         c->bias = m->active_request_bias->default_value;
         c->bias_key = str_dup(conf_arena(at), str_of(m->active_request_bias->runtime_key));
@@ -85,17 +88,19 @@ static struct host *least_busy_of_all(struct worker *w, const struct lb_hosts *h
     return best;
 }
 
-static struct host *least_request_pick(void *cursor, const void *conf, const void *table, const struct lb_hosts *hosts,
-                                       const struct lb_ask *ask)
+static struct host *least_request_pick(void *cursor, const void *conf, const void *table,
+                                       const struct lb_hosts *hosts, const struct lb_ask *ask)
 {
     (void)table;
     struct least_request *l = cursor;
     const struct least_request_conf *c = conf;
     if (hosts->weighted) {
-        struct bias bias = {c->bias_key.len > 0 ? runtime_double(ask->worker, c->bias_key, c->bias) : c->bias};
+        struct bias bias = {c->bias_key.len > 0 ? runtime_double(ask->worker, c->bias_key, c->bias)
+                                                : c->bias};
         return edf_pick(&l->edf, hosts, least_request_weight, &bias);
     }
-    return c->full_scan ? least_busy_of_all(ask->worker, hosts) : least_busy(ask->worker, hosts, c->choices);
+    return c->full_scan ? least_busy_of_all(ask->worker, hosts)
+                        : least_busy(ask->worker, hosts, c->choices);
 }
 
 static void least_request_release(void *cursor)
@@ -104,8 +109,10 @@ static void least_request_release(void *cursor)
 }
 
 const struct lb_policy_type least_request_policy = {
-    .ext = {.name = "envoy.load_balancing_policies.least_request",
-            .config = &envoy__extensions__load_balancing_policies__least_request__v3__least_request__descriptor},
+    .ext =
+        {.name = "envoy.load_balancing_policies.least_request",
+         .config =
+             &envoy__extensions__load_balancing_policies__least_request__v3__least_request__descriptor},
     .cursor_size = sizeof(struct least_request),
     .conf_create = least_request_conf_create,
     .cursor_init = least_request_init,

@@ -1,4 +1,5 @@
-/* envoy.load_balancing_policies.maglev: a table of prime size that each host fills along its own permutation, in turn. */
+/* envoy.load_balancing_policies.maglev: a table of prime size that each host fills along its own
+ * permutation, in turn. */
 #include <stdlib.h>
 
 #include "base/arena.h"
@@ -43,7 +44,8 @@ static const void *maglev_conf_create(const struct conf_at *at, const ProtobufCM
         conf_fail(at, "The table size of maglev must be prime number");
         return NULL;
     }
-    const Envoy__Extensions__LoadBalancingPolicies__Common__V3__ConsistentHashingLbConfig *h = m ? m->consistent_hashing_lb_config : NULL;
+    const Envoy__Extensions__LoadBalancingPolicies__Common__V3__ConsistentHashingLbConfig *h =
+        m ? m->consistent_hashing_lb_config : NULL;
     if (h && h->hash_balance_factor) {
         conf_fail(at, "hash_balance_factor is not supported");
         return NULL;
@@ -69,18 +71,21 @@ static void table_fill(struct maglev *t, struct maglev_entry *v, uint32_t count,
     for (uint64_t round = 1; filled < t->size; round++) {
         for (uint32_t i = 0; i < count && filled < t->size; i++) {
             struct maglev_entry *e = &v[i];
-            /* Envoy: the heaviest host takes a place in every round, one with a third of its weight in every third. */
+            /* Envoy: the heaviest host takes a place in every round, one with a third of its weight
+             * in every third. */
             if ((double)round * e->host.weight < e->target) continue;
             e->target += max;
             uint64_t at = next_place(e, t->size);
-            while (t->v[at]) at = next_place(e, t->size);
+            while (t->v[at])
+                at = next_place(e, t->size);
             t->v[at] = e->host.host;
             filled++;
         }
     }
 }
 
-static const void *maglev_table_create(struct arena *a, const void *conf, const struct lb_hosts *hosts)
+static const void *maglev_table_create(struct arena *a, const void *conf,
+                                       const struct lb_hosts *hosts)
 {
     const struct maglev_conf *c = conf;
     double min, max;
@@ -98,13 +103,15 @@ static const void *maglev_table_create(struct arena *a, const void *conf, const 
     return t;
 }
 
-static struct host *maglev_pick(void *cursor, const void *conf, const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask)
+static struct host *maglev_pick(void *cursor, const void *conf, const void *table,
+                                const struct lb_hosts *hosts, const struct lb_ask *ask)
 {
     (void)cursor, (void)conf, (void)hosts;
     const struct maglev *t = table;
     uint64_t hash = hashing_of(ask);
     if (!t) return NULL;
-    if (ask->attempt > 0) hash ^= ~0ull - ask->attempt + 1; /* another choice for the same request */
+    if (ask->attempt > 0)
+        hash ^= ~0ull - ask->attempt + 1; /* another choice for the same request */
     return t->v[hash % t->size];
 }
 

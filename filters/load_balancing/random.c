@@ -4,7 +4,8 @@
 #include "proxy/api/lb_policy.h"
 #include "proxy/runtime/runtime.h"
 
-static struct host *random_pick(void *cursor, const void *conf, const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask)
+static struct host *random_pick(void *cursor, const void *conf, const void *table,
+                                const struct lb_hosts *hosts, const struct lb_ask *ask)
 {
     (void)cursor, (void)conf, (void)table;
     return hosts->v[rng_below(&ask->worker->rng, hosts->count)];

@@ -1,5 +1,6 @@
-/* envoy.load_balancing_policies.ring_hash: a ring of hashes, each host on it as often as its weight says (ketama). Keys land where Envoy
- * puts them: xxHash64, or MurmurHash2 with the seed of libstdc++, of "<key>_<n>". */
+/* envoy.load_balancing_policies.ring_hash: a ring of hashes, each host on it as often as its weight
+ * says (ketama). Keys land where Envoy puts them: xxHash64, or MurmurHash2 with the seed of
+ * libstdc++, of "<key>_<n>". */
 #include <math.h>
 #include <stdlib.h>
 
@@ -60,12 +61,16 @@ static const void *ring_conf_create(const struct conf_at *at, const ProtobufCMes
     c->min = m && m->minimum_ring_size ? m->minimum_ring_size->value : RING_MIN;
     c->max = m && m->maximum_ring_size ? m->maximum_ring_size->value : RING_MAX;
     if (c->min > c->max) {
-        conf_fail(at, "ring hash: minimum_ring_size (%llu) > maximum_ring_size (%llu)", (unsigned long long)c->min, (unsigned long long)c->max);
+        conf_fail(at, "ring hash: minimum_ring_size (%llu) > maximum_ring_size (%llu)",
+                  (unsigned long long)c->min, (unsigned long long)c->max);
         return NULL;
     }
     if (!m) return c;
-    c->murmur = m->hash_function == ENVOY__EXTENSIONS__LOAD_BALANCING_POLICIES__RING_HASH__V3__RING_HASH__HASH_FUNCTION__MURMUR_HASH_2;
-    const Envoy__Extensions__LoadBalancingPolicies__Common__V3__ConsistentHashingLbConfig *h = m->consistent_hashing_lb_config;
+    c->murmur =
+        m->hash_function ==
+        ENVOY__EXTENSIONS__LOAD_BALANCING_POLICIES__RING_HASH__V3__RING_HASH__HASH_FUNCTION__MURMUR_HASH_2;
+    const Envoy__Extensions__LoadBalancingPolicies__Common__V3__ConsistentHashingLbConfig *h =
+        m->consistent_hashing_lb_config;
     c->by_hostname = h ? h->use_hostname_for_hashing : m->use_hostname_for_hashing;
     if (m->hash_balance_factor || (h && h->hash_balance_factor)) {
         conf_fail(at, "hash_balance_factor is not supported");
@@ -81,7 +86,8 @@ static int entry_order(const void *x, const void *y)
 }
 
 /* Envoy: the scale gives the lightest host a whole number of hashes, within the ring's limits. */
-static const void *ring_table_create(struct arena *a, const void *conf, const struct lb_hosts *hosts)
+static const void *ring_table_create(struct arena *a, const void *conf,
+                                     const struct lb_hosts *hosts)
 {
     const struct ring_conf *c = conf;
     double min, max;
@@ -107,7 +113,8 @@ static const void *ring_table_create(struct arena *a, const void *conf, const st
     return r;
 }
 
-static struct host *ring_pick(void *cursor, const void *conf, const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask)
+static struct host *ring_pick(void *cursor, const void *conf, const void *table,
+                              const struct lb_hosts *hosts, const struct lb_ask *ask)
 {
     (void)cursor, (void)conf, (void)hosts;
     const struct ring *r = table;
@@ -116,15 +123,18 @@ static struct host *ring_pick(void *cursor, const void *conf, const void *table,
     size_t low = 0, high = r->count;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        if (r->v[mid].hash < hash) low = mid + 1;
-        else high = mid;
+        if (r->v[mid].hash < hash)
+            low = mid + 1;
+        else
+            high = mid;
     }
     return r->v[(low + ask->attempt) % r->count].host;
 }
 
 const struct lb_policy_type ring_hash_policy = {
     .ext = {.name = "envoy.load_balancing_policies.ring_hash",
-            .config = &envoy__extensions__load_balancing_policies__ring_hash__v3__ring_hash__descriptor},
+            .config =
+                &envoy__extensions__load_balancing_policies__ring_hash__v3__ring_hash__descriptor},
     .needs_hash = true,
     .conf_create = ring_conf_create,
     .table_create = ring_table_create,

@@ -22,7 +22,8 @@ static double round_robin_weight(const void *arg, const struct host *h)
     return host_weight(h);
 }
 
-static struct host *round_robin_pick(void *cursor, const void *conf, const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask)
+static struct host *round_robin_pick(void *cursor, const void *conf, const void *table,
+                                     const struct lb_hosts *hosts, const struct lb_ask *ask)
 {
     (void)conf, (void)table, (void)ask;
     struct round_robin *r = cursor;
@@ -36,8 +37,10 @@ static void round_robin_release(void *cursor)
 }
 
 const struct lb_policy_type round_robin_policy = {
-    .ext = {.name = "envoy.load_balancing_policies.round_robin",
-            .config = &envoy__extensions__load_balancing_policies__round_robin__v3__round_robin__descriptor},
+    .ext =
+        {.name = "envoy.load_balancing_policies.round_robin",
+         .config =
+             &envoy__extensions__load_balancing_policies__round_robin__v3__round_robin__descriptor},
     .cursor_size = sizeof(struct round_robin),
     .cursor_init = round_robin_init,
     .pick = round_robin_pick,

@@ -1,4 +1,5 @@
-/* envoy.filters.network.connection_limit: at most so many connections at a time through this filter, over all workers. */
+/* envoy.filters.network.connection_limit: at most so many connections at a time through this
+ * filter, over all workers. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "envoy/extensions/filters/network/connection_limit/v3/connection_limit.pb-c.h"
@@ -32,10 +33,12 @@ struct limit_filter {
     bool counted, in_gauge;
 };
 
-static const void *limit_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, const struct network_filter_place *place)
+static const void *limit_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                     const struct network_filter_place *place)
 {
     (void)place;
-    const Envoy__Extensions__Filters__Network__ConnectionLimit__V3__ConnectionLimit *m = (const void *)msg;
+    const Envoy__Extensions__Filters__Network__ConnectionLimit__V3__ConnectionLimit *m =
+        (const void *)msg;
     struct arena *a = conf_arena(at);
     struct limit_conf *c = ARENA_NEW(a, struct limit_conf);
     struct conf_at delay = conf_field(at, "delay");
@@ -44,7 +47,8 @@ static const void *limit_conf_create(const struct conf_at *at, const struct Prot
     c->most = m->max_connections ? m->max_connections->value : 0;
     c->enabled = feature_create(a, m->runtime_enabled);
     c->open = arena_alloc(a, sizeof *c->open);
-    c->stats = conf_stat_group(at, str_fmt(a, "connection_limit.%s.", m->stat_prefix), limit_defs, LIMIT_STAT_COUNT);
+    c->stats = conf_stat_group(at, str_fmt(a, "connection_limit.%s.", m->stat_prefix), limit_defs,
+                               LIMIT_STAT_COUNT);
     return conf_duration(&delay, m->delay, 0, &c->delay_us) && ok ? c : NULL;
 }
 
@@ -70,7 +74,8 @@ static enum net_flow limit_on_new(struct network_filter *f)
 {
     const struct limit_conf *c = f->conf;
     struct limit_filter *l = limit_of(f);
-    bool on = c->enabled.key.len ? runtime_bool(f->worker, c->enabled.key, c->enabled.on) : c->enabled.on;
+    bool on =
+        c->enabled.key.len ? runtime_bool(f->worker, c->enabled.key, c->enabled.on) : c->enabled.on;
     if (!on) return NET_CONTINUE;
     stat_inc(c->stats, LIMIT_ACTIVE);
     l->in_gauge = true;
@@ -104,8 +109,10 @@ static void limit_on_close(struct network_filter *f)
 }
 
 const struct network_filter_type network_connection_limit = {
-    .ext = {.name = "envoy.filters.network.connection_limit",
-            .config = &envoy__extensions__filters__network__connection_limit__v3__connection_limit__descriptor},
+    .ext =
+        {.name = "envoy.filters.network.connection_limit",
+         .config =
+             &envoy__extensions__filters__network__connection_limit__v3__connection_limit__descriptor},
     .instance_size = sizeof(struct limit_filter),
     .conf_create = limit_conf_create,
     .on_new = limit_on_new,

@@ -6,7 +6,8 @@
 #include "proxy/api/network_filter.h"
 #include "proxy/net/conn.h"
 
-static const void *direct_response_conf(const struct conf_at *at, const struct ProtobufCMessage *msg,
+static const void *direct_response_conf(const struct conf_at *at,
+                                        const struct ProtobufCMessage *msg,
                                         const struct network_filter_place *place)
 {
     (void)place;
@@ -27,7 +28,8 @@ static enum net_flow direct_response_on_new(struct network_filter *f)
 
 const struct network_filter_type network_direct_response = {
     .ext = {.name = "envoy.filters.network.direct_response",
-            .config = &envoy__extensions__filters__network__direct_response__v3__config__descriptor},
+            .config =
+                &envoy__extensions__filters__network__direct_response__v3__config__descriptor},
     .instance_size = sizeof(struct network_filter),
     .terminal = true,
     .conf_create = direct_response_conf,

@@ -17,7 +17,8 @@ static void echo_on_watermark(struct network_filter *f, bool above)
 }
 
 const struct network_filter_type network_echo = {
-    .ext = {.name = "envoy.filters.network.echo", .config = &envoy__extensions__filters__network__echo__v3__echo__descriptor},
+    .ext = {.name = "envoy.filters.network.echo",
+            .config = &envoy__extensions__filters__network__echo__v3__echo__descriptor},
     .instance_size = sizeof(struct network_filter),
     .terminal = true,
     .on_read = echo_on_read,

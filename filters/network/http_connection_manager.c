@@ -1,4 +1,5 @@
-/* envoy.filters.network.http_connection_manager: gives a connection to proxy/http's connection manager. */
+/* envoy.filters.network.http_connection_manager: gives a connection to proxy/http's connection
+ * manager. */
 #include "base/must.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
 #include "proxy/api/network_filter.h"
@@ -16,7 +17,8 @@ static struct hcm_filter *hcm_filter_of(struct network_filter *f)
     return CONTAINER_OF(f, struct hcm_filter, base);
 }
 
-static const void *hcm_filter_conf(const struct conf_at *at, const struct ProtobufCMessage *msg, const struct network_filter_place *place)
+static const void *hcm_filter_conf(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                   const struct network_filter_place *place)
 {
     return translate_hcm(at, (const void *)msg, place);
 }
@@ -57,8 +59,10 @@ static void hcm_filter_destroy(struct network_filter *f)
 }
 
 const struct network_filter_type http_connection_manager = {
-    .ext = {.name = "envoy.filters.network.http_connection_manager",
-            .config = &envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager__descriptor},
+    .ext =
+        {.name = "envoy.filters.network.http_connection_manager",
+         .config =
+             &envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager__descriptor},
     .instance_size = sizeof(struct hcm_filter),
     .terminal = true,
     .conf_create = hcm_filter_conf,

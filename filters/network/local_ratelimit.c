@@ -23,30 +23,39 @@ struct ratelimit_conf {
     struct stat_group *stats;
 };
 
-static const void *ratelimit_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+static const void *ratelimit_conf_create(const struct conf_at *at,
+                                         const struct ProtobufCMessage *msg,
                                          const struct network_filter_place *place)
 {
     (void)place;
-    const Envoy__Extensions__Filters__Network__LocalRatelimit__V3__LocalRateLimit *m = (const void *)msg;
+    const Envoy__Extensions__Filters__Network__LocalRatelimit__V3__LocalRateLimit *m =
+        (const void *)msg;
     struct arena *a = conf_arena(at);
     struct ratelimit_conf *c = ARENA_NEW(a, struct ratelimit_conf);
-    struct conf_at outer = conf_field(at, "token_bucket"), field = conf_field(&outer, "fill_interval");
+    struct conf_at outer = conf_field(at, "token_bucket"),
+                   field = conf_field(&outer, "fill_interval");
     const Envoy__Type__V3__TokenBucket *b = m->token_bucket;
     uint64_t interval_us = 0;
-    bool ok = b ? conf_duration(&field, b->fill_interval, 0, &interval_us) : conf_fail(&outer, "value is required");
+    bool ok = b ? conf_duration(&field, b->fill_interval, 0, &interval_us)
+                : conf_fail(&outer, "value is required");
     if (!ok) return NULL;
-    if (interval_us < FILL_LEAST_US) ok = conf_fail(&field, "local rate limit token bucket fill timer must be >= 50ms");
+    if (interval_us < FILL_LEAST_US)
+        ok = conf_fail(&field, "local rate limit token bucket fill timer must be >= 50ms");
     c->enabled = feature_create(a, m->runtime_enabled);
     c->bucket = ARENA_NEW(a, struct token_bucket);
-    if (ok) token_bucket_init(c->bucket, b->max_tokens, b->tokens_per_fill ? b->tokens_per_fill->value : 1, interval_us);
-    c->stats = conf_stat_group(at, str_fmt(a, "local_rate_limit.%s.", m->stat_prefix), ratelimit_defs, ARRAY_LEN(ratelimit_defs));
+    if (ok)
+        token_bucket_init(c->bucket, b->max_tokens,
+                          b->tokens_per_fill ? b->tokens_per_fill->value : 1, interval_us);
+    c->stats = conf_stat_group(at, str_fmt(a, "local_rate_limit.%s.", m->stat_prefix),
+                               ratelimit_defs, ARRAY_LEN(ratelimit_defs));
     return ok ? c : NULL;
 }
 
 static enum net_flow ratelimit_on_new(struct network_filter *f)
 {
     const struct ratelimit_conf *c = f->conf;
-    bool on = c->enabled.key.len ? runtime_bool(f->worker, c->enabled.key, c->enabled.on) : c->enabled.on;
+    bool on =
+        c->enabled.key.len ? runtime_bool(f->worker, c->enabled.key, c->enabled.on) : c->enabled.on;
     if (!on || token_bucket_take(c->bucket, loop_now_us(f->worker->loop))) return NET_CONTINUE;
     stat_inc(c->stats, 0);
     network_filter_info(f)->flags |= (uint64_t)1 << RF_URX; /* Envoy: this flag */
@@ -55,8 +64,10 @@ static enum net_flow ratelimit_on_new(struct network_filter *f)
 }
 
 const struct network_filter_type network_local_ratelimit = {
-    .ext = {.name = "envoy.filters.network.local_ratelimit",
-            .config = &envoy__extensions__filters__network__local_ratelimit__v3__local_rate_limit__descriptor},
+    .ext =
+        {.name = "envoy.filters.network.local_ratelimit",
+         .config =
+             &envoy__extensions__filters__network__local_ratelimit__v3__local_rate_limit__descriptor},
     .instance_size = sizeof(struct network_filter),
     .conf_create = ratelimit_conf_create,
     .on_new = ratelimit_on_new,

@@ -1,4 +1,5 @@
-/* envoy.filters.network.rbac: closes connections that the policies do not allow; shadow policies only tell what they would have done. */
+/* envoy.filters.network.rbac: closes connections that the policies do not allow; shadow policies
+ * only tell what they would have done. */
 #include "envoy/extensions/filters/network/rbac/v3/rbac.pb-c.h"
 
 #include "base/arena.h"
@@ -36,36 +37,47 @@ struct rbac_filter {
     bool decided, denied;
 };
 
-/* --- configuration ------------------------------------------------------------------------------------------------------------- */
+/* --- configuration
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg, const struct network_filter_place *place)
+static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                    const struct network_filter_place *place)
 {
     (void)place;
     const Envoy__Extensions__Filters__Network__Rbac__V3__RBAC *m = (const void *)msg;
     struct arena *a = conf_arena(at);
     struct rbac_conf *c = ARENA_NEW(a, struct rbac_conf);
-    struct conf_at rules = conf_field(at, "rules"), shadow = conf_field(at, "shadow_rules"), delay = conf_field(at, "delay_deny");
+    struct conf_at rules = conf_field(at, "rules"), shadow = conf_field(at, "shadow_rules"),
+                   delay = conf_field(at, "delay_deny");
     if (m->rules) c->rules = rbac_create(&rules, m->rules, false);
     if (m->shadow_rules) c->shadow = rbac_create(&shadow, m->shadow_rules, false);
     bool ok = (!m->rules || c->rules) && (!m->shadow_rules || c->shadow);
     ok &= conf_duration(&delay, m->delay_deny, 0, &c->delay_us);
-    c->continuous = m->enforcement_type == ENVOY__EXTENSIONS__FILTERS__NETWORK__RBAC__V3__RBAC__ENFORCEMENT_TYPE__CONTINUOUS;
+    c->continuous =
+        m->enforcement_type ==
+        ENVOY__EXTENSIONS__FILTERS__NETWORK__RBAC__V3__RBAC__ENFORCEMENT_TYPE__CONTINUOUS;
     c->shadow_prefix = str_dup(a, str_of(m->shadow_rules_stat_prefix));
-    c->stats = conf_stat_group(at, str_fmt(a, "%s.rbac.", m->stat_prefix), enforced_defs, RBAC_STAT_COUNT);
+    c->stats =
+        conf_stat_group(at, str_fmt(a, "%s.rbac.", m->stat_prefix), enforced_defs, RBAC_STAT_COUNT);
     const char *dot = c->shadow_prefix.len ? "." : "";
-    struct str shadow_stats = str_fmt(a, "%s.rbac.%.*s%s", m->stat_prefix, STR_ARG(c->shadow_prefix), dot);
+    struct str shadow_stats =
+        str_fmt(a, "%s.rbac.%.*s%s", m->stat_prefix, STR_ARG(c->shadow_prefix), dot);
     c->shadow_stats = conf_stat_group(at, shadow_stats, shadow_defs, RBAC_STAT_COUNT);
     return ok ? c : NULL;
 }
 
-/* --- decisions ----------------------------------------------------------------------------------------------------------------- */
+/* --- decisions
+ * -----------------------------------------------------------------------------------------------------------------
+ */
 
 static struct rbac_filter *rbac_of(struct network_filter *f)
 {
     return CONTAINER_OF(f, struct rbac_filter, base);
 }
 
-static void rbac_note(struct network_filter *f, struct str ns, struct str key, const struct value *v)
+static void rbac_note(struct network_filter *f, struct str ns, struct str key,
+                      const struct value *v)
 {
     metadata_set(&network_filter_info(f)->metadata, network_filter_arena(f), ns, key, v);
 }
@@ -83,7 +95,8 @@ static struct str rbac_details(struct network_filter *f, struct str policy)
     return str_make(p, text.len);
 }
 
-static void rbac_note_result(struct network_filter *f, struct str prefix, bool allowed, struct str policy)
+static void rbac_note_result(struct network_filter *f, struct str prefix, bool allowed,
+                             struct str policy)
 {
     struct arena *a = network_filter_arena(f);
     struct str ns = STR("envoy.filters.network.rbac");
@@ -91,7 +104,8 @@ static void rbac_note_result(struct network_filter *f, struct str prefix, bool a
         struct value name = {.kind = VALUE_STRING, .u.text = policy};
         rbac_note(f, ns, str_cat(a, prefix, STR("effective_policy_id")), &name);
     }
-    struct value result = {.kind = VALUE_STRING, .u.text = allowed ? STR("allowed") : STR("denied")};
+    struct value result = {.kind = VALUE_STRING,
+                           .u.text = allowed ? STR("allowed") : STR("denied")};
     rbac_note(f, ns, str_cat(a, prefix, STR("engine_result")), &result);
 }
 
@@ -102,7 +116,8 @@ static void rbac_shadow(struct network_filter *f, const struct rbac_ask *ask)
     if (!c->shadow) return;
     bool allowed = rbac_allows(c->shadow, ask, &policy);
     stat_inc(c->shadow_stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
-    rbac_note_result(f, str_cat(network_filter_arena(f), c->shadow_prefix, STR("shadow_")), allowed, policy);
+    rbac_note_result(f, str_cat(network_filter_arena(f), c->shadow_prefix, STR("shadow_")), allowed,
+                     policy);
 }
 
 /* True: it may pass. */
@@ -163,7 +178,8 @@ static void rbac_on_close(struct network_filter *f)
 }
 
 const struct network_filter_type network_rbac = {
-    .ext = {.name = "envoy.filters.network.rbac", .config = &envoy__extensions__filters__network__rbac__v3__rbac__descriptor},
+    .ext = {.name = "envoy.filters.network.rbac",
+            .config = &envoy__extensions__filters__network__rbac__v3__rbac__descriptor},
     .instance_size = sizeof(struct rbac_filter),
     .conf_create = rbac_conf_create,
     .on_read = rbac_on_read,

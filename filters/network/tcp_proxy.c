@@ -1,5 +1,6 @@
-/* envoy.filters.network.tcp_proxy: a client's connection and an upstream one, bytes and half-closes both ways, back-pressure both ways.
- * The upstream side is in tcp_proxy_upstream.c, the configuration in tcp_proxy_conf.c. */
+/* envoy.filters.network.tcp_proxy: a client's connection and an upstream one, bytes and half-closes
+ * both ways, back-pressure both ways. The upstream side is in tcp_proxy_upstream.c, the
+ * configuration in tcp_proxy_conf.c. */
 #include "filters/network/tcp_proxy.h"
 
 #include "base/must.h"
@@ -13,7 +14,9 @@ static struct tcp_proxy *proxy_of(struct network_filter *f)
     return CONTAINER_OF(f, struct tcp_proxy, base);
 }
 
-/* --- access log ------------------------------------------------------------------------------------------------------------------ */
+/* --- access log
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void proxy_log(struct tcp_proxy *p, enum access_log_type type)
 {
@@ -27,7 +30,8 @@ static void proxy_log(struct tcp_proxy *p, enum access_log_type type)
     i->dynamic = i->conn->metadata;
     i->state = i->conn->state;
     i->remote = i->conn->remote;
-    i->bytes_received = conn_bytes_read(p->base.conn); /* Envoy: also what no upstream was there for */
+    i->bytes_received =
+        conn_bytes_read(p->base.conn); /* Envoy: also what no upstream was there for */
     i->wire_received = i->up.wire_sent = i->bytes_received;
     i->wire_sent = i->up.wire_received = i->bytes_sent;
     if (p->link) i->up.tls = tcp_link_tls(p->link);
@@ -42,7 +46,9 @@ static void log_fire(struct loop_timer *t)
     loop_timer_start(p->base.worker->loop, t, p->conf->log_interval_us, log_fire);
 }
 
-/* --- timers ---------------------------------------------------------------------------------------------------------------------- */
+/* --- timers
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t bytes_moved(const struct tcp_proxy *p)
 {
@@ -80,13 +86,17 @@ static void timers_start(struct tcp_proxy *p)
     const struct tcp_conf *c = p->conf;
     struct worker *w = p->base.worker;
     tcp_proxy_active(p);
-    if (c->log_interval_us && c->access_log) loop_timer_start(w->loop, &p->log_timer, c->log_interval_us, log_fire);
+    if (c->log_interval_us && c->access_log)
+        loop_timer_start(w->loop, &p->log_timer, c->log_interval_us, log_fire);
     if (!c->duration_us) return;
-    uint64_t more = (uint64_t)((double)c->duration_us * c->duration_jitter * (double)rng_below(&w->rng, 1000) / 1000);
+    uint64_t more = (uint64_t)((double)c->duration_us * c->duration_jitter *
+                               (double)rng_below(&w->rng, 1000) / 1000);
     loop_timer_start(w->loop, &p->duration, c->duration_us + more, duration_fire);
 }
 
-/* --- the end of both directions ---------------------------------------------------------------------------------------------------- */
+/* --- the end of both directions
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 /* Both peers have said all: what is queued is still written, then both connections close. */
 static void proxy_finish(struct tcp_proxy *p, bool upstream_last)
@@ -95,7 +105,9 @@ static void proxy_finish(struct tcp_proxy *p, bool upstream_last)
     conn_close(p->base.conn, CONN_CLOSE_FLUSH); /* on_close drops the link */
 }
 
-/* --- what the upstream side tells ---------------------------------------------------------------------------------------------------- */
+/* --- what the upstream side tells
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 void tcp_proxy_connected(struct tcp_proxy *p)
 {
@@ -143,9 +155,12 @@ void tcp_proxy_give_up(struct tcp_proxy *p)
     if (!p->ended) conn_close(p->base.conn, CONN_CLOSE_NOW);
 }
 
-/* --- the filter ---------------------------------------------------------------------------------------------------------------------- */
+/* --- the filter
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-static const void *tcp_proxy_conf(const struct conf_at *at, const struct ProtobufCMessage *msg, const struct network_filter_place *place)
+static const void *tcp_proxy_conf(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                                  const struct network_filter_place *place)
 {
     (void)place;
     return tcp_conf_create(at, msg);
@@ -184,7 +199,8 @@ static enum net_flow tcp_proxy_on_new(struct network_filter *f)
 static void proxy_keep_early(struct tcp_proxy *p, struct buf *data, bool end)
 {
     const struct tcp_conf *c = p->conf;
-    if (!c->early_data) return; /* stays in the connection's buffer, is shown again after the connect */
+    if (!c->early_data)
+        return; /* stays in the connection's buffer, is shown again after the connect */
     bool any = data->len > 0;
     if (any && !p->early_counted) {
         p->early_counted = true;
@@ -197,8 +213,10 @@ static void proxy_keep_early(struct tcp_proxy *p, struct buf *data, bool end)
         conn_pause_read(p->base.conn, true);
     }
     bool waits = c->connect_mode == TCP_CONNECT_ON_DATA && p->attempts == 0;
-    if (waits && any) tcp_connect(p);
-    else if (waits && end) conn_close(p->base.conn, CONN_CLOSE_FLUSH);
+    if (waits && any)
+        tcp_connect(p);
+    else if (waits && end)
+        conn_close(p->base.conn, CONN_CLOSE_FLUSH);
 }
 
 static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *data, bool end)
@@ -226,8 +244,9 @@ static void tcp_proxy_on_watermark(struct network_filter *f, bool above)
 {
     struct tcp_proxy *p = proxy_of(f);
     if (!p->link || !p->link->up) return;
-    stat_inc(upstream_stats(p->uc), above ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
-                                          : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+    stat_inc(upstream_stats(p->uc), above
+                                        ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
+                                        : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
     tcp_link_pause(p->link, above);
     if (!above) tcp_proxy_active(p);
 }

@@ -1,5 +1,5 @@
-/* What the files of the TCP proxy share: its configuration, a proxied connection, and the upstream side of one. Worker thread, except
- * for the configuration (made on main, immutable). */
+/* What the files of the TCP proxy share: its configuration, a proxied connection, and the upstream
+ * side of one. Worker thread, except for the configuration (made on main, immutable). */
 #pragma once
 #include "base/loop.h"
 #include "proxy/api/access_logger.h"
@@ -10,9 +10,23 @@
 #include "proxy/stats/stats.h"
 
 enum tcp_stat {
-    TCP_CX_DRAIN_CLOSE, TCP_CX_NO_ROUTE, TCP_CX_OVERLOAD_CLOSE, TCP_CX_RX_BYTES_BUFFERED, TCP_CX_RX_BYTES_TOTAL, TCP_CX_TOTAL,
-    TCP_CX_TX_BYTES_BUFFERED, TCP_CX_TX_BYTES_TOTAL, TCP_FLOW_PAUSED, TCP_FLOW_RESUMED, TCP_EARLY_DATA, TCP_IDLE_TIMEOUT,
-    TCP_MAX_DURATION, TCP_ROUTE_DELAYED, TCP_UPSTREAM_FLUSH_ACTIVE, TCP_UPSTREAM_FLUSH_TOTAL, TCP_STAT_COUNT
+    TCP_CX_DRAIN_CLOSE,
+    TCP_CX_NO_ROUTE,
+    TCP_CX_OVERLOAD_CLOSE,
+    TCP_CX_RX_BYTES_BUFFERED,
+    TCP_CX_RX_BYTES_TOTAL,
+    TCP_CX_TOTAL,
+    TCP_CX_TX_BYTES_BUFFERED,
+    TCP_CX_TX_BYTES_TOTAL,
+    TCP_FLOW_PAUSED,
+    TCP_FLOW_RESUMED,
+    TCP_EARLY_DATA,
+    TCP_IDLE_TIMEOUT,
+    TCP_MAX_DURATION,
+    TCP_ROUTE_DELAYED,
+    TCP_UPSTREAM_FLUSH_ACTIVE,
+    TCP_UPSTREAM_FLUSH_TOTAL,
+    TCP_STAT_COUNT
 };
 extern const struct stat_def tcp_stat_defs[TCP_STAT_COUNT];
 
@@ -42,32 +56,34 @@ struct tcp_conf {
     uint64_t duration_us;                  /* 0: none */
     double duration_jitter;                /* share of duration_us that is added at most */
     uint32_t max_attempts;
-    uint64_t backoff_us, backoff_most_us;  /* 0: the next attempt begins at once */
+    uint64_t backoff_us, backoff_most_us;     /* 0: the next attempt begins at once */
     const struct access_log_list *access_log; /* NULL: none */
-    uint64_t log_interval_us;              /* 0: none */
+    uint64_t log_interval_us;                 /* 0: none */
     bool log_connected;
     enum tcp_hash hash;
     struct str hash_key;
     enum tcp_connect_mode connect_mode;
-    bool early_data;                       /* bytes are taken before the upstream is there */
+    bool early_data; /* bytes are taken before the upstream is there */
     size_t early_most;
-    const struct tcp_tunnel_conf *tunnel;  /* NULL: raw connections */
-    struct stat_group *stats;              /* NULL when only validating */
+    const struct tcp_tunnel_conf *tunnel; /* NULL: raw connections */
+    struct stat_group *stats;             /* NULL when only validating */
     struct conn_byte_stats bytes;
 };
 /* Main. NULL: told. */
-const struct tcp_conf *tcp_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg);
+const struct tcp_conf *tcp_conf_create(const struct conf_at *at,
+                                       const struct ProtobufCMessage *msg);
 
-/* The upstream side: one attempt, then one connection. On the heap, because it may outlive the client while it flushes. */
+/* The upstream side: one attempt, then one connection. On the heap, because it may outlive the
+ * client while it flushes. */
 struct tcp_link {
     struct upstream_tcp tcp;
-    struct tcp_proxy *proxy;  /* NULL: the client is gone, what is queued is written */
-    struct conn *conn;        /* NULL until connected, and for tunnels */
+    struct tcp_proxy *proxy;   /* NULL: the client is gone, what is queued is written */
+    struct conn *conn;         /* NULL until connected, and for tunnels */
     struct tcp_tunnel *tunnel; /* NULL: a raw connection */
-    bool up;                  /* bytes may go */
+    bool up;                   /* bytes may go */
     struct worker *worker;
-    bool ended_by_peer;       /* both directions had ended, the upstream's last */
-    bool flushing;            /* alone, with bytes queued */
+    bool ended_by_peer; /* both directions had ended, the upstream's last */
+    bool flushing;      /* alone, with bytes queued */
     struct loop_timer idle;
     uint64_t idle_us;
     struct stat_group *stats; /* a reference */
@@ -77,21 +93,22 @@ struct tcp_link {
 struct tcp_proxy {
     struct network_filter base;
     const struct tcp_conf *conf;
-    struct tcp_link *link;      /* NULL: none */
+    struct tcp_link *link;       /* NULL: none */
     struct upstream_cluster *uc; /* of the last attempt; pinned */
-    struct host *host;          /* of the last attempt; a reference */
+    struct host *host;           /* of the last attempt; a reference */
     struct stream_info info;
     struct buf early;
     struct loop_timer idle, duration, log_timer, retry;
-    uint64_t moved;             /* bytes written on both sides when the idle timer was started */
+    uint64_t moved; /* bytes written on both sides when the idle timer was started */
     uint32_t attempts;
     bool ended;
-    bool paused;                /* the client is not read: no upstream yet, or the early data's limit */
-    bool down_ended, up_ended;  /* the client's, the upstream's end was read */
+    bool paused; /* the client is not read: no upstream yet, or the early data's limit */
+    bool down_ended, up_ended; /* the client's, the upstream's end was read */
     bool early_counted;
 };
 
-/* Begins an attempt (and the next ones as configured). Never calls back before it returns except to close the connection. */
+/* Begins an attempt (and the next ones as configured). Never calls back before it returns except to
+ * close the connection. */
 void tcp_connect(struct tcp_proxy *p);
 /* The attempt or connection is given up: FLUSH writes what is queued first and goes on alone. */
 enum tcp_drop { TCP_DROP_NOW, TCP_DROP_FLUSH, TCP_DROP_RESET };
@@ -102,7 +119,8 @@ void tcp_link_pause(struct tcp_link *l, bool pause);
 uint64_t tcp_link_written(const struct tcp_link *l);
 const struct tls_info *tcp_link_tls(const struct tcp_link *l); /* NULL: none, or over */
 
-/* --- inside the upstream side (tcp_proxy_upstream.c, tcp_proxy_tunnel.c) --------------------------------------- */
+/* --- inside the upstream side (tcp_proxy_upstream.c, tcp_proxy_tunnel.c)
+ * --------------------------------------- */
 void tcp_link_host_facts(struct tcp_proxy *p, struct host *h);
 void tcp_link_conn_facts(struct tcp_proxy *p, const struct conn_info *i);
 /* It ended before it was up: frees l, says why in the flags, tries again or gives up. */
@@ -116,7 +134,8 @@ const struct tls_info *tcp_tunnel_tls(const struct tcp_tunnel *t);
 void tcp_tunnel_drop(struct tcp_link *l, bool complete);
 void tcp_tunnel_free(struct tcp_tunnel **t);
 
-/* --- what the upstream side tells the proxy ------------------------------------------------------------------- */
+/* --- what the upstream side tells the proxy
+ * ------------------------------------------------------------------- */
 void tcp_proxy_connected(struct tcp_proxy *p);
 void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end);
 void tcp_proxy_upstream_closed(struct tcp_proxy *p, bool reset);

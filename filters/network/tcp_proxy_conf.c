@@ -1,4 +1,5 @@
-/* envoy.filters.network.tcp_proxy: its configuration, from the message to struct tcp_conf. Main thread. */
+/* envoy.filters.network.tcp_proxy: its configuration, from the message to struct tcp_conf. Main
+ * thread. */
 #include "base/arena.h"
 #include "base/map.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
@@ -14,7 +15,8 @@
 #include "proxy/config/access_log.h"
 #include "proxy/http/route_internal.h" /* merging metadata criteria */
 
-typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy TcpProxy; /* the generated name is too long to read */
+typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy
+    TcpProxy; /* the generated name is too long to read */
 
 enum { HOUR_S = 3600, EARLY_DATA_DEFAULT = 0, BACKOFF_MOST_FACTOR = 10 };
 
@@ -37,7 +39,9 @@ const struct stat_def tcp_stat_defs[TCP_STAT_COUNT] = {
     [TCP_UPSTREAM_FLUSH_TOTAL] = {"upstream_flush_total", STAT_COUNTER, 0},
 };
 
-/* --- clusters ------------------------------------------------------------------------------------------------------------------ */
+/* --- clusters
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void target_fill(struct arena *a, const char *name, struct tcp_target *out)
 {
@@ -45,17 +49,21 @@ static void target_fill(struct arena *a, const char *name, struct tcp_target *ou
     out->hash = hash_str(out->cluster);
 }
 
-static bool conf_weighted(const struct conf_at *at, const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__WeightedCluster *m,
-                          struct tcp_conf *c)
+static bool conf_weighted(
+    const struct conf_at *at,
+    const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__WeightedCluster *m,
+    struct tcp_conf *c)
 {
     struct arena *a = conf_arena(at);
     struct tcp_target *v = ARENA_ARRAY(a, struct tcp_target, m->n_clusters);
     bool ok = true;
     for (size_t i = 0; i < m->n_clusters; i++) {
-        struct conf_at place = conf_index(at, "clusters", i), field = conf_field(&place, "metadata_match");
+        struct conf_at place = conf_index(at, "clusters", i),
+                       field = conf_field(&place, "metadata_match");
         target_fill(a, m->clusters[i]->name, &v[i]);
         v[i].weight = m->clusters[i]->weight;
-        v[i].metadata_match = route_metadata_merge(c->metadata_match, conf_metadata(&field, m->clusters[i]->metadata_match), a);
+        v[i].metadata_match = route_metadata_merge(
+            c->metadata_match, conf_metadata(&field, m->clusters[i]->metadata_match), a);
         c->total_weight += v[i].weight;
     }
     if (c->total_weight == 0) ok = conf_fail(at, "the sum of the weights must be greater than 0");
@@ -88,7 +96,9 @@ static bool conf_targets(const struct conf_at *at, const TcpProxy *m, struct tcp
     }
 }
 
-/* --- times --------------------------------------------------------------------------------------------------------------------- */
+/* --- times
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool conf_times(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
 {
@@ -105,34 +115,47 @@ static bool conf_times(const struct conf_at *at, const TcpProxy *m, struct tcp_c
     field = conf_field(&inner, "base_interval");
     ok &= conf_duration(&field, m->backoff_options->base_interval, 0, &c->backoff_us);
     field = conf_field(&inner, "max_interval");
-    ok &= conf_duration(&field, m->backoff_options->max_interval, c->backoff_us * BACKOFF_MOST_FACTOR, &c->backoff_most_us);
-    if (c->backoff_most_us < c->backoff_us) ok = conf_fail(&field, "max_interval must be greater than or equal to the base_interval");
+    ok &= conf_duration(&field, m->backoff_options->max_interval,
+                        c->backoff_us * BACKOFF_MOST_FACTOR, &c->backoff_most_us);
+    if (c->backoff_most_us < c->backoff_us)
+        ok = conf_fail(&field, "max_interval must be greater than or equal to the base_interval");
     return ok;
 }
 
-/* --- access logs --------------------------------------------------------------------------------------------------------------- */
+/* --- access logs
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static bool conf_logs(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
 {
     bool ok = true;
     c->access_log = translate_access_logs(at, "access_log", m->n_access_log, m->access_log, &ok);
     struct conf_at options = conf_field(at, "access_log_options");
-    struct conf_at field = conf_field(m->access_log_options ? &options : at, "access_log_flush_interval");
+    struct conf_at field =
+        conf_field(m->access_log_options ? &options : at, "access_log_flush_interval");
     if (!m->access_log_options) {
         c->log_connected = m->flush_access_log_on_connected;
         return conf_duration(&field, m->access_log_flush_interval, 0, &c->log_interval_us) && ok;
     }
     if (m->flush_access_log_on_connected) {
-        ok = conf_fail(&options, "Only one of flush_access_log_on_connected or access_log_options can be specified.");
+        ok = conf_fail(
+            &options,
+            "Only one of flush_access_log_on_connected or access_log_options can be specified.");
     }
     if (m->access_log_flush_interval) {
-        ok = conf_fail(&options, "Only one of access_log_flush_interval or access_log_options can be specified.");
+        ok = conf_fail(
+            &options,
+            "Only one of access_log_flush_interval or access_log_options can be specified.");
     }
     c->log_connected = m->access_log_options->flush_access_log_on_connected;
-    return conf_duration(&field, m->access_log_options->access_log_flush_interval, 0, &c->log_interval_us) && ok;
+    return conf_duration(&field, m->access_log_options->access_log_flush_interval, 0,
+                         &c->log_interval_us) &&
+           ok;
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------------------------------ */
+/* --- the rest
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool conf_hash(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
 {
@@ -140,7 +163,9 @@ static bool conf_hash(const struct conf_at *at, const TcpProxy *m, struct tcp_co
     const Envoy__Type__V3__HashPolicy *h = m->hash_policy[0];
     struct conf_at place = conf_index(at, "hash_policy", 0);
     switch (h->policy_specifier_case) {
-    case ENVOY__TYPE__V3__HASH_POLICY__POLICY_SPECIFIER_SOURCE_IP: c->hash = TCP_HASH_SOURCE_IP; return true;
+    case ENVOY__TYPE__V3__HASH_POLICY__POLICY_SPECIFIER_SOURCE_IP:
+        c->hash = TCP_HASH_SOURCE_IP;
+        return true;
     case ENVOY__TYPE__V3__HASH_POLICY__POLICY_SPECIFIER_FILTER_STATE:
         c->hash = TCP_HASH_FILTER_STATE;
         c->hash_key = str_dup(conf_arena(at), str_of(h->filter_state->key));
@@ -150,22 +175,28 @@ static bool conf_hash(const struct conf_at *at, const TcpProxy *m, struct tcp_co
     }
 }
 
-/* ON_DOWNSTREAM_TLS_HANDSHAKE is what IMMEDIATE does here, too: a filter's connection is up when its handshake is done. */
+/* ON_DOWNSTREAM_TLS_HANDSHAKE is what IMMEDIATE does here, too: a filter's connection is up when
+ * its handshake is done. */
 static bool conf_connect_mode(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
 {
     c->early_data = m->max_early_data_bytes != NULL;
     c->early_most = m->max_early_data_bytes ? m->max_early_data_bytes->value : EARLY_DATA_DEFAULT;
-    if (m->upstream_connect_mode == ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA) {
+    if (m->upstream_connect_mode ==
+        ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA) {
         c->connect_mode = TCP_CONNECT_ON_DATA;
     }
-    bool now = m->upstream_connect_mode == ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__IMMEDIATE;
+    bool now = m->upstream_connect_mode ==
+               ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__IMMEDIATE;
     if (now || c->early_data) return true;
     struct conf_at field = conf_field(at, "max_early_data_bytes");
-    return conf_fail(&field, "max_early_data_bytes must be set when upstream_connect_mode is not IMMEDIATE");
+    return conf_fail(
+        &field, "max_early_data_bytes must be set when upstream_connect_mode is not IMMEDIATE");
 }
 
-static bool conf_tunnel(const struct conf_at *at, const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingConfig *m,
-                        struct tcp_conf *c)
+static bool conf_tunnel(
+    const struct conf_at *at,
+    const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingConfig *m,
+    struct tcp_conf *c)
 {
     if (!m) return true;
     struct arena *a = conf_arena(at);
@@ -176,10 +207,12 @@ static bool conf_tunnel(const struct conf_at *at, const Envoy__Extensions__Filte
     t->hostname = format_parse(a, str_dup(a, str_of(m->hostname)), true, &why);
     if (!t->hostname) ok = conf_fail(&host, "%.*s", STR_ARG(why));
     bool headers_ok;
-    t->headers = conf_header_change(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add, NULL, 0, NULL, &headers_ok);
+    t->headers = conf_header_change(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add,
+                                    NULL, 0, NULL, &headers_ok);
     t->post = m->use_post;
     t->path = str_dup(a, str_of(m->post_path));
-    if (t->path.len && !t->post) ok = conf_fail(&path, "Can't set a post path when POST method isn't used");
+    if (t->path.len && !t->post)
+        ok = conf_fail(&path, "Can't set a post path when POST method isn't used");
     if (t->path.len == 0) t->path = STR("/");
     c->tunnel = t;
     return ok && headers_ok;

@@ -1,4 +1,5 @@
-/* The TCP proxy's upstream side as an HTTP request: CONNECT (or POST) to the cluster; after a 200 the bodies are the connection's bytes. */
+/* The TCP proxy's upstream side as an HTTP request: CONNECT (or POST) to the cluster; after a 200
+ * the bodies are the connection's bytes. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "filters/network/tcp_proxy.h"
@@ -14,7 +15,7 @@ struct tcp_tunnel {
     struct tcp_link *link;
     struct arena *arena;
     const struct tls_info *tls;
-    bool live;      /* the attempt has begun and not ended */
+    bool live; /* the attempt has begun and not ended */
     bool end_sent;
     struct loop_later later; /* frees it: pools and codecs up the stack may still look */
 };
@@ -24,7 +25,9 @@ static struct tcp_tunnel *tunnel_of(struct upstream_attempt *a)
     return CONTAINER_OF(a, struct tcp_tunnel, a);
 }
 
-/* --- the request --------------------------------------------------------------------------------------------------------------- */
+/* --- the request
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static struct headers *tunnel_request(struct tcp_tunnel *t, struct tcp_proxy *p)
 {
@@ -56,7 +59,9 @@ static void tunnel_on_ready(struct upstream_attempt *a)
     upstream_send_headers(a, tunnel_request(t, p), false);
 }
 
-/* --- the response -------------------------------------------------------------------------------------------------------------- */
+/* --- the response
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 /* The attempt is over or given up; the link goes, the proxy is told. */
 static void tunnel_over(struct tcp_tunnel *t, enum upstream_failure why, struct str detail)
@@ -73,7 +78,8 @@ static void tunnel_over(struct tcp_tunnel *t, enum upstream_failure why, struct 
     if (p) tcp_proxy_upstream_closed(p, false);
 }
 
-static void tunnel_on_failure(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
+static void tunnel_on_failure(struct upstream_attempt *a, enum upstream_failure why,
+                              struct str detail)
 {
     struct tcp_tunnel *t = tunnel_of(a);
     if (why != UPSTREAM_OVERFLOW) tcp_link_host_facts(t->link->proxy, a->host);
@@ -92,7 +98,8 @@ static void tunnel_on_headers(struct upstream_attempt *a, struct headers *h, boo
         tcp_proxy_connected(l->proxy);
         return;
     }
-    struct str detail = str_fmt(l->worker->scratch, "tunnel_response:%u", headers_status(h)); /* Envoy's text */
+    struct str detail =
+        str_fmt(l->worker->scratch, "tunnel_response:%u", headers_status(h)); /* Envoy's text */
     upstream_cancel(a);
     tunnel_over(t, UPSTREAM_CONNECT_FAILED, detail);
 }
@@ -100,8 +107,10 @@ static void tunnel_on_headers(struct upstream_attempt *a, struct headers *h, boo
 static void tunnel_on_data(struct upstream_attempt *a, struct buf *data, bool end)
 {
     struct tcp_link *l = tunnel_of(a)->link;
-    if (l->proxy) tcp_proxy_upstream_read(l->proxy, data, end);
-    else buf_release(data);
+    if (l->proxy)
+        tcp_proxy_upstream_read(l->proxy, data, end);
+    else
+        buf_release(data);
 }
 
 static void tunnel_on_trailers(struct upstream_attempt *a, struct headers *trailers)
@@ -142,7 +151,9 @@ static const struct upstream_events tunnel_events = {
     .on_watermark = tunnel_on_watermark,
 };
 
-/* --- what the link does with it ------------------------------------------------------------------------------------------------ */
+/* --- what the link does with it
+ * ------------------------------------------------------------------------------------------------
+ */
 
 void tcp_tunnel_start(struct tcp_link *l, struct upstream_cluster *uc, const struct lb_ask *ask)
 {

@@ -1,5 +1,5 @@
-/* The TCP proxy's upstream side: which cluster, attempts with back-off, the connection, and the end of what is still queued when the
- * client has gone. */
+/* The TCP proxy's upstream side: which cluster, attempts with back-off, the connection, and the end
+ * of what is still queued when the client has gone. */
 #include "base/arena.h"
 #include "base/map.h"
 #include "base/must.h"
@@ -9,7 +9,8 @@
 #include "proxy/runtime/runtime.h"
 #include "proxy/upstream/cluster.h" /* the cluster's names and metadata for the logs */
 
-/* --- the flush of a connection whose client has gone --------------------------------------------------------------------------- */
+/* --- the flush of a connection whose client has gone
+ * --------------------------------------------------------------------------- */
 
 void tcp_link_free(struct tcp_link *l)
 {
@@ -42,7 +43,9 @@ static void link_flush_alone(struct tcp_link *l)
     if (l->idle_us) loop_timer_start(l->worker->loop, &l->idle, l->idle_us, link_idle);
 }
 
-/* --- events of the connection -------------------------------------------------------------------------------------------------- */
+/* --- events of the connection
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void link_on_read(struct conn *c, void *owner, struct buf *in, bool end)
 {
@@ -96,7 +99,9 @@ static const struct conn_events link_events = {
     .on_close = link_on_close,
 };
 
-/* --- facts for the log --------------------------------------------------------------------------------------------------------- */
+/* --- facts for the log
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 void tcp_link_host_facts(struct tcp_proxy *p, struct host *h)
 {
@@ -110,7 +115,9 @@ void tcp_link_host_facts(struct tcp_proxy *p, struct host *h)
     if (!p->conf->access_log) return;
     struct arena *a = network_filter_arena(&p->base);
     struct str text = host_address_text(h);
-    up->hosts_attempted = up->hosts_attempted.len ? str_fmt(a, "%.*s,%.*s", STR_ARG(up->hosts_attempted), STR_ARG(text)) : str_dup(a, text);
+    up->hosts_attempted = up->hosts_attempted.len
+                              ? str_fmt(a, "%.*s,%.*s", STR_ARG(up->hosts_attempted), STR_ARG(text))
+                              : str_dup(a, text);
 }
 
 static void link_cluster_facts(struct tcp_proxy *p, struct upstream_cluster *uc)
@@ -133,7 +140,9 @@ void tcp_link_conn_facts(struct tcp_proxy *p, const struct conn_info *i)
     up->conn_id = i->id;
 }
 
-/* --- attempts ------------------------------------------------------------------------------------------------------------------ */
+/* --- attempts
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void link_on_ready(struct upstream_tcp *t)
 {
@@ -160,9 +169,11 @@ static void attempt_again(struct tcp_proxy *p)
     const struct tcp_conf *c = p->conf;
     if (p->attempts < c->max_attempts && c->backoff_us) {
         uint64_t most = c->backoff_us;
-        for (uint32_t i = 1; i < p->attempts && most < c->backoff_most_us; i++) most *= 2;
+        for (uint32_t i = 1; i < p->attempts && most < c->backoff_most_us; i++)
+            most *= 2;
         if (most > c->backoff_most_us) most = c->backoff_most_us;
-        loop_timer_start(p->base.worker->loop, &p->retry, rng_below(&p->base.worker->rng, most), retry_fire);
+        loop_timer_start(p->base.worker->loop, &p->retry, rng_below(&p->base.worker->rng, most),
+                         retry_fire);
         return;
     }
     tcp_connect(p);
@@ -171,8 +182,10 @@ static void attempt_again(struct tcp_proxy *p)
 void tcp_link_failed(struct tcp_link *l, enum upstream_failure why, struct str detail)
 {
     struct tcp_proxy *p = l->proxy;
-    if (why == UPSTREAM_NO_HOST || why == UPSTREAM_OVERFLOW) p->info.up.attempts--; /* Envoy: nothing was tried */
-    if (detail.len && p->conf->access_log) p->info.up.transport_failure = str_dup(network_filter_arena(&p->base), detail);
+    if (why == UPSTREAM_NO_HOST || why == UPSTREAM_OVERFLOW)
+        p->info.up.attempts--; /* Envoy: nothing was tried */
+    if (detail.len && p->conf->access_log)
+        p->info.up.transport_failure = str_dup(network_filter_arena(&p->base), detail);
     p->link = NULL;
     tcp_link_free(l);
     switch (why) {
@@ -198,16 +211,19 @@ static void link_on_failure(struct upstream_tcp *t, enum upstream_failure why, s
     tcp_link_failed(l, why, detail);
 }
 
-static const struct upstream_tcp_events link_tcp_events = {.on_ready = link_on_ready, .on_failure = link_on_failure};
+static const struct upstream_tcp_events link_tcp_events = {.on_ready = link_on_ready,
+                                                           .on_failure = link_on_failure};
 
-/* Envoy: filter state "envoy.tcp_proxy.cluster" (sni_cluster sets it) goes before a single cluster, not before weighted ones. */
+/* Envoy: filter state "envoy.tcp_proxy.cluster" (sni_cluster sets it) goes before a single cluster,
+ * not before weighted ones. */
 static bool target_from_state(struct tcp_proxy *p, struct tcp_target *out)
 {
     const struct filter_state *s = network_filter_info(&p->base)->state;
     const struct filter_state_entry *e = filter_state_find(s, STR("envoy.tcp_proxy.cluster"));
     if (!e || !e->text) return false;
     struct str name = e->text(e->object, p->base.worker->scratch);
-    *out = (struct tcp_target){.cluster = name, .hash = hash_str(name), .metadata_match = p->conf->metadata_match};
+    *out = (struct tcp_target){
+        .cluster = name, .hash = hash_str(name), .metadata_match = p->conf->metadata_match};
     return true;
 }
 
@@ -222,7 +238,8 @@ static bool target_choose(struct tcp_proxy *p, struct tcp_target *out)
     }
     uint64_t draw = rng_below(&p->base.worker->rng, c->total_weight);
     size_t i = 0;
-    while (i + 1 < c->target_count && draw >= c->targets[i].weight) draw -= c->targets[i++].weight;
+    while (i + 1 < c->target_count && draw >= c->targets[i].weight)
+        draw -= c->targets[i++].weight;
     *out = c->targets[i];
     return true;
 }
@@ -274,11 +291,16 @@ void tcp_connect(struct tcp_proxy *p)
     l->tcp.events = &link_tcp_events;
     l->tcp.owner = l;
     p->link = l;
-    struct lb_ask ask = {.worker = w, .stream = &p->info, .downstream = p->info.conn, .metadata_match = target.metadata_match,
+    struct lb_ask ask = {.worker = w,
+                         .stream = &p->info,
+                         .downstream = p->info.conn,
+                         .metadata_match = target.metadata_match,
                          .attempt = p->attempts};
     hash_fill(p, &ask);
-    if (p->conf->tunnel) tcp_tunnel_start(l, uc, &ask); /* l may be gone after either */
-    else upstream_tcp_start(w, uc, &l->tcp, &ask);
+    if (p->conf->tunnel)
+        tcp_tunnel_start(l, uc, &ask); /* l may be gone after either */
+    else
+        upstream_tcp_start(w, uc, &l->tcp, &ask);
 }
 
 void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how)
@@ -306,14 +328,18 @@ void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how)
 
 void tcp_link_write(struct tcp_link *l, struct buf *data, bool end)
 {
-    if (l->tunnel) tcp_tunnel_write(l->tunnel, data, end);
-    else conn_write(l->conn, data, end);
+    if (l->tunnel)
+        tcp_tunnel_write(l->tunnel, data, end);
+    else
+        conn_write(l->conn, data, end);
 }
 
 void tcp_link_pause(struct tcp_link *l, bool pause)
 {
-    if (l->tunnel) tcp_tunnel_pause(l->tunnel, pause);
-    else conn_pause_read(l->conn, pause);
+    if (l->tunnel)
+        tcp_tunnel_pause(l->tunnel, pause);
+    else
+        conn_pause_read(l->conn, pause);
 }
 
 uint64_t tcp_link_written(const struct tcp_link *l)

@@ -1,4 +1,5 @@
-/* envoy.transport_sockets.tls: DownstreamTlsContext and UpstreamTlsContext to what proxy/api/tls.h wants. */
+/* envoy.transport_sockets.tls: DownstreamTlsContext and UpstreamTlsContext to what proxy/api/tls.h
+ * wants. */
 #include "base/arena.h"
 #include "base/map.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
@@ -7,8 +8,10 @@
 #include "proxy/api/tls.h"
 
 #define TLS(name) Envoy__Extensions__TransportSockets__Tls__V3__##name
-#define COMMON_CASE(name) ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_##name
-#define DOWN_CASE(name) ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__DOWNSTREAM_TLS_CONTEXT__SESSION_TICKET_KEYS_TYPE_##name
+#define COMMON_CASE(name) \
+    ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_##name
+#define DOWN_CASE(name) \
+    ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__DOWNSTREAM_TLS_CONTEXT__SESSION_TICKET_KEYS_TYPE_##name
 
 static bool tls_refuse(const struct conf_at *at, bool set, const char *field, const char *why)
 {
@@ -20,11 +23,13 @@ static bool tls_refuse(const struct conf_at *at, bool set, const char *field, co
 static const struct str *tls_strings(struct arena *a, char *const *v, size_t n)
 {
     struct str *out = ARENA_ARRAY(a, struct str, n);
-    for (size_t i = 0; i < n; i++) out[i] = str_dup(a, str_of(v[i]));
+    for (size_t i = 0; i < n; i++)
+        out[i] = str_dup(a, str_of(v[i]));
     return out;
 }
 
-static struct tls_secret_name tls_secret_need(const struct conf_at *at, const TLS(SdsSecretConfig) *m)
+static struct tls_secret_name tls_secret_need(const struct conf_at *at,
+                                              const TLS(SdsSecretConfig) * m)
 {
     struct tls_secret_name n = {.name = str_dup(conf_arena(at), str_of(m->name))};
     n.hash = hash_str(n.name);
@@ -32,9 +37,10 @@ static struct tls_secret_name tls_secret_need(const struct conf_at *at, const TL
     return n;
 }
 
-/* --- the common context -------------------------------------------------------------------------------------- */
+/* --- the common context
+ * -------------------------------------------------------------------------------------- */
 
-static void tls_params(const struct conf_at *at, const TLS(TlsParameters) *m, struct tls_conf *c)
+static void tls_params(const struct conf_at *at, const TLS(TlsParameters) * m, struct tls_conf *c)
 {
     struct arena *a = conf_arena(at);
     if (!m) return;
@@ -48,11 +54,12 @@ static void tls_params(const struct conf_at *at, const TLS(TlsParameters) *m, st
     c->sigalg_count = m->n_signature_algorithms;
 }
 
-static bool tls_certs(const struct conf_at *at, const TLS(CommonTlsContext) *m, struct tls_conf *c)
+static bool tls_certs(const struct conf_at *at, const TLS(CommonTlsContext) * m, struct tls_conf *c)
 {
     struct arena *a = conf_arena(at);
     const struct tls_cert **certs = ARENA_ARRAY(a, const struct tls_cert *, m->n_tls_certificates);
-    struct tls_secret_name *names = ARENA_ARRAY(a, struct tls_secret_name, m->n_tls_certificate_sds_secret_configs);
+    struct tls_secret_name *names =
+        ARENA_ARRAY(a, struct tls_secret_name, m->n_tls_certificate_sds_secret_configs);
     bool ok = true;
     for (size_t i = 0; i < m->n_tls_certificates; i++) {
         struct conf_at place = conf_index(at, "tls_certificates", i);
@@ -70,12 +77,17 @@ static bool tls_certs(const struct conf_at *at, const TLS(CommonTlsContext) *m, 
     return ok;
 }
 
-static bool tls_combined(const struct conf_at *at, const TLS(CommonTlsContext__CombinedCertificateValidationContext) *m, struct tls_conf *c)
+static bool tls_combined(const struct conf_at *at,
+                         const TLS(CommonTlsContext__CombinedCertificateValidationContext) * m,
+                         struct tls_conf *c)
 {
-    bool ok = tls_refuse(at, m->validation_context_certificate_provider != NULL, "validation_context_certificate_provider",
+    bool ok = tls_refuse(at, m->validation_context_certificate_provider != NULL,
+                         "validation_context_certificate_provider",
                          "certificate providers are not supported");
-    ok = tls_refuse(at, m->validation_context_certificate_provider_instance != NULL, "validation_context_certificate_provider_instance",
-                    "certificate providers are not supported") && ok;
+    ok = tls_refuse(at, m->validation_context_certificate_provider_instance != NULL,
+                    "validation_context_certificate_provider_instance",
+                    "certificate providers are not supported") &&
+         ok;
     struct conf_at place = conf_field(at, "default_validation_context");
     c->validation = conf_tls_validation(&place, m->default_validation_context, true);
     place = conf_field(at, "validation_context_sds_secret_config");
@@ -83,7 +95,8 @@ static bool tls_combined(const struct conf_at *at, const TLS(CommonTlsContext__C
     return c->validation && ok;
 }
 
-static bool tls_validation_of(const struct conf_at *at, const TLS(CommonTlsContext) *m, struct tls_conf *c)
+static bool tls_validation_of(const struct conf_at *at, const TLS(CommonTlsContext) * m,
+                              struct tls_conf *c)
 {
     struct conf_at place;
     switch (m->validation_context_type_case) {
@@ -100,21 +113,32 @@ static bool tls_validation_of(const struct conf_at *at, const TLS(CommonTlsConte
         return tls_combined(&place, m->combined_validation_context, c);
     case COMMON_CASE(VALIDATION_CONTEXT_CERTIFICATE_PROVIDER):
     case COMMON_CASE(VALIDATION_CONTEXT_CERTIFICATE_PROVIDER_INSTANCE):
-        return conf_fail(at, "certificate providers are not supported (validation_context_certificate_provider)");
+        return conf_fail(
+            at,
+            "certificate providers are not supported (validation_context_certificate_provider)");
     case COMMON_CASE(_NOT_SET):
     default: return true;
     }
 }
 
-static bool tls_common(const struct conf_at *at, const TLS(CommonTlsContext) *m, struct tls_conf *c)
+static bool tls_common(const struct conf_at *at, const TLS(CommonTlsContext) * m,
+                       struct tls_conf *c)
 {
     if (!m) return true;
-    bool ok = tls_refuse(at, m->custom_handshaker != NULL, "custom_handshaker", "custom handshakers are not supported");
-    ok = tls_refuse(at, m->custom_tls_certificate_selector != NULL, "custom_tls_certificate_selector", "is not supported") && ok;
-    ok = tls_refuse(at, m->key_log != NULL, "key_log", "writing TLS keys to a file is not supported") && ok;
-    bool provider = m->tls_certificate_provider_instance || m->tls_certificate_certificate_provider ||
+    bool ok = tls_refuse(at, m->custom_handshaker != NULL, "custom_handshaker",
+                         "custom handshakers are not supported");
+    ok = tls_refuse(at, m->custom_tls_certificate_selector != NULL,
+                    "custom_tls_certificate_selector", "is not supported") &&
+         ok;
+    ok = tls_refuse(at, m->key_log != NULL, "key_log",
+                    "writing TLS keys to a file is not supported") &&
+         ok;
+    bool provider = m->tls_certificate_provider_instance ||
+                    m->tls_certificate_certificate_provider ||
                     m->tls_certificate_certificate_provider_instance;
-    ok = tls_refuse(at, provider, "tls_certificate_provider_instance", "certificate providers are not supported") && ok;
+    ok = tls_refuse(at, provider, "tls_certificate_provider_instance",
+                    "certificate providers are not supported") &&
+         ok;
     tls_params(at, m->tls_params, c);
     ok = tls_certs(at, m, c) && ok;
     ok = tls_validation_of(at, m, c) && ok;
@@ -123,9 +147,12 @@ static bool tls_common(const struct conf_at *at, const TLS(CommonTlsContext) *m,
     return ok;
 }
 
-/* --- downstream ------------------------------------------------------------------------------------------------- */
+/* --- downstream
+ * -------------------------------------------------------------------------------------------------
+ */
 
-static bool tls_tickets_of(const struct conf_at *at, const TLS(DownstreamTlsContext) *m, struct tls_conf *c)
+static bool tls_tickets_of(const struct conf_at *at, const TLS(DownstreamTlsContext) * m,
+                           struct tls_conf *c)
 {
     struct conf_at place;
     switch (m->session_ticket_keys_type_case) {
@@ -137,7 +164,9 @@ static bool tls_tickets_of(const struct conf_at *at, const TLS(DownstreamTlsCont
         place = conf_field(at, "session_ticket_keys_sds_secret_config");
         c->ticket_secret = tls_secret_need(&place, m->session_ticket_keys_sds_secret_config);
         return true;
-    case DOWN_CASE(DISABLE_STATELESS_SESSION_RESUMPTION): c->no_tickets = m->disable_stateless_session_resumption; return true;
+    case DOWN_CASE(DISABLE_STATELESS_SESSION_RESUMPTION):
+        c->no_tickets = m->disable_stateless_session_resumption;
+        return true;
     case DOWN_CASE(_NOT_SET):
     default: return true;
     }
@@ -148,9 +177,11 @@ static bool tls_flag(const Google__Protobuf__BoolValue *v)
     return v && v->value;
 }
 
-static bool tls_downstream(const struct conf_at *at, const TLS(DownstreamTlsContext) *m, struct tls_conf *c)
+static bool tls_downstream(const struct conf_at *at, const TLS(DownstreamTlsContext) * m,
+                           struct tls_conf *c)
 {
-    struct conf_at common = conf_field(at, "common_tls_context"), timeout = conf_field(at, "session_timeout");
+    struct conf_at common = conf_field(at, "common_tls_context"),
+                   timeout = conf_field(at, "session_timeout");
     uint64_t timeout_us = 0;
     c->server = true;
     c->require_client = tls_flag(m->require_client_certificate);
@@ -165,11 +196,15 @@ static bool tls_downstream(const struct conf_at *at, const TLS(DownstreamTlsCont
     return ok && tls_conf_ready(&common, c);
 }
 
-/* --- upstream ---------------------------------------------------------------------------------------------------- */
+/* --- upstream
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-static bool tls_upstream(const struct conf_at *at, const TLS(UpstreamTlsContext) *m, struct tls_conf *c)
+static bool tls_upstream(const struct conf_at *at, const TLS(UpstreamTlsContext) * m,
+                         struct tls_conf *c)
 {
-    struct conf_at common = conf_field(at, "common_tls_context"), place = conf_field(at, "auto_sni_san_validation");
+    struct conf_at common = conf_field(at, "common_tls_context"),
+                   place = conf_field(at, "auto_sni_san_validation");
     c->sni = str_dup(conf_arena(at), str_of(m->sni));
     c->auto_host_sni = m->auto_host_sni;
     c->auto_sni_san = m->auto_sni_san_validation;
@@ -177,14 +212,17 @@ static bool tls_upstream(const struct conf_at *at, const TLS(UpstreamTlsContext)
     c->max_sessions = m->max_session_keys ? m->max_session_keys->value : 1;
     bool ok = tls_common(&common, m->common_tls_context, c);
     if (ok && c->auto_sni_san && !c->validation && !c->validation_secret.name.len) {
-        ok = conf_fail(&place, "'auto_sni_san_validation' was configured without a validation context");
+        ok = conf_fail(&place,
+                       "'auto_sni_san_validation' was configured without a validation context");
     }
     return ok && tls_conf_ready(&common, c);
 }
 
 extern const struct transport_socket_type tls_downstream_type, tls_upstream_type;
 
-static const struct transport_socket *tls_create(const struct conf_at *at, const struct ProtobufCMessage *msg, bool downstream)
+static const struct transport_socket *tls_create(const struct conf_at *at,
+                                                 const struct ProtobufCMessage *msg,
+                                                 bool downstream)
 {
     struct tls_conf *c = ARENA_NEW(conf_arena(at), struct tls_conf);
     c->ts.type = downstream ? &tls_downstream_type : &tls_upstream_type;
@@ -193,17 +231,20 @@ static const struct transport_socket *tls_create(const struct conf_at *at, const
     return ok ? &c->ts : NULL;
 }
 
-#define TLS_CALLBACKS                                                                                              \
-    .conf_create = tls_create, .open = tls_open, .handshake = tls_handshake, .read = tls_read, .writev = tls_writev, \
-    .shutdown = tls_shutdown, .info = tls_info_get, .alpn = tls_alpn, .failure = tls_failure, .close = tls_close, .pending = tls_pending
+#define TLS_CALLBACKS                                                                          \
+    .conf_create = tls_create, .open = tls_open, .handshake = tls_handshake, .read = tls_read, \
+    .writev = tls_writev, .shutdown = tls_shutdown, .info = tls_info_get, .alpn = tls_alpn,    \
+    .failure = tls_failure, .close = tls_close, .pending = tls_pending
 
 const struct transport_socket_type tls_downstream_type = {
     .ext = {.name = "envoy.transport_sockets.tls",
-            .config = &envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor},
+            .config =
+                &envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor},
     TLS_CALLBACKS,
 };
 const struct transport_socket_type tls_upstream_type = {
     .ext = {.name = "envoy.transport_sockets.tls",
-            .config = &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor},
+            .config =
+                &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor},
     TLS_CALLBACKS,
 };

@@ -11,7 +11,14 @@ enum cluster_stat {
 };
 extern const struct stat_def cluster_stat_defs[CLUSTER_STAT_COUNT];
 
-/* A second table under "cluster.<name>." (and ".internal." / ".external." / ".retry."), all lazy: index 0..4 = upstream_rq_1xx..5xx,
- * 5 + (code - 100) = upstream_rq_<code>, 505 = upstream_rq_completed, 506 = upstream_rq_time. */
-enum { CODE_STAT_CLASS = 0, CODE_STAT_CODE = 5, CODE_STAT_COMPLETED = 505, CODE_STAT_TIME = 506, CODE_STAT_COUNT = 507 };
+/* A second table under "cluster.<name>." (and ".internal." / ".external." / ".retry."), all lazy:
+ * index 0..4 = upstream_rq_1xx..5xx, 5 + (code - 100) = upstream_rq_<code>, 505 =
+ * upstream_rq_completed, 506 = upstream_rq_time. */
+enum {
+    CODE_STAT_CLASS = 0,
+    CODE_STAT_CODE = 5,
+    CODE_STAT_COMPLETED = 505,
+    CODE_STAT_TIME = 506,
+    CODE_STAT_COUNT = 507
+};
 extern const struct stat_def code_stat_defs[CODE_STAT_COUNT];

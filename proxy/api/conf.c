@@ -56,7 +56,8 @@ bool conf_fail(const struct conf_at *at, const char *fmt, ...)
     return false;
 }
 
-struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name, const void *config_source)
+struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name,
+                       const void *config_source)
 {
     struct need *n = ARENA_NEW(conf_arena(at), struct need);
     n->kind = kind;

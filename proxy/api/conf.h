@@ -1,4 +1,5 @@
-/* Translation context: where in the configuration we are, what went wrong, what the new object still needs. */
+/* Translation context: where in the configuration we are, what went wrong, what the new object
+ * still needs. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,36 +15,49 @@ struct stats;
 struct loop;
 struct proto_opts; /* proto/notes.h */
 
-/* A resource that a translated object waits for or follows (EDS, RDS, SDS, ECDS, VHDS): told to xds/ by translation. */
-enum need_kind { NEED_ENDPOINTS, NEED_ROUTES, NEED_SECRET, NEED_EXTENSION, NEED_VIRTUAL_HOSTS, NEED_SCOPED_ROUTES };
+/* A resource that a translated object waits for or follows (EDS, RDS, SDS, ECDS, VHDS): told to
+ * xds/ by translation. */
+enum need_kind {
+    NEED_ENDPOINTS,
+    NEED_ROUTES,
+    NEED_SECRET,
+    NEED_EXTENSION,
+    NEED_VIRTUAL_HOSTS,
+    NEED_SCOPED_ROUTES
+};
 struct need {
     enum need_kind kind;
-    struct str name;          /* resource name */
-    const void *config_source; /* Envoy__Config__Core__V3__ConfigSource *, valid as long as the arena of the object */
-    struct str path;          /* of the field that names the source: for errors */
-    struct str stat_prefix;   /* of the subscription's statistics: "http.ingress.rds.web."; empty: none */
+    struct str name;           /* resource name */
+    const void *config_source; /* Envoy__Config__Core__V3__ConfigSource *, valid as long as the
+                                  arena of the object */
+    struct str path;           /* of the field that names the source: for errors */
+    struct str
+        stat_prefix; /* of the subscription's statistics: "http.ingress.rds.web."; empty: none */
     struct need *next;
 };
 
 /* One translation. Main thread only. */
 struct conf_cx {
-    struct arena *arena;        /* of the object being made */
+    struct arena *arena; /* of the object being made */
     struct errors *errors;
     const struct registry *registry;
-    struct runtime *rt;         /* stats store, main loop */
-    struct need *needs;         /* list, in the arena */
-    struct str root;            /* "Listener \"ingress\"": for log lines */
-    bool validate_only;         /* --mode validate: open no sockets, read files only as Envoy does */
+    struct runtime *rt; /* stats store, main loop */
+    struct need *needs; /* list, in the arena */
+    struct str root;    /* "Listener \"ingress\"": for log lines */
+    bool validate_only; /* --mode validate: open no sockets, read files only as Envoy does */
     bool added_via_api;
     uint64_t version_hash;
-    const struct proto_opts *opts; /* how strict nested messages (Any) are read; NULL: strict and silent */
+    const struct proto_opts
+        *opts; /* how strict nested messages (Any) are read; NULL: strict and silent */
     /* known to check references: does a static cluster of this name exist? NULL: not checked */
     bool (*cluster_known)(void *arg, struct str name);
     void *cluster_known_arg;
-    struct str scope; /* statistics prefix of the listener or cluster that is translated ("cluster.web."): for transport sockets */
+    struct str scope; /* statistics prefix of the listener or cluster that is translated
+                         ("cluster.web."): for transport sockets */
 };
 
-/* A place in a config message. Lives on the C stack of the translating functions; child -> parent. */
+/* A place in a config message. Lives on the C stack of the translating functions; child -> parent.
+ */
 struct conf_at {
     struct conf_cx *cx;
     const struct conf_at *parent;
@@ -59,6 +73,8 @@ struct arena *conf_arena(const struct conf_at *at);
 /* "virtual_hosts[2].routes[0].match" in the arena of the error list. */
 struct str conf_path(const struct conf_at *at);
 /* Records "path: text". Always false, so that `return conf_fail(...)` reads well. */
-bool conf_fail(const struct conf_at *at, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+bool conf_fail(const struct conf_at *at, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 /* Adds a need to the context and gives it back (for stat_prefix); texts are copied to the arena. */
-struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name, const void *config_source);
+struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name,
+                       const void *config_source);

@@ -1,6 +1,7 @@
-/* Translation of the small messages that many places of the configuration share: matchers, formats, header changes, metadata, durations,
- * fractions. Implemented in proxy/config. Main thread; results are immutable and live in conf_arena(at). Where a function gives
- * bool or NULL for failure, the mistake was told at `at`. */
+/* Translation of the small messages that many places of the configuration share: matchers, formats,
+ * header changes, metadata, durations, fractions. Implemented in proxy/config. Main thread; results
+ * are immutable and live in conf_arena(at). Where a function gives bool or NULL for failure, the
+ * mistake was told at `at`. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,50 +30,80 @@ struct Google__Protobuf__Duration;
 struct Google__Protobuf__Struct;
 struct Google__Protobuf__Value;
 
-/* --- matchers ------------------------------------------------------------------------------------------------------------------- */
+/* --- matchers
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 /* NULL: told (a bad pattern). */
-const struct regex *conf_regex(const struct conf_at *at, const struct Envoy__Type__Matcher__V3__RegexMatcher *m);
+const struct regex *conf_regex(const struct conf_at *at,
+                               const struct Envoy__Type__Matcher__V3__RegexMatcher *m);
 /* Pattern and checked replacement text. */
-bool conf_regex_rewrite(const struct conf_at *at, const struct Envoy__Type__Matcher__V3__RegexMatchAndSubstitute *m,
+bool conf_regex_rewrite(const struct conf_at *at,
+                        const struct Envoy__Type__Matcher__V3__RegexMatchAndSubstitute *m,
                         const struct regex **regex, struct str *to);
-bool conf_string_matcher(const struct conf_at *at, const struct Envoy__Type__Matcher__V3__StringMatcher *m, struct string_matcher *out);
-/* Arrays as protobuf-c has them; `field` is the repeated field of the message at `at`. NULL with *ok true when empty. */
-const struct string_matcher *conf_string_matchers(const struct conf_at *at, const char *field, size_t n,
-                                                  struct Envoy__Type__Matcher__V3__StringMatcher *const *v, bool *ok);
-bool conf_header_matcher(const struct conf_at *at, const struct Envoy__Config__Route__V3__HeaderMatcher *m, struct header_matcher *out);
-const struct header_matcher *conf_header_matchers(const struct conf_at *at, const char *field, size_t n,
-                                                  struct Envoy__Config__Route__V3__HeaderMatcher *const *v, bool *ok);
-const struct query_matcher *conf_query_matchers(const struct conf_at *at, const char *field, size_t n,
-                                                struct Envoy__Config__Route__V3__QueryParameterMatcher *const *v, bool *ok);
-bool conf_value_matcher(const struct conf_at *at, const struct Envoy__Type__Matcher__V3__ValueMatcher *m, struct value_matcher *out);
-bool conf_metadata_matcher(const struct conf_at *at, const struct Envoy__Type__Matcher__V3__MetadataMatcher *m,
+bool conf_string_matcher(const struct conf_at *at,
+                         const struct Envoy__Type__Matcher__V3__StringMatcher *m,
+                         struct string_matcher *out);
+/* Arrays as protobuf-c has them; `field` is the repeated field of the message at `at`. NULL with
+ * *ok true when empty. */
+const struct string_matcher *conf_string_matchers(
+    const struct conf_at *at, const char *field, size_t n,
+    struct Envoy__Type__Matcher__V3__StringMatcher *const *v, bool *ok);
+bool conf_header_matcher(const struct conf_at *at,
+                         const struct Envoy__Config__Route__V3__HeaderMatcher *m,
+                         struct header_matcher *out);
+const struct header_matcher *conf_header_matchers(
+    const struct conf_at *at, const char *field, size_t n,
+    struct Envoy__Config__Route__V3__HeaderMatcher *const *v, bool *ok);
+const struct query_matcher *conf_query_matchers(
+    const struct conf_at *at, const char *field, size_t n,
+    struct Envoy__Config__Route__V3__QueryParameterMatcher *const *v, bool *ok);
+bool conf_value_matcher(const struct conf_at *at,
+                        const struct Envoy__Type__Matcher__V3__ValueMatcher *m,
+                        struct value_matcher *out);
+bool conf_metadata_matcher(const struct conf_at *at,
+                           const struct Envoy__Type__Matcher__V3__MetadataMatcher *m,
                            struct metadata_matcher *out);
 
-/* --- formats and header changes ---------------------------------------------------------------------------------------------------- */
-const struct format *conf_format(const struct conf_at *at, const struct Envoy__Config__Core__V3__SubstitutionFormatString *m);
-/* The text of a DataSource (inline, file, environment variable); a file of more than `most` bytes is an error (0: 1 MiB). */
-bool conf_data_source(const struct conf_at *at, const struct Envoy__Config__Core__V3__DataSource *m, size_t most, struct str *out);
-/* add/remove are the names of the two repeated fields of the message at `at`. NULL with *ok true when both are empty. */
-const struct header_change *conf_header_change(const struct conf_at *at, const char *add_field, size_t add_count,
-                                               struct Envoy__Config__Core__V3__HeaderValueOption *const *add,
-                                               const char *remove_field, size_t remove_count, char *const *remove, bool *ok);
+/* --- formats and header changes
+ * ----------------------------------------------------------------------------------------------------
+ */
+const struct format *conf_format(const struct conf_at *at,
+                                 const struct Envoy__Config__Core__V3__SubstitutionFormatString *m);
+/* The text of a DataSource (inline, file, environment variable); a file of more than `most` bytes
+ * is an error (0: 1 MiB). */
+bool conf_data_source(const struct conf_at *at, const struct Envoy__Config__Core__V3__DataSource *m,
+                      size_t most, struct str *out);
+/* add/remove are the names of the two repeated fields of the message at `at`. NULL with *ok true
+ * when both are empty. */
+const struct header_change *conf_header_change(
+    const struct conf_at *at, const char *add_field, size_t add_count,
+    struct Envoy__Config__Core__V3__HeaderValueOption *const *add, const char *remove_field,
+    size_t remove_count, char *const *remove, bool *ok);
 /* config.common.mutation_rules.v3.HeaderMutation lists (mirrors, header_mutation). */
-const struct header_change *conf_header_mutations(const struct conf_at *at, const char *field, size_t n,
-                                                  struct Envoy__Config__Common__MutationRules__V3__HeaderMutation *const *v, bool *ok);
+const struct header_change *conf_header_mutations(
+    const struct conf_at *at, const char *field, size_t n,
+    struct Envoy__Config__Common__MutationRules__V3__HeaderMutation *const *v, bool *ok);
 
-/* --- metadata ------------------------------------------------------------------------------------------------------------------------ */
+/* --- metadata
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 /* NULL when m is NULL. */
-const struct metadata *conf_metadata(const struct conf_at *at, const struct Envoy__Config__Core__V3__Metadata *m);
+const struct metadata *conf_metadata(const struct conf_at *at,
+                                     const struct Envoy__Config__Core__V3__Metadata *m);
 struct value *conf_struct(struct arena *a, const struct Google__Protobuf__Struct *m);
 void conf_value(struct arena *a, const struct Google__Protobuf__Value *m, struct value *out);
 
-/* --- numbers ------------------------------------------------------------------------------------------------------------------------- */
+/* --- numbers
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
 /* Microseconds; m NULL: fallback. Negative or out of range durations are refused. */
-bool conf_duration(const struct conf_at *at, const struct Google__Protobuf__Duration *m, uint64_t fallback_us, uint64_t *out_us);
+bool conf_duration(const struct conf_at *at, const struct Google__Protobuf__Duration *m,
+                   uint64_t fallback_us, uint64_t *out_us);
 /* A fraction that runtime may override; m NULL: always. */
 struct conf_fraction {
     struct str runtime_key;
     uint32_t numerator, denominator;
 };
-struct conf_fraction conf_runtime_fraction(const struct conf_at *at, const struct Envoy__Config__Core__V3__RuntimeFractionalPercent *m);
+struct conf_fraction conf_runtime_fraction(
+    const struct conf_at *at, const struct Envoy__Config__Core__V3__RuntimeFractionalPercent *m);
 uint32_t conf_percent_denominator(const struct Envoy__Type__V3__FractionalPercent *m);

@@ -1,4 +1,5 @@
-/* What every extension descriptor begins with, its kinds, and the registry that finds them by type URL or name. */
+/* What every extension descriptor begins with, its kinds, and the registry that finds them by type
+ * URL or name. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,15 +10,15 @@ struct ProtobufCMessage;
 struct ProtobufCMessageDescriptor;
 
 enum extension_kind {
-    EXTENSION_HTTP_FILTER,      /* struct http_filter_type */
-    EXTENSION_NETWORK_FILTER,   /* struct network_filter_type */
-    EXTENSION_LISTENER_FILTER,  /* struct listener_filter_type */
-    EXTENSION_ACCESS_LOGGER,    /* struct access_logger_type */
-    EXTENSION_LB_POLICY,        /* struct lb_policy_type */
-    EXTENSION_CLUSTER_TYPE,     /* struct cluster_type */
+    EXTENSION_HTTP_FILTER,                 /* struct http_filter_type */
+    EXTENSION_NETWORK_FILTER,              /* struct network_filter_type */
+    EXTENSION_LISTENER_FILTER,             /* struct listener_filter_type */
+    EXTENSION_ACCESS_LOGGER,               /* struct access_logger_type */
+    EXTENSION_LB_POLICY,                   /* struct lb_policy_type */
+    EXTENSION_CLUSTER_TYPE,                /* struct cluster_type */
     EXTENSION_TRANSPORT_SOCKET_DOWNSTREAM, /* struct transport_socket_type */
     EXTENSION_TRANSPORT_SOCKET_UPSTREAM,   /* struct transport_socket_type */
-    EXTENSION_MATCHER_INPUT,    /* struct matcher_input_type */
+    EXTENSION_MATCHER_INPUT,               /* struct matcher_input_type */
     EXTENSION_FORMATTER,
     EXTENSION_RETRY_HOST_PREDICATE,
     EXTENSION_PATH_MATCH,
@@ -26,15 +27,17 @@ enum extension_kind {
     EXTENSION_REQUEST_ID,
     EXTENSION_HEADER_FORMAT,    /* preserve_case */
     EXTENSION_UPSTREAM_OPTIONS, /* typed_extension_protocol_options */
-    EXTENSION_BOOTSTRAP,        /* bootstrap_extensions, resource monitors, sinks: load-time objects */
+    EXTENSION_BOOTSTRAP, /* bootstrap_extensions, resource monitors, sinks: load-time objects */
     EXTENSION_KINDS
 };
 
 /* First member of every descriptor. */
 struct extension {
-    const char *name;                                 /* "envoy.filters.http.fault" */
-    const struct ProtobufCMessageDescriptor *config;  /* its full name is the type URL; NULL: no config */
-    const struct ProtobufCMessageDescriptor *const *more_configs; /* other accepted config messages, NULL-ended; may be NULL */
+    const char *name; /* "envoy.filters.http.fault" */
+    const struct ProtobufCMessageDescriptor
+        *config; /* its full name is the type URL; NULL: no config */
+    const struct ProtobufCMessageDescriptor *const
+        *more_configs; /* other accepted config messages, NULL-ended; may be NULL */
 };
 
 /* One row of the table of all extensions. */
@@ -47,14 +50,20 @@ struct registry {
     const struct registry_entry *entries;
     size_t count;
 };
-/* By the config's type URL (with or without prefix) or, when the URL is empty, by name. NULL: unknown. */
-const struct extension *registry_find(const struct registry *r, enum extension_kind kind, struct str type_url, struct str name);
+/* By the config's type URL (with or without prefix) or, when the URL is empty, by name. NULL:
+ * unknown. */
+const struct extension *registry_find(const struct registry *r, enum extension_kind kind,
+                                      struct str type_url, struct str name);
 /* Calls fn for each extension of all kinds (server_info, config_dump, did-you-mean). */
-void registry_each(const struct registry *r, void (*fn)(void *arg, enum extension_kind kind, const struct extension *e), void *arg);
+void registry_each(const struct registry *r,
+                   void (*fn)(void *arg, enum extension_kind kind, const struct extension *e),
+                   void *arg);
 const char *extension_kind_category(enum extension_kind kind); /* "envoy.filters.http" */
 
-/* Resolves a TypedExtensionConfig-like pair (name + Any) : finds the extension, unpacks and validates the config message in the
- * context's arena. NULL = told at `at` ("typed_config: unknown type ...; did you mean ..."). *msg may be NULL only if the
- * extension has no config. `any` is a Google__Protobuf__Any *. Implemented in proxy/config/any.c. */
-const struct extension *conf_extension(const struct conf_at *at, enum extension_kind kind, struct str name, const void *any,
+/* Resolves a TypedExtensionConfig-like pair (name + Any) : finds the extension, unpacks and
+ * validates the config message in the context's arena. NULL = told at `at` ("typed_config: unknown
+ * type ...; did you mean ..."). *msg may be NULL only if the extension has no config. `any` is a
+ * Google__Protobuf__Any *. Implemented in proxy/config/any.c. */
+const struct extension *conf_extension(const struct conf_at *at, enum extension_kind kind,
+                                       struct str name, const void *any,
                                        const struct ProtobufCMessage **msg);

@@ -1,5 +1,6 @@
-/* HTTP headers of one message: an ordered list with known names as small integers; pseudo-headers (":path") are entries too.
- * Names are lower case. All bytes live in (or outlive) the list's arena. */
+/* HTTP headers of one message: an ordered list with known names as small integers; pseudo-headers
+ * (":path") are entries too. Names are lower case. All bytes live in (or outlive) the list's arena.
+ */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,14 +20,14 @@ enum header_id {
 
 struct header {
     struct str name, value;
-    uint16_t id;   /* enum header_id */
-    bool removed;  /* tombstone: skip it */
+    uint16_t id;  /* enum header_id */
+    bool removed; /* tombstone: skip it */
 };
 struct headers {
     struct header *v; /* in the arena */
     uint32_t count, cap;
-    uint32_t live;    /* entries that are not removed */
-    size_t bytes;     /* names + values of live entries */
+    uint32_t live; /* entries that are not removed */
+    size_t bytes;  /* names + values of live entries */
     struct arena *arena;
     uint16_t first[HDR_COUNT]; /* index + 1 of the first live entry with that id; 0: none */
 };
@@ -48,9 +49,11 @@ static inline bool headers_has(const struct headers *h, enum header_id id)
 }
 /* By name (lower case); first value; ptr NULL when absent. */
 struct str headers_find(const struct headers *h, struct str name);
-/* All values of a name joined with "," in the arena `a`, as Envoy's matchers see them; ptr NULL when absent. */
+/* All values of a name joined with "," in the arena `a`, as Envoy's matchers see them; ptr NULL
+ * when absent. */
 struct str headers_all(const struct headers *h, struct str name, struct arena *a);
-/* Appends an entry; bytes are borrowed (must outlive the list) / copied. Name must be lower case. */
+/* Appends an entry; bytes are borrowed (must outlive the list) / copied. Name must be lower case.
+ */
 void headers_add(struct headers *h, struct str name, struct str value);
 void headers_add_id(struct headers *h, enum header_id id, struct str value);
 void headers_add_copy(struct headers *h, struct str name, struct str value);
@@ -77,7 +80,8 @@ uint32_t headers_status(const struct headers *h);
 void headers_set_status(struct headers *h, uint32_t status);
 /* Token lists: does the comma-separated value of id contain the token (case-insensitively)? */
 bool headers_has_token(const struct headers *h, enum header_id id, struct str token);
-/* Is the content type gRPC's: "application/grpc" or "application/grpc+..."? (application/grpc-web is not, as in Envoy.) */
+/* Is the content type gRPC's: "application/grpc" or "application/grpc+..."? (application/grpc-web
+ * is not, as in Envoy.) */
 static inline bool headers_is_grpc(const struct headers *h)
 {
     struct str t = headers_get(h, HDR_CONTENT_TYPE);

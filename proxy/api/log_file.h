@@ -1,4 +1,5 @@
-/* Files that access logs write to: shared by path, written by one thread of their own, so that no worker ever waits for a disk. */
+/* Files that access logs write to: shared by path, written by one thread of their own, so that no
+ * worker ever waits for a disk. */
 #pragma once
 #include <stdbool.h>
 #include "base/str.h"
@@ -12,7 +13,7 @@ struct conf_at;
 struct log_file *log_file_open(const struct conf_at *at, struct str path);
 /* The process's own output: 1 or 2. */
 struct log_file *log_file_standard(const struct conf_at *at, int fd);
-/* Worker (or main: w NULL). Where the next entry is to be appended, until log_file_end. NULL: there is no room, the entry is dropped
- * and counted. */
+/* Worker (or main: w NULL). Where the next entry is to be appended, until log_file_end. NULL: there
+ * is no room, the entry is dropped and counted. */
 struct sb *log_file_begin(struct worker *w, struct log_file *f);
 void log_file_end(struct worker *w, struct log_file *f);

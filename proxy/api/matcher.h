@@ -1,5 +1,6 @@
-/* Matchers of strings, headers, query parameters, values and metadata, as routes, filters and access logs use them. Made on main by
- * the functions of proxy/api/conf_types.h; matching is safe in any thread. */
+/* Matchers of strings, headers, query parameters, values and metadata, as routes, filters and
+ * access logs use them. Made on main by the functions of proxy/api/conf_types.h; matching is safe
+ * in any thread. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,7 +15,11 @@ struct stream_info;
 struct value;
 
 enum string_match_kind {
-    STRING_MATCH_EXACT, STRING_MATCH_PREFIX, STRING_MATCH_SUFFIX, STRING_MATCH_CONTAINS, STRING_MATCH_REGEX
+    STRING_MATCH_EXACT,
+    STRING_MATCH_PREFIX,
+    STRING_MATCH_SUFFIX,
+    STRING_MATCH_CONTAINS,
+    STRING_MATCH_REGEX
 };
 /* envoy.type.matcher.v3.StringMatcher. text is lower case already when ignore_case. */
 struct string_matcher {
@@ -27,7 +32,12 @@ bool string_match(const struct string_matcher *m, struct str s);
 /* True when any of the matchers matches. */
 bool string_match_any(const struct string_matcher *v, size_t count, struct str s);
 
-enum header_match_kind { HEADER_MATCH_STRING, HEADER_MATCH_RANGE, HEADER_MATCH_PRESENT, HEADER_MATCH_ABSENT };
+enum header_match_kind {
+    HEADER_MATCH_STRING,
+    HEADER_MATCH_RANGE,
+    HEADER_MATCH_PRESENT,
+    HEADER_MATCH_ABSENT
+};
 /* envoy.config.route.v3.HeaderMatcher, the deprecated forms folded in. */
 struct header_matcher {
     struct str name; /* lower case; "host" is ":authority" */
@@ -40,8 +50,10 @@ struct header_matcher {
 /* Several values of a name are seen joined by ","; `scratch` holds such a join. */
 bool header_match(const struct header_matcher *m, const struct headers *h, struct arena *scratch);
 /* All must match (an empty array matches) / one matches. */
-bool header_match_all(const struct header_matcher *v, size_t count, const struct headers *h, struct arena *scratch);
-bool header_match_any(const struct header_matcher *v, size_t count, const struct headers *h, struct arena *scratch);
+bool header_match_all(const struct header_matcher *v, size_t count, const struct headers *h,
+                      struct arena *scratch);
+bool header_match_any(const struct header_matcher *v, size_t count, const struct headers *h,
+                      struct arena *scratch);
 
 /* envoy.config.route.v3.QueryParameterMatcher. */
 struct query_matcher {
@@ -50,11 +62,18 @@ struct query_matcher {
     struct string_matcher string;
 };
 /* `path` with its query ("/a?b=c"). */
-bool query_match_all(const struct query_matcher *v, size_t count, struct str path, struct arena *scratch);
+bool query_match_all(const struct query_matcher *v, size_t count, struct str path,
+                     struct arena *scratch);
 
 enum value_match_kind {
-    VALUE_MATCH_NULL, VALUE_MATCH_DOUBLE_EXACT, VALUE_MATCH_DOUBLE_RANGE, VALUE_MATCH_STRING, VALUE_MATCH_BOOL, VALUE_MATCH_PRESENT,
-    VALUE_MATCH_LIST, VALUE_MATCH_OR
+    VALUE_MATCH_NULL,
+    VALUE_MATCH_DOUBLE_EXACT,
+    VALUE_MATCH_DOUBLE_RANGE,
+    VALUE_MATCH_STRING,
+    VALUE_MATCH_BOOL,
+    VALUE_MATCH_PRESENT,
+    VALUE_MATCH_LIST,
+    VALUE_MATCH_OR
 };
 /* envoy.type.matcher.v3.ValueMatcher. */
 struct value_matcher {

@@ -1,4 +1,5 @@
-/* Metadata (google.protobuf.Struct as plain C) and filter state: what filters, routes, hosts and matchers tell each other. */
+/* Metadata (google.protobuf.Struct as plain C) and filter state: what filters, routes, hosts and
+ * matchers tell each other. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,8 +16,14 @@ struct value {
         bool boolean;
         double number;
         struct str text;
-        struct { struct value *items; size_t count; } list;
-        struct { struct value_field *fields; size_t count; } fields; /* sorted by name */
+        struct {
+            struct value *items;
+            size_t count;
+        } list;
+        struct {
+            struct value_field *fields;
+            size_t count;
+        } fields; /* sorted by name */
     } u;
 };
 struct value_field {
@@ -29,9 +36,12 @@ struct metadata {
 };
 /* NULL: no such path. */
 const struct value *value_field(const struct value *v, struct str name);
-const struct value *metadata_find(const struct metadata *m, struct str ns, const struct str *path, size_t count);
-/* Sets ns.key in dynamic metadata (merges structs as Envoy does); all copies in `a`. *m may be NULL (made). */
-void metadata_set(struct metadata **m, struct arena *a, struct str ns, struct str key, const struct value *v);
+const struct value *metadata_find(const struct metadata *m, struct str ns, const struct str *path,
+                                  size_t count);
+/* Sets ns.key in dynamic metadata (merges structs as Envoy does); all copies in `a`. *m may be NULL
+ * (made). */
+void metadata_set(struct metadata **m, struct arena *a, struct str ns, struct str key,
+                  const struct value *v);
 bool value_equal(const struct value *a, const struct value *b);
 struct sb;
 /* Compact JSON, keys sorted, numbers as Envoy prints them. */
@@ -41,7 +51,8 @@ void value_json(const struct value *v, struct sb *out);
 struct filter_state_entry {
     struct str name;
     const void *object;
-    struct str (*text)(const void *object, struct arena *a); /* %FILTER_STATE(name:PLAIN)% ; NULL: none */
+    struct str (*text)(const void *object,
+                       struct arena *a); /* %FILTER_STATE(name:PLAIN)% ; NULL: none */
     bool read_only, shared;
     struct filter_state_entry *next;
 };
@@ -53,4 +64,5 @@ const struct filter_state_entry *filter_state_find(const struct filter_state *s,
 /* False: exists and is read-only. *s may be NULL (made in a). */
 bool filter_state_set(struct filter_state **s, struct arena *a, const struct filter_state_entry *e);
 /* A string object. */
-bool filter_state_set_text(struct filter_state **s, struct arena *a, struct str name, struct str text);
+bool filter_state_set_text(struct filter_state **s, struct arena *a, struct str name,
+                           struct str text);

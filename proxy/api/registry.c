@@ -13,8 +13,8 @@ static bool extension_takes(const struct extension *e, struct str full_name)
     return false;
 }
 
-const struct extension *registry_find(const struct registry *r, enum extension_kind kind, struct str type_url,
-                                      struct str name)
+const struct extension *registry_find(const struct registry *r, enum extension_kind kind,
+                                      struct str type_url, struct str name)
 {
     struct str prefix, full = type_url;
     (void)(str_cut_last(type_url, '/', &prefix, &full)); /* without a slash the whole is the name */
@@ -26,10 +26,12 @@ const struct extension *registry_find(const struct registry *r, enum extension_k
     return NULL;
 }
 
-void registry_each(const struct registry *r, void (*fn)(void *arg, enum extension_kind kind, const struct extension *e),
+void registry_each(const struct registry *r,
+                   void (*fn)(void *arg, enum extension_kind kind, const struct extension *e),
                    void *arg)
 {
-    for (size_t i = 0; i < r->count; i++) fn(arg, r->entries[i].kind, r->entries[i].extension);
+    for (size_t i = 0; i < r->count; i++)
+        fn(arg, r->entries[i].kind, r->entries[i].extension);
 }
 
 const char *extension_kind_category(enum extension_kind kind)

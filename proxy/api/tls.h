@@ -1,5 +1,6 @@
-/* TLS: what the tls transport sockets configure and SDS delivers. Implemented in proxy/net/tls_*.c on OpenSSL, which nobody else sees.
- * Everything is made on main in the object's arena, is immutable and fails closed. */
+/* TLS: what the tls transport sockets configure and SDS delivers. Implemented in proxy/net/tls_*.c
+ * on OpenSSL, which nobody else sees. Everything is made on main in the object's arena, is
+ * immutable and fails closed. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,8 +15,11 @@ struct tls_validation; /* how a peer's certificate is judged */
 struct tls_tickets;    /* session ticket keys */
 struct stat_group;
 
-/* --- parts ----------------------------------------------------------------------------------------------------- */
-/* Texts of data sources; the names are for errors ("<inline>", a path). An empty text is "not set". */
+/* --- parts
+ * -----------------------------------------------------------------------------------------------------
+ */
+/* Texts of data sources; the names are for errors ("<inline>", a path). An empty text is "not set".
+ */
 struct tls_cert_source {
     struct str chain, key, pkcs12, password, ocsp;
     struct str chain_name, key_name;
@@ -23,7 +27,14 @@ struct tls_cert_source {
 /* NULL: told at `at`, with Envoy's words. */
 const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_cert_source *s);
 
-enum tls_san_type { TLS_SAN_ANY = 0 /* the deprecated match_subject_alt_names */, TLS_SAN_EMAIL, TLS_SAN_DNS, TLS_SAN_URI, TLS_SAN_IP, TLS_SAN_OTHER };
+enum tls_san_type {
+    TLS_SAN_ANY = 0 /* the deprecated match_subject_alt_names */,
+    TLS_SAN_EMAIL,
+    TLS_SAN_DNS,
+    TLS_SAN_URI,
+    TLS_SAN_IP,
+    TLS_SAN_OTHER
+};
 struct tls_san_matcher {
     enum tls_san_type type;
     struct str oid; /* OTHER */
@@ -44,15 +55,25 @@ struct tls_validation_source {
     bool has_depth;
     uint32_t max_depth;
 };
-/* partial: the default of a combined context, whose CA comes by SDS: SAN matchers without a CA are no mistake there. */
-const struct tls_validation *tls_validation_new(const struct conf_at *at, const struct tls_validation_source *s, bool partial);
+/* partial: the default of a combined context, whose CA comes by SDS: SAN matchers without a CA are
+ * no mistake there. */
+const struct tls_validation *tls_validation_new(const struct conf_at *at,
+                                                const struct tls_validation_source *s,
+                                                bool partial);
 
 enum { TLS_TICKET_KEY_SIZE = 80 };
 /* Each 80 bytes; the first encrypts, all decrypt. */
-const struct tls_tickets *tls_tickets_new(const struct conf_at *at, const struct str *keys, size_t count);
+const struct tls_tickets *tls_tickets_new(const struct conf_at *at, const struct str *keys,
+                                          size_t count);
 
-/* --- secrets (TABLE_SECRETS) --------------------------------------------------------------------------------------- */
-enum tls_secret_kind { TLS_SECRET_CERT, TLS_SECRET_VALIDATION, TLS_SECRET_TICKETS, TLS_SECRET_GENERIC };
+/* --- secrets (TABLE_SECRETS)
+ * --------------------------------------------------------------------------------------- */
+enum tls_secret_kind {
+    TLS_SECRET_CERT,
+    TLS_SECRET_VALIDATION,
+    TLS_SECRET_TICKETS,
+    TLS_SECRET_GENERIC
+};
 struct tls_secret {
     struct obj obj; /* name: the secret's */
     enum tls_secret_kind kind;
@@ -67,10 +88,19 @@ struct tls_secret_name {
     uint64_t hash; /* hash_str(name) */
 };
 
-/* --- a context -------------------------------------------------------------------------------------------------------- */
-enum tls_version { TLS_VERSION_AUTO, TLS_VERSION_10, TLS_VERSION_11, TLS_VERSION_12, TLS_VERSION_13 };
+/* --- a context
+ * --------------------------------------------------------------------------------------------------------
+ */
+enum tls_version {
+    TLS_VERSION_AUTO,
+    TLS_VERSION_10,
+    TLS_VERSION_11,
+    TLS_VERSION_12,
+    TLS_VERSION_13
+};
 enum tls_ocsp { TLS_OCSP_LENIENT, TLS_OCSP_STRICT, TLS_OCSP_MUST };
-/* A DownstreamTlsContext or UpstreamTlsContext. The extension fills it; tls_conf_ready makes the rest. */
+/* A DownstreamTlsContext or UpstreamTlsContext. The extension fills it; tls_conf_ready makes the
+ * rest. */
 struct tls_conf {
     struct transport_socket ts;
     bool server;
@@ -78,7 +108,7 @@ struct tls_conf {
     size_t cert_count;
     const struct tls_secret_name *cert_secrets;
     size_t cert_secret_count;
-    const struct tls_validation *validation; /* static, or the default of a combined context */
+    const struct tls_validation *validation;  /* static, or the default of a combined context */
     struct tls_secret_name validation_secret; /* name empty: none */
     const struct tls_tickets *tickets;
     struct tls_secret_name ticket_secret;
@@ -96,15 +126,17 @@ struct tls_conf {
     /* made by tls_conf_ready */
     struct stat_group *stats, *factory_stats;
     struct str alpn_wire;
-    uint64_t id; /* unique in the process */
+    uint64_t id;                   /* unique in the process */
     uint8_t digest[TLS_HASH_SIZE]; /* of what decides whom we trust: sessions are bound to it */
     void *ctx;
 };
 /* Builds the OpenSSL context. False: told. */
 bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c);
 
-/* --- the transport: callbacks of struct transport_socket_type ------------------------------------------------------------ */
-void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool server, const struct transport_ask *ask);
+/* --- the transport: callbacks of struct transport_socket_type
+ * ------------------------------------------------------------ */
+void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool server,
+               const struct transport_ask *ask);
 int tls_handshake(void *t);
 ssize_t tls_read(void *t, void *to, size_t len);
 ssize_t tls_writev(void *t, const struct iovec *iov, int count);
@@ -115,12 +147,18 @@ struct str tls_failure(void *t);
 void tls_close(void *t);
 bool tls_pending(void *t);
 
-/* --- translation of messages that contexts and SDS share (proxy/config/secret.c) ------------------------------------------ */
+/* --- translation of messages that contexts and SDS share (proxy/config/secret.c)
+ * ------------------------------------------ */
 struct Envoy__Extensions__TransportSockets__Tls__V3__TlsCertificate;
 struct Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationContext;
 struct Envoy__Extensions__TransportSockets__Tls__V3__TlsSessionTicketKeys;
-const struct tls_cert *conf_tls_cert(const struct conf_at *at, const struct Envoy__Extensions__TransportSockets__Tls__V3__TlsCertificate *m);
+const struct tls_cert *conf_tls_cert(
+    const struct conf_at *at,
+    const struct Envoy__Extensions__TransportSockets__Tls__V3__TlsCertificate *m);
 const struct tls_validation *conf_tls_validation(
-    const struct conf_at *at, const struct Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationContext *m, bool partial);
-const struct tls_tickets *conf_tls_tickets(const struct conf_at *at,
-                                           const struct Envoy__Extensions__TransportSockets__Tls__V3__TlsSessionTicketKeys *m);
+    const struct conf_at *at,
+    const struct Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationContext *m,
+    bool partial);
+const struct tls_tickets *conf_tls_tickets(
+    const struct conf_at *at,
+    const struct Envoy__Extensions__TransportSockets__Tls__V3__TlsSessionTicketKeys *m);

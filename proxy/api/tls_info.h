@@ -1,4 +1,5 @@
-/* What TLS knows about a connection, for access logs, formatters, matchers and XFCC. Lives as long as the connection. */
+/* What TLS knows about a connection, for access logs, formatters, matchers and XFCC. Lives as long
+ * as the connection. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

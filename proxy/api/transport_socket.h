@@ -1,4 +1,5 @@
-/* Transport sockets: what lies between the TCP bytes and the plaintext (raw buffer, TLS, PROXY protocol ...). */
+/* Transport sockets: what lies between the TCP bytes and the plaintext (raw buffer, TLS, PROXY
+ * protocol ...). */
 #pragma once
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -16,7 +17,8 @@ struct transport_socket {
     bool secure;
     struct str protocol; /* "raw_buffer", "tls" */
 };
-/* What an upstream connection knows when its transport is made: SNI, ALPN, SAN overrides (auto_sni ...). */
+/* What an upstream connection knows when its transport is made: SNI, ALPN, SAN overrides (auto_sni
+ * ...). */
 struct transport_ask {
     struct str sni;
     const struct str *alpn;
@@ -27,20 +29,28 @@ struct transport_ask {
     const struct conn_info *downstream;
 };
 /* Results of io: >= 0 bytes; 0 from read = orderly end; negative: */
-enum { TRANSPORT_WANT_READ = -1, TRANSPORT_WANT_WRITE = -2, TRANSPORT_ERROR = -3 /* text by failure() */ };
+enum {
+    TRANSPORT_WANT_READ = -1,
+    TRANSPORT_WANT_WRITE = -2,
+    TRANSPORT_ERROR = -3 /* text by failure() */
+};
 struct transport_socket_type {
     struct extension ext;
     /* config time, main */
-    const struct transport_socket *(*conf_create)(const struct conf_at *at, const struct ProtobufCMessage *msg, bool downstream);
+    const struct transport_socket *(*conf_create)(const struct conf_at *at,
+                                                  const struct ProtobufCMessage *msg,
+                                                  bool downstream);
     /* per connection, worker: state of the connection, NULL for none */
-    void *(*open)(const struct transport_socket *ts, struct conn *c, int fd, bool server, const struct transport_ask *ask);
-    int (*handshake)(void *t);                            /* 0 done, or WANT_*, or ERROR */
+    void *(*open)(const struct transport_socket *ts, struct conn *c, int fd, bool server,
+                  const struct transport_ask *ask);
+    int (*handshake)(void *t); /* 0 done, or WANT_*, or ERROR */
     ssize_t (*read)(void *t, void *to, size_t len);
     ssize_t (*writev)(void *t, const struct iovec *iov, int count);
-    int (*shutdown)(void *t);                             /* close_notify; WANT_* possible */
-    const struct tls_info *(*info)(void *t);              /* after the handshake */
+    int (*shutdown)(void *t);                /* close_notify; WANT_* possible */
+    const struct tls_info *(*info)(void *t); /* after the handshake */
     struct str (*alpn)(void *t);
     struct str (*failure)(void *t);
     void (*close)(void *t);
-    bool (*pending)(void *t); /* optional: decrypted bytes wait inside, read again without a readable socket */
+    bool (*pending)(
+        void *t); /* optional: decrypted bytes wait inside, read again without a readable socket */
 };

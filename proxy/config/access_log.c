@@ -11,16 +11,22 @@
 #include "proxy/http/access_log.h"
 #include "proxy/http/response_flags.h"
 
-static bool filter_of(const struct conf_at *at, const Envoy__Config__Accesslog__V3__AccessLogFilter *m, struct access_filter *f);
+static bool filter_of(const struct conf_at *at,
+                      const Envoy__Config__Accesslog__V3__AccessLogFilter *m,
+                      struct access_filter *f);
 
-static void comparison(const struct conf_at *at, const Envoy__Config__Accesslog__V3__ComparisonFilter *m, struct access_filter *f)
+static void comparison(const struct conf_at *at,
+                       const Envoy__Config__Accesslog__V3__ComparisonFilter *m,
+                       struct access_filter *f)
 {
     f->op = (enum access_compare)m->op;
     f->value = m->value->default_value;
     f->runtime_key = str_dup(conf_arena(at), str_of(m->value->runtime_key));
 }
 
-static void runtime_filter(const struct conf_at *at, const Envoy__Config__Accesslog__V3__RuntimeFilter *m, struct access_filter *f)
+static void runtime_filter(const struct conf_at *at,
+                           const Envoy__Config__Accesslog__V3__RuntimeFilter *m,
+                           struct access_filter *f)
 {
     f->kind = ACCESS_FILTER_RUNTIME;
     f->runtime_key = str_dup(conf_arena(at), str_of(m->runtime_key));
@@ -32,7 +38,8 @@ static void runtime_filter(const struct conf_at *at, const Envoy__Config__Access
 }
 
 /* Depth is bounded by that of configuration messages. */
-static bool list_filter(const struct conf_at *at, size_t n, Envoy__Config__Accesslog__V3__AccessLogFilter *const *v,
+static bool list_filter(const struct conf_at *at, size_t n,
+                        Envoy__Config__Accesslog__V3__AccessLogFilter *const *v,
                         struct access_filter *f)
 {
     struct access_filter *sub = ARENA_ARRAY(conf_arena(at), struct access_filter, n);
@@ -46,19 +53,24 @@ static bool list_filter(const struct conf_at *at, size_t n, Envoy__Config__Acces
     return ok;
 }
 
-static bool flag_filter(const struct conf_at *at, const Envoy__Config__Accesslog__V3__ResponseFlagFilter *m, struct access_filter *f)
+static bool flag_filter(const struct conf_at *at,
+                        const Envoy__Config__Accesslog__V3__ResponseFlagFilter *m,
+                        struct access_filter *f)
 {
     f->kind = ACCESS_FILTER_FLAG;
     for (size_t i = 0; i < m->n_flags; i++) {
         struct conf_at here = conf_index(at, "flags", i);
         enum response_flag flag;
-        if (!response_flag_parse(str_of(m->flags[i]), &flag)) return conf_fail(&here, "unknown response flag %s", m->flags[i]);
+        if (!response_flag_parse(str_of(m->flags[i]), &flag))
+            return conf_fail(&here, "unknown response flag %s", m->flags[i]);
         f->bits |= (uint64_t)1 << flag;
     }
     return true;
 }
 
-static bool metadata_filter(const struct conf_at *at, const Envoy__Config__Accesslog__V3__MetadataFilter *m, struct access_filter *f)
+static bool metadata_filter(const struct conf_at *at,
+                            const Envoy__Config__Accesslog__V3__MetadataFilter *m,
+                            struct access_filter *f)
 {
     f->kind = ACCESS_FILTER_METADATA;
     f->if_missing = !m->match_if_key_not_found || m->match_if_key_not_found->value;
@@ -67,7 +79,8 @@ static bool metadata_filter(const struct conf_at *at, const Envoy__Config__Acces
     return !m->matcher || conf_metadata_matcher(&here, m->matcher, &f->metadata);
 }
 
-static void log_type_filter(const Envoy__Config__Accesslog__V3__LogTypeFilter *m, struct access_filter *f)
+static void log_type_filter(const Envoy__Config__Accesslog__V3__LogTypeFilter *m,
+                            struct access_filter *f)
 {
     f->kind = ACCESS_FILTER_LOG_TYPE;
     f->exclude = m->exclude;
@@ -76,7 +89,8 @@ static void log_type_filter(const Envoy__Config__Accesslog__V3__LogTypeFilter *m
     }
 }
 
-static void grpc_filter(const Envoy__Config__Accesslog__V3__GrpcStatusFilter *m, struct access_filter *f)
+static void grpc_filter(const Envoy__Config__Accesslog__V3__GrpcStatusFilter *m,
+                        struct access_filter *f)
 {
     f->kind = ACCESS_FILTER_GRPC;
     f->exclude = m->exclude;
@@ -85,7 +99,9 @@ static void grpc_filter(const Envoy__Config__Accesslog__V3__GrpcStatusFilter *m,
     }
 }
 
-static bool filter_of(const struct conf_at *at, const Envoy__Config__Accesslog__V3__AccessLogFilter *m, struct access_filter *f)
+static bool filter_of(const struct conf_at *at,
+                      const Envoy__Config__Accesslog__V3__AccessLogFilter *m,
+                      struct access_filter *f)
 {
     *f = (struct access_filter){0};
     switch ((int)m->filter_specifier_case) {
@@ -143,7 +159,8 @@ static bool filter_of(const struct conf_at *at, const Envoy__Config__Accesslog__
     }
 }
 
-static bool entry_of(const struct conf_at *at, const Envoy__Config__Accesslog__V3__AccessLog *m, struct access_log_entry *e)
+static bool entry_of(const struct conf_at *at, const Envoy__Config__Accesslog__V3__AccessLog *m,
+                     struct access_log_entry *e)
 {
     bool ok = true;
     if (m->filter) {
@@ -152,9 +169,13 @@ static bool entry_of(const struct conf_at *at, const Envoy__Config__Accesslog__V
         ok = filter_of(&here, m->filter, f);
         e->filter = f;
     }
-    const void *any = m->config_type_case == ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
+    const void *any =
+        m->config_type_case == ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG__CONFIG_TYPE_TYPED_CONFIG
+            ? m->typed_config
+            : NULL;
     const struct ProtobufCMessage *msg = NULL;
-    const struct extension *x = conf_extension(at, EXTENSION_ACCESS_LOGGER, str_of(m->name), any, &msg);
+    const struct extension *x =
+        conf_extension(at, EXTENSION_ACCESS_LOGGER, str_of(m->name), any, &msg);
     if (!x) return false;
     struct conf_at config = conf_field(at, "typed_config");
     e->type = (const struct access_logger_type *)x;
@@ -162,8 +183,9 @@ static bool entry_of(const struct conf_at *at, const Envoy__Config__Accesslog__V
     return e->conf && ok;
 }
 
-const struct access_log_list *translate_access_logs(const struct conf_at *at, const char *field, size_t n,
-                                                    Envoy__Config__Accesslog__V3__AccessLog *const *v, bool *ok)
+const struct access_log_list *translate_access_logs(
+    const struct conf_at *at, const char *field, size_t n,
+    Envoy__Config__Accesslog__V3__AccessLog *const *v, bool *ok)
 {
     *ok = true;
     if (!n) return NULL;
@@ -177,8 +199,8 @@ const struct access_log_list *translate_access_logs(const struct conf_at *at, co
     return *ok ? l : NULL;
 }
 
-const struct access_filter *translate_access_log_filter(const struct conf_at *at,
-                                                        const struct Envoy__Config__Accesslog__V3__AccessLogFilter *m)
+const struct access_filter *translate_access_log_filter(
+    const struct conf_at *at, const struct Envoy__Config__Accesslog__V3__AccessLogFilter *m)
 {
     struct access_filter *f = ARENA_NEW(conf_arena(at), struct access_filter);
     return filter_of(at, m, f) ? f : NULL;

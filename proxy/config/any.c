@@ -24,22 +24,28 @@ static void nearest_look(void *arg, enum extension_kind kind, const struct exten
     n->best = name;
 }
 
-/* The type is declared nowhere or belongs to another kind: say which, and the nearest that would do. */
-static void extension_unknown(const struct conf_at *at, enum extension_kind kind, struct str name, struct str full)
+/* The type is declared nowhere or belongs to another kind: say which, and the nearest that would
+ * do. */
+static void extension_unknown(const struct conf_at *at, enum extension_kind kind, struct str name,
+                              struct str full)
 {
     struct nearest n = {.kind = kind, .wanted = full, .distance = 13};
     registry_each(at->cx->registry, nearest_look, &n);
     const char *category = extension_kind_category(kind);
     if (n.best.len) {
-        conf_fail(at, "no extension of category \"%s\" for \"%.*s\" with type \"%.*s\"; did you mean \"%.*s\"?", category,
-                  STR_ARG(name), STR_ARG(full), STR_ARG(n.best));
+        conf_fail(
+            at,
+            "no extension of category \"%s\" for \"%.*s\" with type \"%.*s\"; did you mean \"%.*s\"?",
+            category, STR_ARG(name), STR_ARG(full), STR_ARG(n.best));
     } else {
-        conf_fail(at, "no extension of category \"%s\" for \"%.*s\" with type \"%.*s\" (not supported)", category,
-                  STR_ARG(name), STR_ARG(full));
+        conf_fail(at,
+                  "no extension of category \"%s\" for \"%.*s\" with type \"%.*s\" (not supported)",
+                  category, STR_ARG(name), STR_ARG(full));
     }
 }
 
-const struct extension *conf_extension(const struct conf_at *at, enum extension_kind kind, struct str name, const void *any,
+const struct extension *conf_extension(const struct conf_at *at, enum extension_kind kind,
+                                       struct str name, const void *any,
                                        const struct ProtobufCMessage **msg)
 {
     const Google__Protobuf__Any *packed = any;
@@ -51,14 +57,17 @@ const struct extension *conf_extension(const struct conf_at *at, enum extension_
         if (full.len) {
             extension_unknown(&config_at, kind, name, full);
         } else {
-            conf_fail(at, "no extension of category \"%s\" is named \"%.*s\", and no typed_config says its type",
-                      extension_kind_category(kind), STR_ARG(name));
+            conf_fail(
+                at,
+                "no extension of category \"%s\" is named \"%.*s\", and no typed_config says its type",
+                extension_kind_category(kind), STR_ARG(name));
         }
         return NULL;
     }
     if (!packed || !full.len) {
         if (!e->config) return e;
-        conf_fail(at, "\"%.*s\" needs a typed_config of type \"%s\"", STR_ARG(name), e->config->name);
+        conf_fail(at, "\"%.*s\" needs a typed_config of type \"%s\"", STR_ARG(name),
+                  e->config->name);
         return NULL;
     }
     struct str path = conf_path(&config_at);

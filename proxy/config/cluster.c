@@ -20,12 +20,21 @@
 #include "proxy/config/cluster_internal.h"
 #include "proxy/config/socket.h"
 
-enum { BREAKER_USUAL = 1024, RETRIES_USUAL = 3, BUDGET_PERCENT = 20, BUFFER_LIMIT = 1024 * 1024, CONNECT_TIMEOUT_MS = 5000 };
+enum {
+    BREAKER_USUAL = 1024,
+    RETRIES_USUAL = 3,
+    BUDGET_PERCENT = 20,
+    BUFFER_LIMIT = 1024 * 1024,
+    CONNECT_TIMEOUT_MS = 5000
+};
 
-/* --- limits ---------------------------------------------------------------------------------------------------------------------------- */
-#define LIMITS_USUAL \
-    { \
-        BREAKER_USUAL, BREAKER_USUAL, BREAKER_USUAL, RETRIES_USUAL, UINT32_MAX, false, false, 0, 0, UINT32_MAX \
+/* --- limits
+ * ----------------------------------------------------------------------------------------------------------------------------
+ */
+#define LIMITS_USUAL                                                                             \
+    {                                                                                            \
+        BREAKER_USUAL, BREAKER_USUAL, BREAKER_USUAL, RETRIES_USUAL, UINT32_MAX, false, false, 0, \
+            0, UINT32_MAX                                                                        \
     }
 static const struct breaker_limits limits_usual[BREAKER_PRIORITIES] = {LIMITS_USUAL, LIMITS_USUAL};
 
@@ -34,7 +43,8 @@ static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallba
     return v ? v->value : fallback;
 }
 
-static void limits_fill(const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *m, struct breaker_limits *l)
+static void limits_fill(const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *m,
+                        struct breaker_limits *l)
 {
     l->max_connections = value_or(m->max_connections, BREAKER_USUAL);
     l->max_pending = value_or(m->max_pending_requests, BREAKER_USUAL);
@@ -44,30 +54,42 @@ static void limits_fill(const Envoy__Config__Cluster__V3__CircuitBreakers__Thres
     l->track_remaining = m->track_remaining;
     if (!m->retry_budget) return;
     l->has_budget = true;
-    l->budget_percent = m->retry_budget->budget_percent ? m->retry_budget->budget_percent->value : BUDGET_PERCENT;
+    l->budget_percent =
+        m->retry_budget->budget_percent ? m->retry_budget->budget_percent->value : BUDGET_PERCENT;
     l->budget_min = value_or(m->retry_budget->min_retry_concurrency, RETRIES_USUAL);
 }
 
 /* Envoy: the first thresholds of a priority count. */
-static bool translate_limits(const struct conf_at *at, const Envoy__Config__Cluster__V3__CircuitBreakers *m, struct cluster *c)
+static bool translate_limits(const struct conf_at *at,
+                             const Envoy__Config__Cluster__V3__CircuitBreakers *m,
+                             struct cluster *c)
 {
     c->limits = limits_usual;
     if (!m || m->n_thresholds + m->n_per_host_thresholds == 0) return true;
-    struct breaker_limits *l = ARENA_ARRAY(conf_arena(at), struct breaker_limits, BREAKER_PRIORITIES);
+    struct breaker_limits *l =
+        ARENA_ARRAY(conf_arena(at), struct breaker_limits, BREAKER_PRIORITIES);
     memcpy(l, limits_usual, sizeof(limits_usual));
     bool seen[BREAKER_PRIORITIES] = {false};
     for (size_t i = 0; i < m->n_thresholds; i++) {
-        size_t p = m->thresholds[i]->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH ? UPSTREAM_HIGH : UPSTREAM_DEFAULT;
+        size_t p = m->thresholds[i]->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH
+                       ? UPSTREAM_HIGH
+                       : UPSTREAM_DEFAULT;
         if (!seen[p]) limits_fill(m->thresholds[i], &l[p]);
         seen[p] = true;
     }
     bool seen_host[BREAKER_PRIORITIES] = {false};
     for (size_t i = 0; i < m->n_per_host_thresholds; i++) {
-        const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *t = m->per_host_thresholds[i];
+        const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *t =
+            m->per_host_thresholds[i];
         struct conf_at here = conf_index(at, "per_host_thresholds", i);
-        if (t->max_pending_requests || t->max_requests || t->max_retries || t->max_connection_pools || t->retry_budget || t->track_remaining)
-            return conf_fail(&here, "Unsupported field in per_host_thresholds: only max_connections is supported");
-        size_t p = t->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH ? UPSTREAM_HIGH : UPSTREAM_DEFAULT;
+        if (t->max_pending_requests || t->max_requests || t->max_retries ||
+            t->max_connection_pools || t->retry_budget || t->track_remaining)
+            return conf_fail(
+                &here,
+                "Unsupported field in per_host_thresholds: only max_connections is supported");
+        size_t p = t->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH
+                       ? UPSTREAM_HIGH
+                       : UPSTREAM_DEFAULT;
         if (!seen_host[p]) l[p].host_max_connections = value_or(t->max_connections, UINT32_MAX);
         seen_host[p] = true;
     }
@@ -75,34 +97,46 @@ static bool translate_limits(const struct conf_at *at, const Envoy__Config__Clus
     return true;
 }
 
-/* --- sockets ------------------------------------------------------------------------------------------------------------------------------ */
-static bool transport_of(const struct conf_at *at, const Envoy__Config__Core__V3__TransportSocket *m, const struct transport_socket **out)
+/* --- sockets
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
+static bool transport_of(const struct conf_at *at,
+                         const Envoy__Config__Core__V3__TransportSocket *m,
+                         const struct transport_socket **out)
 {
     const Google__Protobuf__Any *any =
-        m->config_type_case == ENVOY__CONFIG__CORE__V3__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
+        m->config_type_case == ENVOY__CONFIG__CORE__V3__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG
+            ? m->typed_config
+            : NULL;
     const ProtobufCMessage *msg;
-    const struct extension *e = conf_extension(at, EXTENSION_TRANSPORT_SOCKET_UPSTREAM, str_of(m->name), any, &msg);
+    const struct extension *e =
+        conf_extension(at, EXTENSION_TRANSPORT_SOCKET_UPSTREAM, str_of(m->name), any, &msg);
     if (!e) return false;
     struct conf_at here = conf_field(at, "typed_config");
     *out = ((const struct transport_socket_type *)e)->conf_create(&here, msg, false);
     return *out != NULL;
 }
 
-static bool transport_matches(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
+static bool transport_matches(const struct conf_at *at,
+                              const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
 {
     size_t n = m->n_transport_socket_matches;
     struct transport_match *v = ARENA_ARRAY(conf_arena(at), struct transport_match, n);
     struct map names = {0};
     bool ok = true;
     for (size_t i = 0; i < n; i++) {
-        const Envoy__Config__Cluster__V3__Cluster__TransportSocketMatch *x = m->transport_socket_matches[i];
+        const Envoy__Config__Cluster__V3__Cluster__TransportSocketMatch *x =
+            m->transport_socket_matches[i];
         struct conf_at here = conf_index(at, "transport_socket_matches", i);
         struct conf_at socket = conf_field(&here, "transport_socket");
         v[i].name = str_dup(conf_arena(at), str_of(x->name));
         v[i].match = x->match ? conf_struct(conf_arena(at), x->match) : NULL;
-        if (map_put(&names, v[i].name, &v[i])) ok = conf_fail(&here, "the name \"%s\" is used twice", x->name);
-        if (!x->transport_socket) ok = conf_fail(&socket, "a transport socket is needed");
-        else ok = transport_of(&socket, x->transport_socket, &v[i].socket) && ok;
+        if (map_put(&names, v[i].name, &v[i]))
+            ok = conf_fail(&here, "the name \"%s\" is used twice", x->name);
+        if (!x->transport_socket)
+            ok = conf_fail(&socket, "a transport socket is needed");
+        else
+            ok = transport_of(&socket, x->transport_socket, &v[i].socket) && ok;
     }
     map_release(&names);
     c->socket_matches = v;
@@ -110,12 +144,15 @@ static bool transport_matches(const struct conf_at *at, const Envoy__Config__Clu
     return ok;
 }
 
-static bool bind_config(const struct conf_at *at, const Envoy__Config__Core__V3__BindConfig *m, struct cluster *c, struct socket_options *opts)
+static bool bind_config(const struct conf_at *at, const Envoy__Config__Core__V3__BindConfig *m,
+                        struct cluster *c, struct socket_options *opts)
 {
     if (!m) return true;
     struct conf_at source = conf_field(at, "source_address");
     if (m->n_extra_source_addresses || m->n_additional_source_addresses) {
-        struct conf_at here = conf_field(at, m->n_extra_source_addresses ? "extra_source_addresses" : "additional_source_addresses");
+        struct conf_at here =
+            conf_field(at, m->n_extra_source_addresses ? "extra_source_addresses"
+                                                       : "additional_source_addresses");
         return conf_fail(&here, "more than one source address is not supported");
     }
     if (m->source_address) {
@@ -124,12 +161,15 @@ static bool bind_config(const struct conf_at *at, const Envoy__Config__Core__V3_
         c->bind = a;
     }
     opts->freebind = m->freebind && m->freebind->value;
-    return translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options, opts);
+    return translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options,
+                                    opts);
 }
 
-bool translate_cluster_sockets(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
+bool translate_cluster_sockets(const struct conf_at *at,
+                               const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
 {
-    struct conf_at ts = conf_field(at, "transport_socket"), bind = conf_field(at, "upstream_bind_config");
+    struct conf_at ts = conf_field(at, "transport_socket"),
+                   bind = conf_field(at, "upstream_bind_config");
     bool ok = true;
     if (m->transport_socket) ok = transport_of(&ts, m->transport_socket, &c->socket);
     ok = transport_matches(at, m, c) && ok;
@@ -141,15 +181,21 @@ bool translate_cluster_sockets(const struct conf_at *at, const Envoy__Config__Cl
     return bind_config(&bind, m->upstream_bind_config, c, opts) && ok;
 }
 
-/* --- discovery ------------------------------------------------------------------------------------------------------------------------------ */
-static bool custom_type(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster__CustomClusterType *m, struct cluster *c)
+/* --- discovery
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
+static bool custom_type(const struct conf_at *at,
+                        const Envoy__Config__Cluster__V3__Cluster__CustomClusterType *m,
+                        struct cluster *c)
 {
     static const struct {
         const char *name;
         enum cluster_discovery discovery;
     } builtin[] = {
-        {"envoy.cluster.static", CLUSTER_STATIC},           {"envoy.cluster.strict_dns", CLUSTER_STRICT_DNS},
-        {"envoy.cluster.logical_dns", CLUSTER_LOGICAL_DNS}, {"envoy.cluster.eds", CLUSTER_EDS},
+        {"envoy.cluster.static", CLUSTER_STATIC},
+        {"envoy.cluster.strict_dns", CLUSTER_STRICT_DNS},
+        {"envoy.cluster.logical_dns", CLUSTER_LOGICAL_DNS},
+        {"envoy.cluster.eds", CLUSTER_EDS},
         {"envoy.cluster.dns", CLUSTER_STRICT_DNS},
     };
     for (size_t i = 0; i < sizeof(builtin) / sizeof(*builtin); i++) {
@@ -160,7 +206,8 @@ static bool custom_type(const struct conf_at *at, const Envoy__Config__Cluster__
     }
     struct conf_at here = conf_field(at, "cluster_type");
     const ProtobufCMessage *msg;
-    const struct extension *e = conf_extension(&here, EXTENSION_CLUSTER_TYPE, str_of(m->name), m->typed_config, &msg);
+    const struct extension *e =
+        conf_extension(&here, EXTENSION_CLUSTER_TYPE, str_of(m->name), m->typed_config, &msg);
     if (!e) return false;
     c->discovery = CLUSTER_CUSTOM;
     c->custom = (const struct cluster_type *)e;
@@ -168,24 +215,36 @@ static bool custom_type(const struct conf_at *at, const Envoy__Config__Cluster__
     return true;
 }
 
-static bool discovery_type(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
+static bool discovery_type(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m,
+                           struct cluster *c)
 {
-    if (m->cluster_discovery_type_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE)
+    if (m->cluster_discovery_type_case ==
+        ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE)
         return custom_type(at, m->cluster_type, c);
     struct conf_at here = conf_field(at, "type");
-    int type = m->cluster_discovery_type_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE ? (int)m->type : 0;
-    static const enum cluster_discovery map[] = {CLUSTER_STATIC, CLUSTER_STRICT_DNS, CLUSTER_LOGICAL_DNS, CLUSTER_EDS, CLUSTER_ORIGINAL_DST};
-    if (type < 0 || type >= (int)(sizeof(map) / sizeof(*map))) return conf_fail(&here, "unknown type %d", type);
+    int type = m->cluster_discovery_type_case ==
+                       ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE
+                   ? (int)m->type
+                   : 0;
+    static const enum cluster_discovery map[] = {
+        CLUSTER_STATIC, CLUSTER_STRICT_DNS, CLUSTER_LOGICAL_DNS, CLUSTER_EDS, CLUSTER_ORIGINAL_DST};
+    if (type < 0 || type >= (int)(sizeof(map) / sizeof(*map)))
+        return conf_fail(&here, "unknown type %d", type);
     c->discovery = map[type];
-    if (c->discovery == CLUSTER_ORIGINAL_DST && m->lb_policy != ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__CLUSTER_PROVIDED)
-        return conf_fail(at, "cluster: LB policy %s is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'",
-                         proto_enum_name(&envoy__config__cluster__v3__cluster__lb_policy__descriptor, (int)m->lb_policy));
+    if (c->discovery == CLUSTER_ORIGINAL_DST &&
+        m->lb_policy != ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__CLUSTER_PROVIDED)
+        return conf_fail(
+            at,
+            "cluster: LB policy %s is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'",
+            proto_enum_name(&envoy__config__cluster__v3__cluster__lb_policy__descriptor,
+                            (int)m->lb_policy));
     if (c->discovery == CLUSTER_ORIGINAL_DST && m->load_assignment)
         return conf_fail(at, "ORIGINAL_DST clusters must have no load assignment configured");
     return true;
 }
 
-static bool eds_config(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
+static bool eds_config(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m,
+                       struct cluster *c)
 {
     struct conf_at here = conf_field(at, "eds_cluster_config");
     const Envoy__Config__Cluster__V3__Cluster__EdsClusterConfig *e = m->eds_cluster_config;
@@ -193,16 +252,21 @@ static bool eds_config(const struct conf_at *at, const Envoy__Config__Cluster__V
         if (e) return conf_fail(at, "eds_cluster_config set in a non-EDS cluster");
         return true;
     }
-    if (!e || !e->eds_config) return conf_fail(at, "cannot create an EDS cluster without an EDS config");
-    if (e->service_name && *e->service_name) c->eds_service = str_dup(conf_arena(at), str_of(e->service_name));
+    if (!e || !e->eds_config)
+        return conf_fail(at, "cannot create an EDS cluster without an EDS config");
+    if (e->service_name && *e->service_name)
+        c->eds_service = str_dup(conf_arena(at), str_of(e->service_name));
     struct conf_at source = conf_field(&here, "eds_config");
-    (void)conf_need(&source, NEED_ENDPOINTS, c->eds_service.len ? c->eds_service : c->obj.name, e->eds_config);
+    (void)conf_need(&source, NEED_ENDPOINTS, c->eds_service.len ? c->eds_service : c->obj.name,
+                    e->eds_config);
     return true;
 }
 
-/* The endpoints of a cluster are an object of their own: a static cluster needs them no longer once it has its hosts. */
-static struct load_assignment *endpoints_make(const struct conf_at *at, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m,
-                                              const struct cluster *c)
+/* The endpoints of a cluster are an object of their own: a static cluster needs them no longer once
+ * it has its hosts. */
+static struct load_assignment *endpoints_make(
+    const struct conf_at *at, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m,
+    const struct cluster *c)
 {
     enum { ARENA_FIRST = 512, OVERPROVISIONING = 140 };
     struct conf_cx cx = *at->cx;
@@ -216,15 +280,21 @@ static struct load_assignment *endpoints_make(const struct conf_at *at, const En
     return NULL;
 }
 
-static bool endpoints(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
+static bool endpoints(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m,
+                      struct cluster *c)
 {
-    bool needed = c->discovery == CLUSTER_STATIC || c->discovery == CLUSTER_STRICT_DNS || c->discovery == CLUSTER_LOGICAL_DNS;
+    bool needed = c->discovery == CLUSTER_STATIC || c->discovery == CLUSTER_STRICT_DNS ||
+                  c->discovery == CLUSTER_LOGICAL_DNS;
     if (!needed) return true;
     c->endpoints = endpoints_make(at, m->load_assignment, c);
     if (!c->endpoints) return false;
-    if (c->discovery != CLUSTER_LOGICAL_DNS || (c->endpoints->count == 1 && c->endpoints->v[0].count == 1)) return true;
+    if (c->discovery != CLUSTER_LOGICAL_DNS ||
+        (c->endpoints->count == 1 && c->endpoints->v[0].count == 1))
+        return true;
     struct conf_at here = conf_field(at, "load_assignment");
-    return conf_fail(&here, "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint");
+    return conf_fail(
+        &here,
+        "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint");
 }
 
 static void simple_fields(const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
@@ -235,9 +305,12 @@ static void simple_fields(const Envoy__Config__Cluster__V3__Cluster *m, struct c
     c->drain_on_host_removal = m->ignore_health_on_host_removal;
     c->preconnect_ratio = c->predictive_preconnect_ratio = 1;
     const Envoy__Config__Cluster__V3__Cluster__PreconnectPolicy *p = m->preconnect_policy;
-    if (p && p->per_upstream_preconnect_ratio) c->preconnect_ratio = p->per_upstream_preconnect_ratio->value;
-    if (p && p->predictive_preconnect_ratio) c->predictive_preconnect_ratio = p->predictive_preconnect_ratio->value;
-    c->track_timeout_budgets = m->track_timeout_budgets || (m->track_cluster_stats && m->track_cluster_stats->timeout_budgets);
+    if (p && p->per_upstream_preconnect_ratio)
+        c->preconnect_ratio = p->per_upstream_preconnect_ratio->value;
+    if (p && p->predictive_preconnect_ratio)
+        c->predictive_preconnect_ratio = p->predictive_preconnect_ratio->value;
+    c->track_timeout_budgets = m->track_timeout_budgets ||
+                               (m->track_cluster_stats && m->track_cluster_stats->timeout_budgets);
     c->track_sizes = m->track_cluster_stats && m->track_cluster_stats->request_response_sizes;
     c->per_endpoint_stats = m->track_cluster_stats && m->track_cluster_stats->per_endpoint_stats;
 }
@@ -254,19 +327,25 @@ struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Clust
 {
     struct cluster *c = obj_new_in(cx->arena, sizeof(*c));
     struct conf_at at = conf_root(cx);
-    struct conf_at timeout = conf_field(&at, "connect_timeout"), breakers = conf_field(&at, "circuit_breakers");
+    struct conf_at timeout = conf_field(&at, "connect_timeout"),
+                   breakers = conf_field(&at, "circuit_breakers");
     struct conf_at metadata = conf_field(&at, "metadata");
     c->obj.name = str_dup(cx->arena, str_of(m->name));
     c->obj.hash = proto_hash(&m->base);
     c->obj.on_free = cluster_on_free;
     c->name_hash = hash_str(c->obj.name);
-    c->stat_name = m->alt_stat_name && *m->alt_stat_name ? str_dup(cx->arena, str_of(m->alt_stat_name)) : c->obj.name;
+    c->stat_name = m->alt_stat_name && *m->alt_stat_name
+                       ? str_dup(cx->arena, str_of(m->alt_stat_name))
+                       : c->obj.name;
     cx->scope = str_fmt(cx->arena, "cluster.%.*s.", STR_ARG(c->stat_name));
     c->added_via_api = cx->added_via_api;
     simple_fields(m, c);
     bool ok = discovery_type(&at, m, c);
-    ok = conf_duration(&timeout, m->connect_timeout, (uint64_t)CONNECT_TIMEOUT_MS * 1000, &c->connect_timeout_us) && ok;
-    if (ok && (c->discovery == CLUSTER_STRICT_DNS || c->discovery == CLUSTER_LOGICAL_DNS)) ok = translate_cluster_dns(&at, m, c);
+    ok = conf_duration(&timeout, m->connect_timeout, (uint64_t)CONNECT_TIMEOUT_MS * 1000,
+                       &c->connect_timeout_us) &&
+         ok;
+    if (ok && (c->discovery == CLUSTER_STRICT_DNS || c->discovery == CLUSTER_LOGICAL_DNS))
+        ok = translate_cluster_dns(&at, m, c);
     ok = eds_config(&at, m, c) && endpoints(&at, m, c) && ok;
     ok = translate_limits(&breakers, m->circuit_breakers, c) && ok;
     ok = translate_cluster_sockets(&at, m, c) && ok;

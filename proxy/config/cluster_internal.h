@@ -4,12 +4,18 @@
 #include "envoy/config/endpoint/v3/endpoint.pb-c.h"
 #include "proxy/config/cluster.h"
 
-/* Endpoints for a cluster of this discovery type: DNS types take names, others IP addresses and pipes. False: told. */
-bool translate_endpoints(const struct conf_at *at, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m,
+/* Endpoints for a cluster of this discovery type: DNS types take names, others IP addresses and
+ * pipes. False: told. */
+bool translate_endpoints(const struct conf_at *at,
+                         const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m,
                          enum cluster_discovery discovery, struct load_assignment *out);
 /* Protocol options, the deprecated fields and typed_extension_protocol_options alike. */
-bool translate_cluster_http(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c);
+bool translate_cluster_http(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m,
+                            struct cluster *c);
 /* Policy and common_lb_config. */
-bool translate_cluster_lb(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c);
-bool translate_cluster_dns(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c);
-bool translate_cluster_sockets(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c);
+bool translate_cluster_lb(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m,
+                          struct cluster *c);
+bool translate_cluster_dns(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m,
+                           struct cluster *c);
+bool translate_cluster_sockets(const struct conf_at *at,
+                               const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c);

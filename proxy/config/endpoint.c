@@ -22,31 +22,39 @@ static bool takes_names(enum cluster_discovery d)
     return d == CLUSTER_STRICT_DNS || d == CLUSTER_LOGICAL_DNS;
 }
 
-static bool socket_endpoint(const struct conf_at *at, const struct endpoint_cx *cx, const Envoy__Config__Core__V3__SocketAddress *m,
-                            struct addr *addr, struct endpoint *e)
+static bool socket_endpoint(const struct conf_at *at, const struct endpoint_cx *cx,
+                            const Envoy__Config__Core__V3__SocketAddress *m, struct addr *addr,
+                            struct endpoint *e)
 {
     struct str host = str_of(m->address);
-    if (m->port_specifier_case == ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_NAMED_PORT)
+    if (m->port_specifier_case ==
+        ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_NAMED_PORT)
         return conf_fail(at, "named ports need a resolver, and none is registered");
     if (m->resolver_name && *m->resolver_name) {
-        if (cx->discovery == CLUSTER_LOGICAL_DNS) return conf_fail(at, "LOGICAL_DNS clusters must NOT have a custom resolver name set");
-        if (!str_eq(str_of(m->resolver_name), STR("envoy.ip"))) return conf_fail(at, "Unknown address resolver: %s", m->resolver_name);
+        if (cx->discovery == CLUSTER_LOGICAL_DNS)
+            return conf_fail(at, "LOGICAL_DNS clusters must NOT have a custom resolver name set");
+        if (!str_eq(str_of(m->resolver_name), STR("envoy.ip")))
+            return conf_fail(at, "Unknown address resolver: %s", m->resolver_name);
     }
     uint16_t port = (uint16_t)m->port_value;
     bool ip = addr_parse_ip(host, port, addr);
     if (takes_names(cx->discovery) && e) {
         e->dns = str_dup(conf_arena(at), host);
         e->port = port;
-        if (ip) addr->len = 0; /* resolved like any name, so that the host keeps it as its hostname */
+        if (ip)
+            addr->len = 0; /* resolved like any name, so that the host keeps it as its hostname */
         return true;
     }
     if (ip) return true;
-    return conf_fail(at, "malformed IP address: %.*s. Consider setting resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'",
-                     STR_ARG(host));
+    return conf_fail(
+        at,
+        "malformed IP address: %.*s. Consider setting resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'",
+        STR_ARG(host));
 }
 
-static bool endpoint_address(const struct conf_at *at, const struct endpoint_cx *cx, const Envoy__Config__Core__V3__Address *m,
-                             struct addr *addr, struct endpoint *e)
+static bool endpoint_address(const struct conf_at *at, const struct endpoint_cx *cx,
+                             const Envoy__Config__Core__V3__Address *m, struct addr *addr,
+                             struct endpoint *e)
 {
     struct conf_at here;
     switch (m->address_case) {
@@ -55,8 +63,11 @@ static bool endpoint_address(const struct conf_at *at, const struct endpoint_cx 
         return socket_endpoint(&here, cx, m->socket_address, addr, e);
     case ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE:
         here = conf_field(at, "pipe");
-        if (takes_names(cx->discovery)) return conf_fail(&here, "a DNS cluster needs socket addresses");
-        if (!addr_unix(str_of(m->pipe->path), addr)) return conf_fail(&here, "Path \"%s\" exceeds maximum UNIX domain socket path size", m->pipe->path);
+        if (takes_names(cx->discovery))
+            return conf_fail(&here, "a DNS cluster needs socket addresses");
+        if (!addr_unix(str_of(m->pipe->path), addr))
+            return conf_fail(&here, "Path \"%s\" exceeds maximum UNIX domain socket path size",
+                             m->pipe->path);
         return true;
     case ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_ENVOY_INTERNAL_ADDRESS:
         here = conf_field(at, "envoy_internal_address");
@@ -67,7 +78,8 @@ static bool endpoint_address(const struct conf_at *at, const struct endpoint_cx 
 }
 
 static bool health_check_config(const struct conf_at *at, const struct endpoint_cx *cx,
-                                const Envoy__Config__Endpoint__V3__Endpoint__HealthCheckConfig *m, struct endpoint *e)
+                                const Envoy__Config__Endpoint__V3__Endpoint__HealthCheckConfig *m,
+                                struct endpoint *e)
 {
     if (!m) return true;
     if (*m->hostname) e->health_hostname = str_dup(conf_arena(at), str_of(m->hostname));
@@ -91,14 +103,18 @@ static bool canary_of(const struct metadata *m)
     return v && v->kind == VALUE_BOOL && v->u.boolean;
 }
 
-static bool endpoint_translate(const struct conf_at *at, const struct endpoint_cx *cx, const Envoy__Config__Endpoint__V3__LbEndpoint *m,
-                               struct endpoint *e)
+static bool endpoint_translate(const struct conf_at *at, const struct endpoint_cx *cx,
+                               const Envoy__Config__Endpoint__V3__LbEndpoint *m, struct endpoint *e)
 {
     struct conf_at here = conf_field(at, "endpoint");
-    if (m->host_identifier_case == ENVOY__CONFIG__ENDPOINT__V3__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT_NAME)
+    if (m->host_identifier_case ==
+        ENVOY__CONFIG__ENDPOINT__V3__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT_NAME)
         return conf_fail(at, "endpoint_name is not supported");
     const Envoy__Config__Endpoint__V3__Endpoint *x =
-        m->host_identifier_case == ENVOY__CONFIG__ENDPOINT__V3__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT ? m->endpoint : NULL;
+        m->host_identifier_case ==
+                ENVOY__CONFIG__ENDPOINT__V3__LB_ENDPOINT__HOST_IDENTIFIER_ENDPOINT
+            ? m->endpoint
+            : NULL;
     if (!x || !x->address) return conf_fail(&here, "an address is needed");
     struct conf_at address = conf_field(&here, "address");
     bool ok = endpoint_address(&address, cx, x->address, &e->addr, e);
@@ -115,7 +131,8 @@ static bool endpoint_translate(const struct conf_at *at, const struct endpoint_c
     return health_check_config(&health, cx, x->health_check_config, e) && ok;
 }
 
-static bool locality_translate(const struct conf_at *at, const struct endpoint_cx *cx, const Envoy__Config__Endpoint__V3__LocalityLbEndpoints *m,
+static bool locality_translate(const struct conf_at *at, const struct endpoint_cx *cx,
+                               const Envoy__Config__Endpoint__V3__LocalityLbEndpoints *m,
                                struct locality_endpoints *l)
 {
     struct arena *a = conf_arena(at);
@@ -127,11 +144,13 @@ static bool locality_translate(const struct conf_at *at, const struct endpoint_c
     l->priority = m->priority;
     l->has_weight = m->load_balancing_weight != NULL;
     l->weight = l->has_weight ? m->load_balancing_weight->value : 0;
-    if (m->lb_config_case == ENVOY__CONFIG__ENDPOINT__V3__LOCALITY_LB_ENDPOINTS__LB_CONFIG_LEDS_CLUSTER_LOCALITY_CONFIG)
+    if (m->lb_config_case ==
+        ENVOY__CONFIG__ENDPOINT__V3__LOCALITY_LB_ENDPOINTS__LB_CONFIG_LEDS_CLUSTER_LOCALITY_CONFIG)
         return conf_fail(at, "LEDS is not supported");
     size_t n = m->n_lb_endpoints;
     Envoy__Config__Endpoint__V3__LbEndpoint *const *v = m->lb_endpoints;
-    if (m->lb_config_case == ENVOY__CONFIG__ENDPOINT__V3__LOCALITY_LB_ENDPOINTS__LB_CONFIG_LOAD_BALANCER_ENDPOINTS) {
+    if (m->lb_config_case ==
+        ENVOY__CONFIG__ENDPOINT__V3__LOCALITY_LB_ENDPOINTS__LB_CONFIG_LOAD_BALANCER_ENDPOINTS) {
         n = m->load_balancer_endpoints->n_lb_endpoints;
         v = m->load_balancer_endpoints->lb_endpoints;
     }
@@ -145,7 +164,8 @@ static bool locality_translate(const struct conf_at *at, const struct endpoint_c
     return ok;
 }
 
-static bool policy_translate(const struct conf_at *at, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment__Policy *m,
+static bool policy_translate(const struct conf_at *at,
+                             const Envoy__Config__Endpoint__V3__ClusterLoadAssignment__Policy *m,
                              struct load_assignment *out)
 {
     if (!m) return true;
@@ -153,21 +173,26 @@ static bool policy_translate(const struct conf_at *at, const Envoy__Config__Endp
     out->weighted_priority_health = m->weighted_priority_health;
     if (m->n_drop_overloads > 1) {
         struct conf_at here = conf_field(at, "drop_overloads");
-        return conf_fail(&here, "Cluster drop_overloads config has %zu categories. Envoy only support one.", m->n_drop_overloads);
+        return conf_fail(
+            &here, "Cluster drop_overloads config has %zu categories. Envoy only support one.",
+            m->n_drop_overloads);
     }
     out->drops = ARENA_ARRAY(conf_arena(at), struct drop_overload, m->n_drop_overloads);
     out->drop_count = m->n_drop_overloads;
     for (size_t i = 0; i < m->n_drop_overloads; i++) {
-        const Envoy__Config__Endpoint__V3__ClusterLoadAssignment__Policy__DropOverload *d = m->drop_overloads[i];
+        const Envoy__Config__Endpoint__V3__ClusterLoadAssignment__Policy__DropOverload *d =
+            m->drop_overloads[i];
         out->drops[i].category = str_dup(conf_arena(at), str_of(d->category));
-        out->drops[i].denominator = d->drop_percentage ? conf_percent_denominator(d->drop_percentage) : 100;
+        out->drops[i].denominator =
+            d->drop_percentage ? conf_percent_denominator(d->drop_percentage) : 100;
         out->drops[i].numerator = d->drop_percentage ? d->drop_percentage->numerator : 0;
     }
     struct conf_at stale = conf_field(at, "endpoint_stale_after");
     return conf_duration(&stale, m->endpoint_stale_after, 0, &out->stale_after_us);
 }
 
-/* Envoy: the weights of a priority's localities, and of a locality's endpoints, must not add up to more than 2^32 - 1. */
+/* Envoy: the weights of a priority's localities, and of a locality's endpoints, must not add up to
+ * more than 2^32 - 1. */
 static bool weights_check(const struct conf_at *at, const struct load_assignment *la)
 {
     uint64_t sums[129] = {0};
@@ -177,15 +202,23 @@ static bool weights_check(const struct conf_at *at, const struct load_assignment
         if (l->priority >= 129) return conf_fail(&here, "priority must be at most 128");
         sums[l->priority] += l->weight;
         if (sums[l->priority] > UINT32_MAX)
-            return conf_fail(&here, "The sum of weights of all localities at the same priority exceeds max size %u", UINT32_MAX);
+            return conf_fail(
+                &here,
+                "The sum of weights of all localities at the same priority exceeds max size %u",
+                UINT32_MAX);
         uint64_t sum = 0;
-        for (size_t k = 0; k < l->count; k++) sum += l->v[k].weight;
-        if (sum > UINT32_MAX) return conf_fail(&here, "The sum of weights of all endpoints in the locality exceeds max size %u", UINT32_MAX);
+        for (size_t k = 0; k < l->count; k++)
+            sum += l->v[k].weight;
+        if (sum > UINT32_MAX)
+            return conf_fail(
+                &here, "The sum of weights of all endpoints in the locality exceeds max size %u",
+                UINT32_MAX);
     }
     return true;
 }
 
-bool translate_endpoints(const struct conf_at *at, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m,
+bool translate_endpoints(const struct conf_at *at,
+                         const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m,
                          enum cluster_discovery discovery, struct load_assignment *out)
 {
     struct endpoint_cx cx = {discovery, out};
@@ -202,7 +235,8 @@ bool translate_endpoints(const struct conf_at *at, const Envoy__Config__Endpoint
     return ok && weights_check(at, out);
 }
 
-struct load_assignment *translate_load_assignment(struct conf_cx *cx, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m)
+struct load_assignment *translate_load_assignment(
+    struct conf_cx *cx, const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m)
 {
     struct load_assignment *la = obj_new_in(cx->arena, sizeof(*la));
     struct conf_at at = conf_root(cx);

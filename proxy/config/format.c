@@ -9,24 +9,30 @@
 #include "proxy/http/format_internal.h"
 
 /* Formatter extensions add operators. All that concern us are without settings. */
-static bool formatters(const struct conf_at *at, const Envoy__Config__Core__V3__SubstitutionFormatString *m, unsigned *extra)
+static bool formatters(const struct conf_at *at,
+                       const Envoy__Config__Core__V3__SubstitutionFormatString *m, unsigned *extra)
 {
     static const char prefix[] = "envoy.extensions.formatter.";
     for (size_t i = 0; i < m->n_formatters; i++) {
         struct conf_at here = conf_index(at, "formatters", i);
         const Envoy__Config__Core__V3__TypedExtensionConfig *e = m->formatters[i];
-        struct str name = e->typed_config ? proto_any_name(conf_arena(at), e->typed_config) : STR_NONE;
+        struct str name =
+            e->typed_config ? proto_any_name(conf_arena(at), e->typed_config) : STR_NONE;
         if (str_eq(name, STR("envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"))) {
             *extra |= FORMAT_EXTRA_REQ_WITHOUT_QUERY;
-        } else if (!str_eq(name, STR("envoy.extensions.formatter.metadata.v3.Metadata"))) { /* METADATA is built in */
-            if (str_starts(name, STR(prefix))) return conf_fail(&here, "formatter \"%.*s\" is not supported", STR_ARG(name));
+        } else if (!str_eq(name,
+                           STR("envoy.extensions.formatter.metadata.v3.Metadata"))) { /* METADATA is
+                                                                                         built in */
+            if (str_starts(name, STR(prefix)))
+                return conf_fail(&here, "formatter \"%.*s\" is not supported", STR_ARG(name));
             return conf_fail(&here, "Formatter not found: %s", e->name);
         }
     }
     return true;
 }
 
-const struct format *conf_format(const struct conf_at *at, const Envoy__Config__Core__V3__SubstitutionFormatString *m)
+const struct format *conf_format(const struct conf_at *at,
+                                 const Envoy__Config__Core__V3__SubstitutionFormatString *m)
 {
     struct arena *a = conf_arena(at);
     struct format *f = NULL;
@@ -36,11 +42,13 @@ const struct format *conf_format(const struct conf_at *at, const Envoy__Config__
     const char *field = "text_format";
     switch ((int)m->format_case) {
     case ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT:
-        f = format_new_text(a, str_dup(a, str_of(m->text_format)), extra, m->omit_empty_values, &why);
+        f = format_new_text(a, str_dup(a, str_of(m->text_format)), extra, m->omit_empty_values,
+                            &why);
         break;
     case ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT:
         field = "json_format";
-        f = format_new_json(a, conf_struct(a, m->json_format), extra, m->omit_empty_values, true, &why);
+        f = format_new_json(a, conf_struct(a, m->json_format), extra, m->omit_empty_values, true,
+                            &why);
         break;
     case ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT_SOURCE: {
         struct conf_at source = conf_field(at, "text_format_source");

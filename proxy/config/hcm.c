@@ -14,7 +14,9 @@
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 
-/* --- statistics ------------------------------------------------------------------------------------------------------------- */
+/* --- statistics
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static void hcm_stats_unref(void *group)
 {
@@ -23,7 +25,8 @@ static void hcm_stats_unref(void *group)
 }
 
 /* A group that lives as long as the configuration. NULL without a store (validation). */
-static struct stat_group *hcm_group(const struct conf_at *at, struct str prefix, const struct stat_def *defs, size_t count)
+static struct stat_group *hcm_group(const struct conf_at *at, struct str prefix,
+                                    const struct stat_def *defs, size_t count)
 {
     const struct runtime *rt = at->cx->rt;
     if (!rt || !rt->stats || at->cx->validate_only) return NULL;
@@ -32,13 +35,16 @@ static struct stat_group *hcm_group(const struct conf_at *at, struct str prefix,
     return g;
 }
 
-static void hcm_stat_groups(const struct conf_at *at, const Hcm *m, const struct network_filter_place *place, struct hcm_conf *c)
+static void hcm_stat_groups(const struct conf_at *at, const Hcm *m,
+                            const struct network_filter_place *place, struct hcm_conf *c)
 {
     struct arena *a = conf_arena(at);
-    struct str listener = str_fmt(a, "%.*shttp.%s.", STR_ARG(place->listener_stat_prefix), m->stat_prefix);
+    struct str listener =
+        str_fmt(a, "%.*shttp.%s.", STR_ARG(place->listener_stat_prefix), m->stat_prefix);
     c->stats = hcm_group(at, c->stat_prefix, hcm_stat_defs, HCM_STAT_COUNT);
     c->listener_stats = hcm_group(at, listener, hcm_listener_stat_defs, HCM_LISTENER_STAT_COUNT);
-    c->tracing_stats = hcm_group(at, str_cat(a, c->stat_prefix, STR("tracing.")), hcm_tracing_stat_defs, HCM_TRACING_STAT_COUNT);
+    c->tracing_stats = hcm_group(at, str_cat(a, c->stat_prefix, STR("tracing.")),
+                                 hcm_tracing_stat_defs, HCM_TRACING_STAT_COUNT);
     c->h1_stats = hcm_group(at, STR("http1."), h1_stat_defs, H1_STAT_COUNT);
     c->h2_stats = hcm_group(at, STR("http2."), h2_stat_defs, H2_STAT_COUNT);
     c->codec_options.stats = c->h1_stats;
@@ -52,7 +58,9 @@ static void hcm_stat_groups(const struct conf_at *at, const Hcm *m, const struct
     c->byte_stats = bytes;
 }
 
-/* --- routes ------------------------------------------------------------------------------------------------------------------- */
+/* --- routes
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool hcm_routes(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
 {
@@ -75,27 +83,29 @@ static bool hcm_routes(const struct conf_at *at, const Hcm *m, struct hcm_conf *
         c->routes = translate_inline_route_config(&inside, m->route_config);
         return c->routes != NULL;
     case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_SCOPED_ROUTES):
-    case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER__NOT_SET):
-        break;
+    case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER__NOT_SET): break;
     }
     return conf_fail(at, "route_specifier: one of rds, route_config is required");
 }
 
-/* --- upgrades ------------------------------------------------------------------------------------------------------------------ */
+/* --- upgrades
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool hcm_upgrades(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
 {
     struct hcm_upgrade *v = ARENA_ARRAY(conf_arena(at), struct hcm_upgrade, m->n_upgrade_configs);
     bool ok = true;
     for (size_t i = 0; i < m->n_upgrade_configs; i++) {
-        const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager__UpgradeConfig *u =
-            m->upgrade_configs[i];
+        const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager__UpgradeConfig
+            *u = m->upgrade_configs[i];
         struct conf_at place = conf_index(at, "upgrade_configs", i);
         v[i].type = str_dup(conf_arena(at), str_of(u->upgrade_type));
         v[i].enabled = !u->enabled || u->enabled->value;
         for (size_t k = 0; k < i; k++) {
             if (!str_case_eq(v[k].type, v[i].type)) continue;
-            ok = conf_fail(&place, "Error: multiple upgrade configs with the same name: '%.*s'", STR_ARG(v[i].type));
+            ok = conf_fail(&place, "Error: multiple upgrade configs with the same name: '%.*s'",
+                           STR_ARG(v[i].type));
         }
         if (!u->n_filters) continue;
         v[i].has_chain = true;
@@ -106,7 +116,9 @@ static bool hcm_upgrades(const struct conf_at *at, const Hcm *m, struct hcm_conf
     return ok;
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------------------------------- */
+/* --- the rest
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 /* The machine's first address that is not loopback, as text. Empty when there is none. */
 static struct str hcm_local_address(struct arena *a)
@@ -117,7 +129,8 @@ static struct str hcm_local_address(struct arena *a)
     for (const struct ifaddrs *i = all; i && !found.len; i = i->ifa_next) {
         struct addr x = {0};
         char text[ADDR_TEXT_MAX];
-        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_LOOPBACK)) continue;
+        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_LOOPBACK))
+            continue;
         memcpy(&x.sa, i->ifa_addr, sizeof(struct sockaddr_in));
         x.len = sizeof(struct sockaddr_in);
         found = str_dup(a, str_make(text, addr_format_ip(&x, text)));
@@ -140,10 +153,12 @@ static bool hcm_access_log(const struct conf_at *at, const Hcm *m, struct hcm_co
 static void hcm_buffer_limit(const struct network_filter_place *place, struct hcm_conf *c)
 {
     const Envoy__Config__Listener__V3__Listener *l = place->listener_msg;
-    if (l && l->per_connection_buffer_limit_bytes) c->buffer_limit = l->per_connection_buffer_limit_bytes->value;
+    if (l && l->per_connection_buffer_limit_bytes)
+        c->buffer_limit = l->per_connection_buffer_limit_bytes->value;
 }
 
-const struct hcm_conf *translate_hcm(const struct conf_at *at, const Hcm *m, const struct network_filter_place *place)
+const struct hcm_conf *translate_hcm(const struct conf_at *at, const Hcm *m,
+                                     const struct network_filter_place *place)
 {
     struct hcm_conf *c = ARENA_NEW(conf_arena(at), struct hcm_conf);
     c->stat_prefix = str_fmt(conf_arena(at), "http.%s.", m->stat_prefix);
@@ -154,7 +169,8 @@ const struct hcm_conf *translate_hcm(const struct conf_at *at, const Hcm *m, con
     ok &= hcm_routes(at, m, c);
     ok &= hcm_access_log(at, m, c);
     ok &= hcm_local_reply(at, m, c);
-    ok &= hcm_filters(at, "http_filters", m->n_http_filters, m->http_filters, c->stat_prefix, &c->chain);
+    ok &= hcm_filters(at, "http_filters", m->n_http_filters, m->http_filters, c->stat_prefix,
+                      &c->chain);
     ok &= hcm_upgrades(at, m, c);
     if (!ok) return NULL;
     hcm_buffer_limit(place, c);

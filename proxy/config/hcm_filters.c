@@ -8,20 +8,24 @@
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter HttpFilter;
 
 /* An optional filter that we do not know is left out. */
-static bool hcm_filter_left_out(const struct conf_at *at, const HttpFilter *m, const Google__Protobuf__Any *any)
+static bool hcm_filter_left_out(const struct conf_at *at, const HttpFilter *m,
+                                const Google__Protobuf__Any *any)
 {
     if (!m->is_optional) return false;
     struct str type = any ? proto_any_name(conf_arena(at), any) : STR_NONE;
     if (registry_find(at->cx->registry, EXTENSION_HTTP_FILTER, type, str_of(m->name))) return false;
-    log_warn(LOG_C_CONFIG, "optional HTTP filter \"%s\" (%.*s) is not supported and left out", m->name, STR_ARG(type));
+    log_warn(LOG_C_CONFIG, "optional HTTP filter \"%s\" (%.*s) is not supported and left out",
+             m->name, STR_ARG(type));
     return true;
 }
 
-static bool hcm_filter(const struct conf_at *at, const HttpFilter *m, const Google__Protobuf__Any *any, struct str stat_prefix,
+static bool hcm_filter(const struct conf_at *at, const HttpFilter *m,
+                       const Google__Protobuf__Any *any, struct str stat_prefix,
                        struct http_filter_conf *out)
 {
     const ProtobufCMessage *msg;
-    const struct extension *e = conf_extension(at, EXTENSION_HTTP_FILTER, str_of(m->name), any, &msg);
+    const struct extension *e =
+        conf_extension(at, EXTENSION_HTTP_FILTER, str_of(m->name), any, &msg);
     if (!e) return false;
     struct conf_at config = conf_field(at, "typed_config");
     out->name = str_dup(conf_arena(at), str_of(m->name));
@@ -33,24 +37,29 @@ static bool hcm_filter(const struct conf_at *at, const HttpFilter *m, const Goog
 }
 
 /* Envoy: exactly the last filter is terminal. */
-static bool hcm_check_terminal(const struct conf_at *at, const char *field, const struct http_filter_conf *v, size_t n)
+static bool hcm_check_terminal(const struct conf_at *at, const char *field,
+                               const struct http_filter_conf *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         bool last = i + 1 == n;
         if (v[i].type->terminal == last) continue;
         struct conf_at place = conf_index(at, field, i);
         if (last) {
-            return conf_fail(&place, "Error: non-terminal filter named %.*s of type %s is the last filter in a http filter chain.",
-                             STR_ARG(v[i].name), v[i].type->ext.name);
+            return conf_fail(
+                &place,
+                "Error: non-terminal filter named %.*s of type %s is the last filter in a http filter chain.",
+                STR_ARG(v[i].name), v[i].type->ext.name);
         }
-        return conf_fail(&place, "Error: terminal filter named %.*s of type %s must be the last filter in a http filter chain.",
-                         STR_ARG(v[i].name), v[i].type->ext.name);
+        return conf_fail(
+            &place,
+            "Error: terminal filter named %.*s of type %s must be the last filter in a http filter chain.",
+            STR_ARG(v[i].name), v[i].type->ext.name);
     }
     return true;
 }
 
-bool hcm_filters(const struct conf_at *at, const char *field, size_t n, HttpFilter *const *v, struct str stat_prefix,
-                 struct http_filter_chain *out)
+bool hcm_filters(const struct conf_at *at, const char *field, size_t n, HttpFilter *const *v,
+                 struct str stat_prefix, struct http_filter_chain *out)
 {
     struct http_filter_conf *filters = ARENA_ARRAY(conf_arena(at), struct http_filter_conf, n);
     size_t count = 0;
@@ -60,8 +69,10 @@ bool hcm_filters(const struct conf_at *at, const char *field, size_t n, HttpFilt
         bool typed = v[i]->config_type_case == HCM_PB(HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG);
         const Google__Protobuf__Any *any = typed ? v[i]->typed_config : NULL;
         if (hcm_filter_left_out(&place, v[i], any)) continue;
-        if (hcm_filter(&place, v[i], any, stat_prefix, &filters[count])) count++;
-        else ok = false;
+        if (hcm_filter(&place, v[i], any, stat_prefix, &filters[count]))
+            count++;
+        else
+            ok = false;
     }
     out->v = filters;
     out->count = count;

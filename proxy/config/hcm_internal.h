@@ -13,8 +13,9 @@ bool hcm_times(const struct conf_at *at, const Hcm *m, struct hcm_conf *c);
 bool hcm_codec_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *c);
 bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *c);
 /* hcm_filters.c: the chain of HTTP filters. False: told. */
-bool hcm_filters(const struct conf_at *at, const char *field, size_t n,
-                 Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter *const *v, struct str stat_prefix,
-                 struct http_filter_chain *out);
+bool hcm_filters(
+    const struct conf_at *at, const char *field, size_t n,
+    Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter *const *v,
+    struct str stat_prefix, struct http_filter_chain *out);
 /* hcm_reply.c: local_reply_config. False: told. */
 bool hcm_local_reply(const struct conf_at *at, const Hcm *m, struct hcm_conf *c);

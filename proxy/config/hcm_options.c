@@ -31,7 +31,9 @@ static bool hcm_time_list(const struct conf_at *at, const struct hcm_time *v, si
     return ok;
 }
 
-static bool hcm_common_options(const struct conf_at *at, const Envoy__Config__Core__V3__HttpProtocolOptions *m, struct hcm_conf *c)
+static bool hcm_common_options(const struct conf_at *at,
+                               const Envoy__Config__Core__V3__HttpProtocolOptions *m,
+                               struct hcm_conf *c)
 {
     c->idle_timeout_us = (uint64_t)3600 * SECOND_US;
     if (!m) return true;
@@ -41,7 +43,8 @@ static bool hcm_common_options(const struct conf_at *at, const Envoy__Config__Co
         {"max_stream_duration", m->max_stream_duration, 0, &c->max_stream_us},
     };
     if (m->max_headers_count) c->codec_options.max_headers = m->max_headers_count->value;
-    if (m->max_requests_per_connection) c->max_requests_per_connection = m->max_requests_per_connection->value;
+    if (m->max_requests_per_connection)
+        c->max_requests_per_connection = m->max_requests_per_connection->value;
     c->codec_options.underscores = (int)m->headers_with_underscores_action;
     return hcm_time_list(at, times, sizeof times / sizeof *times);
 }
@@ -53,7 +56,8 @@ bool hcm_times(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
         log_interval = m->access_log_options->access_log_flush_interval;
     }
     const struct hcm_time times[] = {
-        {"stream_idle_timeout", m->stream_idle_timeout, (uint64_t)300 * SECOND_US, &c->stream_idle_timeout_us},
+        {"stream_idle_timeout", m->stream_idle_timeout, (uint64_t)300 * SECOND_US,
+         &c->stream_idle_timeout_us},
         {"stream_flush_timeout", m->stream_flush_timeout, 0, &c->stream_flush_timeout_us},
         {"request_timeout", m->request_timeout, 0, &c->request_timeout_us},
         {"request_headers_timeout", m->request_headers_timeout, 0, &c->request_headers_timeout_us},
@@ -66,13 +70,18 @@ bool hcm_times(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
     return hcm_time_list(at, times, sizeof times / sizeof *times) && ok;
 }
 
-/* --- codec ---------------------------------------------------------------------------------------------------------------- */
+/* --- codec
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-static bool hcm_header_format(const struct conf_at *at, const Envoy__Config__Core__V3__Http1ProtocolOptions__HeaderKeyFormat *m,
-                              struct codec_options *o)
+static bool hcm_header_format(
+    const struct conf_at *at,
+    const Envoy__Config__Core__V3__Http1ProtocolOptions__HeaderKeyFormat *m,
+    struct codec_options *o)
 {
     if (!m) return true;
-    if (m->header_format_case == ENVOY__CONFIG__CORE__V3__HTTP1_PROTOCOL_OPTIONS__HEADER_KEY_FORMAT__HEADER_FORMAT_PROPER_CASE_WORDS) {
+    if (m->header_format_case ==
+        ENVOY__CONFIG__CORE__V3__HTTP1_PROTOCOL_OPTIONS__HEADER_KEY_FORMAT__HEADER_FORMAT_PROPER_CASE_WORDS) {
         o->proper_case = true;
         return true;
     }
@@ -80,7 +89,9 @@ static bool hcm_header_format(const struct conf_at *at, const Envoy__Config__Cor
     return conf_fail(&place, "not supported yet");
 }
 
-static bool hcm_http1_options(const struct conf_at *at, const Envoy__Config__Core__V3__Http1ProtocolOptions *m, struct codec_options *o)
+static bool hcm_http1_options(const struct conf_at *at,
+                              const Envoy__Config__Core__V3__Http1ProtocolOptions *m,
+                              struct codec_options *o)
 {
     if (!m) return true;
     o->allow_absolute_url = !m->allow_absolute_url || m->allow_absolute_url->value;
@@ -103,7 +114,9 @@ static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallba
     return v ? v->value : fallback;
 }
 
-static bool hcm_http2_options(const struct conf_at *at, const Envoy__Config__Core__V3__Http2ProtocolOptions *m, struct codec_options *o)
+static bool hcm_http2_options(const struct conf_at *at,
+                              const Envoy__Config__Core__V3__Http2ProtocolOptions *m,
+                              struct codec_options *o)
 {
     if (!m) return true;
     o->h2_max_concurrent_streams = value_or(m->max_concurrent_streams, 0);
@@ -112,9 +125,11 @@ static bool hcm_http2_options(const struct conf_at *at, const Envoy__Config__Cor
     o->h2_hpack_table = value_or(m->hpack_table_size, 0);
     o->h2_max_outbound_frames = value_or(m->max_outbound_frames, 0);
     o->h2_max_outbound_control_frames = value_or(m->max_outbound_control_frames, 0);
-    o->h2_max_inbound_empty_data = value_or(m->max_consecutive_inbound_frames_with_empty_payload, 0);
+    o->h2_max_inbound_empty_data =
+        value_or(m->max_consecutive_inbound_frames_with_empty_payload, 0);
     o->h2_max_inbound_priority = value_or(m->max_inbound_priority_frames_per_stream, 0);
-    o->h2_max_inbound_window_update = value_or(m->max_inbound_window_update_frames_per_data_frame_sent, 0);
+    o->h2_max_inbound_window_update =
+        value_or(m->max_inbound_window_update_frames_per_data_frame_sent, 0);
     o->h2_allow_connect = m->allow_connect;
     o->h2_allow_metadata = m->allow_metadata;
     if (!m->connection_keepalive) return true;
@@ -136,20 +151,25 @@ bool hcm_codec_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *
         struct conf_at place = conf_field(at, "codec_type");
         return conf_fail(&place, "HTTP3 is not supported");
     }
-    c->codec = m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1)   ? HCM_CODEC_H1
-               : m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2) ? HCM_CODEC_H2
-                                                                                    : HCM_CODEC_AUTO;
+    c->codec = m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1) ? HCM_CODEC_H1
+               : m->codec_type == HCM_PB(HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2)
+                   ? HCM_CODEC_H2
+                   : HCM_CODEC_AUTO;
     const Google__Protobuf__BoolValue *keep = m->stream_error_on_invalid_http_message;
     const Envoy__Config__Core__V3__Http1ProtocolOptions *h1 = m->http_protocol_options;
-    if (h1 && h1->override_stream_error_on_invalid_http_message) keep = h1->override_stream_error_on_invalid_http_message;
+    if (h1 && h1->override_stream_error_on_invalid_http_message)
+        keep = h1->override_stream_error_on_invalid_http_message;
     c->stream_error_on_bad_message = keep && keep->value;
     o->override_stream_error = c->stream_error_on_bad_message;
-    struct conf_at first = conf_field(at, "http_protocol_options"), second = conf_field(at, "http2_protocol_options");
+    struct conf_at first = conf_field(at, "http_protocol_options"),
+                   second = conf_field(at, "http2_protocol_options");
     bool ok = hcm_http1_options(&first, m->http_protocol_options, o);
     return hcm_http2_options(&second, m->http2_protocol_options, o) && ok;
 }
 
-/* --- requests --------------------------------------------------------------------------------------------------------------- */
+/* --- requests
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_true(const Google__Protobuf__BoolValue *v, bool fallback)
 {
@@ -181,15 +201,18 @@ static bool hcm_request_id(const struct conf_at *at, const Hcm *m, struct hcm_co
     c->request_id_in_response = m->always_set_request_id_in_response;
     c->request_id_tracing = true;
     if (!m->request_id_extension || !m->request_id_extension->typed_config) return true;
-    struct conf_at extension = conf_field(at, "request_id_extension"), place = conf_field(&extension, "typed_config");
+    struct conf_at extension = conf_field(at, "request_id_extension"),
+                   place = conf_field(&extension, "typed_config");
     const Google__Protobuf__Any *any = m->request_id_extension->typed_config;
-    const ProtobufCMessageDescriptor *uuid = &envoy__extensions__request_id__uuid__v3__uuid_request_id_config__descriptor;
+    const ProtobufCMessageDescriptor *uuid =
+        &envoy__extensions__request_id__uuid__v3__uuid_request_id_config__descriptor;
     struct str name = proto_any_name(conf_arena(at), any);
     if (!str_eq(name, str_of(uuid->name))) {
         return conf_fail(&place, "request id extension \"%.*s\" is not supported", STR_ARG(name));
     }
     struct proto_path root = proto_path_root(conf_path(&place));
-    const ProtobufCMessage *msg = proto_any_unpack(conf_arena(at), any, uuid, at->cx->opts, &root, at->cx->errors);
+    const ProtobufCMessage *msg =
+        proto_any_unpack(conf_arena(at), any, uuid, at->cx->opts, &root, at->cx->errors);
     if (!msg) return false;
     const Envoy__Extensions__RequestId__Uuid__V3__UuidRequestIdConfig *u = (const void *)msg;
     c->request_id_tracing = is_true(u->pack_trace_reason, true);
@@ -247,12 +270,14 @@ bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf
     c->via = str_dup(a, str_of(m->via));
     c->proxy_100_continue = m->proxy_100_continue;
     c->h1_safe_max_connection = m->http1_safe_max_connection_duration;
-    c->server_name = m->server_name && m->server_name[0] ? str_dup(a, str_of(m->server_name)) : STR("envoy");
+    c->server_name =
+        m->server_name && m->server_name[0] ? str_dup(a, str_of(m->server_name)) : STR("envoy");
     c->server_header = (enum hcm_server_header)m->server_header_transformation;
     if (m->scheme_header_transformation) {
         c->scheme_match_upstream = m->scheme_header_transformation->match_upstream;
         if (m->scheme_header_transformation->transformation_case) {
-            c->scheme_overwrite = str_dup(a, str_of(m->scheme_header_transformation->scheme_to_overwrite));
+            c->scheme_overwrite =
+                str_dup(a, str_of(m->scheme_header_transformation->scheme_to_overwrite));
         }
     }
     hcm_xfcc(m, c);

@@ -12,15 +12,18 @@
 
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__ResponseMapper Mapper;
 
-static const struct local_reply_format *hcm_reply_format(const struct conf_at *at, const char *field,
-                                                         const Envoy__Config__Core__V3__SubstitutionFormatString *m, bool *ok)
+static const struct local_reply_format *hcm_reply_format(
+    const struct conf_at *at, const char *field,
+    const Envoy__Config__Core__V3__SubstitutionFormatString *m, bool *ok)
 {
     if (!m) return NULL;
     struct conf_at place = conf_field(at, field);
     struct local_reply_format *f = ARENA_NEW(conf_arena(at), struct local_reply_format);
     f->format = conf_format(&place, m);
-    if (!f->format) *ok = false;
-    else f->content_type = format_content_type(f->format);
+    if (!f->format)
+        *ok = false;
+    else
+        f->content_type = format_content_type(f->format);
     return f;
 }
 
@@ -38,7 +41,8 @@ static bool hcm_mapper(const struct conf_at *at, const Mapper *m, struct local_r
     if (m->body) ok = conf_data_source(&body, m->body, 0, &out->body);
     out->format = hcm_reply_format(at, "body_format_override", m->body_format_override, &ok);
     bool headers_ok = true;
-    out->headers = conf_header_change(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add, "headers_to_remove", 0, NULL, &headers_ok);
+    out->headers = conf_header_change(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add,
+                                      "headers_to_remove", 0, NULL, &headers_ok);
     struct conf_at filter = conf_field(at, "filter");
     out->filter = translate_access_log_filter(&filter, m->filter);
     out->match = hcm_mapper_matches;

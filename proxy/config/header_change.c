@@ -22,7 +22,8 @@ static bool line_break(struct str s)
     return false;
 }
 
-/* A name that could be sent. Envoy takes spaces here; then the message is broken for the other side. */
+/* A name that could be sent. Envoy takes spaces here; then the message is broken for the other
+ * side. */
 static bool sendable(struct str name)
 {
     for (size_t i = 0; i < name.len; i++) {
@@ -32,18 +33,22 @@ static bool sendable(struct str name)
     return true;
 }
 
-static bool append_action(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValueOption *m, enum header_append *out)
+static bool append_action(const struct conf_at *at,
+                          const Envoy__Config__Core__V3__HeaderValueOption *m,
+                          enum header_append *out)
 {
     *out = (enum header_append)m->append_action;
     if (!m->append) return true;
-    if (m->append_action != ENVOY__CONFIG__CORE__V3__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__APPEND_IF_EXISTS_OR_ADD) {
+    if (m->append_action !=
+        ENVOY__CONFIG__CORE__V3__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__APPEND_IF_EXISTS_OR_ADD) {
         return conf_fail(at, "Both append and append_action are set and it's not allowed");
     }
     *out = m->append->value ? HEADER_APPEND_OR_ADD : HEADER_OVERWRITE_OR_ADD;
     return true;
 }
 
-static bool op_value(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValue *m, struct header_op *op)
+static bool op_value(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValue *m,
+                     struct header_op *op)
 {
     struct arena *a = conf_arena(at);
     struct conf_at here = conf_field(at, m->raw_value.len ? "raw_value" : "value");
@@ -56,12 +61,15 @@ static bool op_value(const struct conf_at *at, const Envoy__Config__Core__V3__He
     op->literal = str_dup(a, value);
     const struct format *f = format_parse_header(a, op->literal, &why);
     if (!f) return conf_fail(&here, "%.*s", STR_ARG(why));
-    if (format_literal(f).ptr) op->literal = format_literal(f);
-    else op->format = f;
+    if (format_literal(f).ptr)
+        op->literal = format_literal(f);
+    else
+        op->format = f;
     return true;
 }
 
-static bool op_add(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValueOption *m, struct header_op *op)
+static bool op_add(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValueOption *m,
+                   struct header_op *op)
 {
     struct conf_at header = conf_field(at, "header");
     *op = (struct header_op){.kind = HEADER_OP_ADD, .keep_empty = m->keep_empty_value};
@@ -80,14 +88,17 @@ static bool op_add(const struct conf_at *at, const Envoy__Config__Core__V3__Head
 
 static bool op_remove(const struct conf_at *at, const char *name, struct header_op *op)
 {
-    *op = (struct header_op){.kind = HEADER_OP_REMOVE, .name = str_dup_lower(conf_arena(at), str_of(name))};
-    if (!modifiable(op->name)) return conf_fail(at, ":-prefixed or host headers may not be removed");
+    *op = (struct header_op){.kind = HEADER_OP_REMOVE,
+                             .name = str_dup_lower(conf_arena(at), str_of(name))};
+    if (!modifiable(op->name))
+        return conf_fail(at, ":-prefixed or host headers may not be removed");
     return true;
 }
 
-const struct header_change *conf_header_change(const struct conf_at *at, const char *add_field, size_t add_count,
-                                               Envoy__Config__Core__V3__HeaderValueOption *const *add, const char *remove_field,
-                                               size_t remove_count, char *const *remove, bool *ok)
+const struct header_change *conf_header_change(
+    const struct conf_at *at, const char *add_field, size_t add_count,
+    Envoy__Config__Core__V3__HeaderValueOption *const *add, const char *remove_field,
+    size_t remove_count, char *const *remove, bool *ok)
 {
     *ok = true;
     if (!add_count && !remove_count) return NULL;
@@ -104,7 +115,9 @@ const struct header_change *conf_header_change(const struct conf_at *at, const c
     return *ok ? c : NULL;
 }
 
-static bool mutation(const struct conf_at *at, const Envoy__Config__Common__MutationRules__V3__HeaderMutation *m, struct header_op *op)
+static bool mutation(const struct conf_at *at,
+                     const Envoy__Config__Common__MutationRules__V3__HeaderMutation *m,
+                     struct header_op *op)
 {
     switch ((int)m->action_case) {
     case ENVOY__CONFIG__COMMON__MUTATION_RULES__V3__HEADER_MUTATION__ACTION_REMOVE: {
@@ -116,7 +129,8 @@ static bool mutation(const struct conf_at *at, const Envoy__Config__Common__Muta
         return op_add(&here, m->append, op);
     }
     case ENVOY__CONFIG__COMMON__MUTATION_RULES__V3__HEADER_MUTATION__ACTION_REMOVE_ON_MATCH: {
-        struct conf_at here = conf_field(at, "remove_on_match"), key = conf_field(&here, "key_matcher");
+        struct conf_at here = conf_field(at, "remove_on_match"),
+                       key = conf_field(&here, "key_matcher");
         *op = (struct header_op){.kind = HEADER_OP_REMOVE_MATCH};
         return conf_string_matcher(&key, m->remove_on_match->key_matcher, &op->match);
     }
@@ -124,8 +138,9 @@ static bool mutation(const struct conf_at *at, const Envoy__Config__Common__Muta
     }
 }
 
-const struct header_change *conf_header_mutations(const struct conf_at *at, const char *field, size_t n,
-                                                  Envoy__Config__Common__MutationRules__V3__HeaderMutation *const *v, bool *ok)
+const struct header_change *conf_header_mutations(
+    const struct conf_at *at, const char *field, size_t n,
+    Envoy__Config__Common__MutationRules__V3__HeaderMutation *const *v, bool *ok)
 {
     *ok = true;
     if (!n) return NULL;

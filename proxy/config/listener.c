@@ -17,7 +17,8 @@
 
 enum { FILTERS_TIMEOUT_US = 15 * 1000 * 1000, BUFFER_LIMIT_DEFAULT = 1024 * 1024 };
 
-/* --- fields that we do not serve -------------------------------------------------------------------------- */
+/* --- fields that we do not serve
+ * -------------------------------------------------------------------------- */
 
 static bool refuse_if(const struct conf_at *at, bool set, const char *field, const char *why)
 {
@@ -26,19 +27,27 @@ static bool refuse_if(const struct conf_at *at, bool set, const char *field, con
     return conf_fail(&place, "%s", why);
 }
 
-static bool check_unsupported(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m)
+static bool check_unsupported(const struct conf_at *at,
+                              const Envoy__Config__Listener__V3__Listener *m)
 {
-    bool internal = m->listener_specifier_case == ENVOY__CONFIG__LISTENER__V3__LISTENER__LISTENER_SPECIFIER_INTERNAL_LISTENER;
+    bool internal = m->listener_specifier_case ==
+                    ENVOY__CONFIG__LISTENER__V3__LISTENER__LISTENER_SPECIFIER_INTERNAL_LISTENER;
     bool ok = refuse_if(at, internal, "internal_listener", "internal listeners are not supported");
-    ok &= refuse_if(at, m->udp_listener_config != NULL, "udp_listener_config", "UDP listeners are not supported");
-    ok &= refuse_if(at, m->api_listener != NULL, "api_listener", "missing the API listener extension");
-    ok &= refuse_if(at, m->filter_chain_matcher != NULL, "filter_chain_matcher", "the matcher API for filter chains is not supported");
-    ok &= refuse_if(at, m->fcds_config != NULL, "fcds_config", "filter chain discovery is not supported");
+    ok &= refuse_if(at, m->udp_listener_config != NULL, "udp_listener_config",
+                    "UDP listeners are not supported");
+    ok &= refuse_if(at, m->api_listener != NULL, "api_listener",
+                    "missing the API listener extension");
+    ok &= refuse_if(at, m->filter_chain_matcher != NULL, "filter_chain_matcher",
+                    "the matcher API for filter chains is not supported");
+    ok &= refuse_if(at, m->fcds_config != NULL, "fcds_config",
+                    "filter chain discovery is not supported");
     ok &= refuse_if(at, m->enable_mptcp, "enable_mptcp", "MPTCP is not supported");
     return ok;
 }
 
-/* --- addresses ----------------------------------------------------------------------------------------------- */
+/* --- addresses
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static bool base_is_udp(const Envoy__Config__Core__V3__Address *m)
 {
@@ -46,21 +55,23 @@ static bool base_is_udp(const Envoy__Config__Core__V3__Address *m)
            m->socket_address->protocol == ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PROTOCOL__UDP;
 }
 
-static bool base_address(const struct conf_at *at, const Envoy__Config__Core__V3__Address *m, const struct socket_options *common,
-                         struct listener_address *out)
+static bool base_address(const struct conf_at *at, const Envoy__Config__Core__V3__Address *m,
+                         const struct socket_options *common, struct listener_address *out)
 {
     if (base_is_udp(m)) return conf_fail(at, "UDP listeners are not supported");
     if (!translate_address(at, m, &out->addr, &out->pipe_mode)) return false;
     out->options = *common;
-    if (m->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS) out->options.v6_only_off = m->socket_address->ipv4_compat;
+    if (m->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS)
+        out->options.v6_only_off = m->socket_address->ipv4_compat;
     return true;
 }
 
-static bool base_addresses(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m, const struct socket_options *common,
-                           struct listener_base *b)
+static bool base_addresses(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
+                           const struct socket_options *common, struct listener_base *b)
 {
     struct conf_at field = conf_field(at, "address");
-    if (!m->address) return conf_fail(&field, "error adding listener named '%s': address is necessary", m->name);
+    if (!m->address)
+        return conf_fail(&field, "error adding listener named '%s': address is necessary", m->name);
     b->address_count = 1 + m->n_additional_addresses;
     b->addresses = ARENA_ARRAY(b->obj.arena, struct listener_address, b->address_count);
     bool ok = base_address(&field, m->address, common, &b->addresses[0]);
@@ -76,33 +87,43 @@ static bool base_addresses(const struct conf_at *at, const Envoy__Config__Listen
         ok &= base_address(&field, more->address, common, out);
         if (!more->socket_options) continue;
         field = conf_field(&place, "socket_options");
-        ok &= translate_socket_options(&field, "socket_options", more->socket_options->socket_options,
-                                       more->socket_options->n_socket_options, &out->options);
+        ok &=
+            translate_socket_options(&field, "socket_options", more->socket_options->socket_options,
+                                     more->socket_options->n_socket_options, &out->options);
     }
     return ok;
 }
 
-static bool base_options(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m, struct socket_options *out)
+static bool base_options(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
+                         struct socket_options *out)
 {
     *out = (struct socket_options){
         .freebind = m->freebind && m->freebind->value,
         .transparent = m->transparent && m->transparent->value,
-        .fast_open = m->tcp_fast_open_queue_length ? (int)(m->tcp_fast_open_queue_length->value & INT32_MAX) : 0,
+        .fast_open = m->tcp_fast_open_queue_length
+                         ? (int)(m->tcp_fast_open_queue_length->value & INT32_MAX)
+                         : 0,
     };
-    return translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options, out);
+    return translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options,
+                                    out);
 }
 
-/* --- listener filters ------------------------------------------------------------------------------------------ */
+/* --- listener filters
+ * ------------------------------------------------------------------------------------------ */
 
 enum { PREDICATE_DEPTH = 16 };
 
-static bool predicate(const struct conf_at *at, const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate *m, int depth,
-                      struct listener_predicate *out);
+static bool predicate(const struct conf_at *at,
+                      const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate *m,
+                      int depth, struct listener_predicate *out);
 
-static bool predicate_set(const struct conf_at *at, const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate__MatchSet *m,
-                          int depth, struct listener_predicate *out)
+static bool predicate_set(
+    const struct conf_at *at,
+    const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate__MatchSet *m, int depth,
+    struct listener_predicate *out)
 {
-    struct listener_predicate *v = ARENA_ARRAY(conf_arena(at), struct listener_predicate, m->n_rules);
+    struct listener_predicate *v =
+        ARENA_ARRAY(conf_arena(at), struct listener_predicate, m->n_rules);
     bool ok = true;
     for (size_t i = 0; i < m->n_rules; i++) {
         struct conf_at place = conf_index(at, "rules", i);
@@ -113,8 +134,9 @@ static bool predicate_set(const struct conf_at *at, const Envoy__Config__Listene
     return ok;
 }
 
-static bool predicate_not(const struct conf_at *at, const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate *m, int depth,
-                          struct listener_predicate *out)
+static bool predicate_not(const struct conf_at *at,
+                          const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate *m,
+                          int depth, struct listener_predicate *out)
 {
     struct listener_predicate *v = ARENA_NEW(conf_arena(at), struct listener_predicate);
     out->kind = PREDICATE_NOT;
@@ -124,8 +146,9 @@ static bool predicate_not(const struct conf_at *at, const Envoy__Config__Listene
 }
 
 /* Recursion: predicates are a tree; its depth is limited. */
-static bool predicate(const struct conf_at *at, const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate *m, int depth,
-                      struct listener_predicate *out)
+static bool predicate(const struct conf_at *at,
+                      const Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate *m,
+                      int depth, struct listener_predicate *out)
 {
     if (depth <= 0) return conf_fail(at, "nested too deeply");
     struct conf_at place;
@@ -141,7 +164,9 @@ static bool predicate(const struct conf_at *at, const Envoy__Config__Listener__V
     case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_NOT_MATCH:
         place = conf_field(at, "not_match");
         return predicate_not(&place, m->not_match, depth - 1, out);
-    case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_ANY_MATCH: out->kind = PREDICATE_ANY; return true;
+    case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_ANY_MATCH:
+        out->kind = PREDICATE_ANY;
+        return true;
     case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_DESTINATION_PORT_RANGE:
         out->kind = PREDICATE_PORT_RANGE;
         out->from = m->destination_port_range->start;
@@ -152,15 +177,23 @@ static bool predicate(const struct conf_at *at, const Envoy__Config__Listener__V
     }
 }
 
-static bool base_filter(const struct conf_at *at, const Envoy__Config__Listener__V3__ListenerFilter *m, struct listener_filter_conf *out)
+static bool base_filter(const struct conf_at *at,
+                        const Envoy__Config__Listener__V3__ListenerFilter *m,
+                        struct listener_filter_conf *out)
 {
-    if (m->config_type_case == ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
-        return refuse_if(at, true, "config_discovery", "extension config discovery is not supported for listener filters");
+    if (m->config_type_case ==
+        ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
+        return refuse_if(at, true, "config_discovery",
+                         "extension config discovery is not supported for listener filters");
     }
     const Google__Protobuf__Any *any =
-        m->config_type_case == ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
+        m->config_type_case ==
+                ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG
+            ? m->typed_config
+            : NULL;
     const ProtobufCMessage *msg;
-    const struct extension *e = conf_extension(at, EXTENSION_LISTENER_FILTER, str_of(m->name), any, &msg);
+    const struct extension *e =
+        conf_extension(at, EXTENSION_LISTENER_FILTER, str_of(m->name), any, &msg);
     if (!e) return false;
     out->type = (const struct listener_filter_type *)e;
     bool ok = true;
@@ -176,7 +209,8 @@ static bool base_filter(const struct conf_at *at, const Envoy__Config__Listener_
     return predicate(&place, m->filter_disabled, PREDICATE_DEPTH, p) && ok;
 }
 
-static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m, struct listener_base *b)
+static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
+                         struct listener_base *b)
 {
     b->filters = ARENA_ARRAY(b->obj.arena, struct listener_filter_conf, m->n_listener_filters);
     b->filter_count = m->n_listener_filters;
@@ -186,10 +220,14 @@ static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener
         ok &= base_filter(&place, m->listener_filters[i], &b->filters[i]);
     }
     struct conf_at place = conf_field(at, "listener_filters_timeout");
-    return conf_duration(&place, m->listener_filters_timeout, FILTERS_TIMEOUT_US, &b->filters_timeout_us) && ok;
+    return conf_duration(&place, m->listener_filters_timeout, FILTERS_TIMEOUT_US,
+                         &b->filters_timeout_us) &&
+           ok;
 }
 
-/* --- the base ------------------------------------------------------------------------------------------------------ */
+/* --- the base
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t base_hash(const Envoy__Config__Listener__V3__Listener *m)
 {
@@ -202,46 +240,58 @@ static uint64_t base_hash(const Envoy__Config__Listener__V3__Listener *m)
 
 static void base_scalars(struct listener_base *b, const Envoy__Config__Listener__V3__Listener *m)
 {
-    bool bind_v1 = !(m->deprecated_v1 && m->deprecated_v1->bind_to_port && !m->deprecated_v1->bind_to_port->value);
+    bool bind_v1 = !(m->deprecated_v1 && m->deprecated_v1->bind_to_port &&
+                     !m->deprecated_v1->bind_to_port->value);
     b->bind_to_port = m->bind_to_port ? m->bind_to_port->value : bind_v1;
     b->reuse_port = m->enable_reuse_port ? m->enable_reuse_port->value : true;
     b->use_original_dst = m->use_original_dst && m->use_original_dst->value;
     b->continue_on_timeout = m->continue_on_listener_filters_timeout;
-    b->drain_modify_only = m->drain_type == ENVOY__CONFIG__LISTENER__V3__LISTENER__DRAIN_TYPE__MODIFY_ONLY;
+    b->drain_modify_only =
+        m->drain_type == ENVOY__CONFIG__LISTENER__V3__LISTENER__DRAIN_TYPE__MODIFY_ONLY;
     b->ignore_global_limit = m->ignore_global_conn_limit;
     b->backlog = m->tcp_backlog_size ? (int)(m->tcp_backlog_size->value & INT32_MAX) : 0;
-    if (m->max_connections_to_accept_per_socket_event) b->accept_most = m->max_connections_to_accept_per_socket_event->value;
-    b->limits.buffer_limit = m->per_connection_buffer_limit_bytes ? m->per_connection_buffer_limit_bytes->value : BUFFER_LIMIT_DEFAULT;
+    if (m->max_connections_to_accept_per_socket_event)
+        b->accept_most = m->max_connections_to_accept_per_socket_event->value;
+    b->limits.buffer_limit = m->per_connection_buffer_limit_bytes
+                                 ? m->per_connection_buffer_limit_bytes->value
+                                 : BUFFER_LIMIT_DEFAULT;
     b->traffic_direction = (int)m->traffic_direction;
 }
 
-static struct str base_stat_prefix(const struct listener_base *b, const Envoy__Config__Listener__V3__Listener *m)
+static struct str base_stat_prefix(const struct listener_base *b,
+                                   const Envoy__Config__Listener__V3__Listener *m)
 {
-    if (m->stat_prefix && m->stat_prefix[0]) return str_fmt(b->obj.arena, "listener.%s.", m->stat_prefix);
+    if (m->stat_prefix && m->stat_prefix[0])
+        return str_fmt(b->obj.arena, "listener.%s.", m->stat_prefix);
     char text[ADDR_TEXT_MAX];
     size_t len = addr_format(&b->addresses[0].addr, text);
     return str_fmt(b->obj.arena, "listener.%.*s.", (int)len, text);
 }
 
-static bool base_fill(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m, struct str name, struct listener_base *b)
+static bool base_fill(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
+                      struct str name, struct listener_base *b)
 {
     struct socket_options common;
     bool ok = base_options(at, m, &common);
     b->obj.name = str_dup(b->obj.arena, name);
     b->obj.hash = base_hash(m);
-    b->limit_key = str_fmt(b->obj.arena, "envoy.resource_limits.listener.%.*s.connection_limit", STR_ARG(name));
+    b->limit_key = str_fmt(b->obj.arena, "envoy.resource_limits.listener.%.*s.connection_limit",
+                           STR_ARG(name));
     base_scalars(b, m);
     if (!base_addresses(at, m, &common, b)) return false;
     b->stat_prefix = base_stat_prefix(b, m);
     ok &= base_filters(at, m, b);
     bool logs_ok;
-    b->access_log = translate_access_logs(at, "access_log", m->n_access_log, m->access_log, &logs_ok);
+    b->access_log =
+        translate_access_logs(at, "access_log", m->n_access_log, m->access_log, &logs_ok);
     struct conf_at field = conf_field(at, "metadata");
     b->metadata = conf_metadata(&field, m->metadata);
     return ok && logs_ok;
 }
 
-static struct listener_base *base_new(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m, struct str name)
+static struct listener_base *base_new(const struct conf_at *at,
+                                      const Envoy__Config__Listener__V3__Listener *m,
+                                      struct str name)
 {
     struct listener_base *b = listener_base_new();
     struct conf_cx inner = *at->cx;
@@ -254,9 +304,12 @@ static struct listener_base *base_new(const struct conf_at *at, const Envoy__Con
     return NULL;
 }
 
-/* --- the listener ---------------------------------------------------------------------------------------------------- */
+/* --- the listener
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-static bool listener_chains(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m, struct listener_conf *l)
+static bool listener_chains(const struct conf_at *at,
+                            const Envoy__Config__Listener__V3__Listener *m, struct listener_conf *l)
 {
     struct network_filter_place place = {
         .listener_stat_prefix = l->base->stat_prefix,
@@ -279,7 +332,8 @@ static bool listener_chains(const struct conf_at *at, const Envoy__Config__Liste
     return ok && l->default_chain;
 }
 
-static bool listener_fill(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m, struct listener_conf *l)
+static bool listener_fill(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
+                          struct listener_conf *l)
 {
     bool ok = check_unsupported(at, m);
     l->base = base_new(at, m, l->obj.name);
@@ -287,7 +341,8 @@ static bool listener_fill(const struct conf_at *at, const Envoy__Config__Listene
     char text[ADDR_TEXT_MAX];
     struct str label = str_make(text, addr_format(&l->base->addresses[0].addr, text));
     if (m->n_filter_chains == 0 && !m->default_filter_chain && ok) {
-        return conf_fail(at, "error adding listener '%.*s': no filter chains specified", STR_ARG(label));
+        return conf_fail(at, "error adding listener '%.*s': no filter chains specified",
+                         STR_ARG(label));
     }
     return listener_chains(at, m, l) && ok && check_filter_chains(at, l, label);
 }
@@ -303,7 +358,8 @@ static struct str listener_name(struct arena *a, const Envoy__Config__Listener__
     return str_dup(a, str_of(uuid));
 }
 
-struct listener_conf *translate_listener(struct conf_cx *cx, const Envoy__Config__Listener__V3__Listener *m)
+struct listener_conf *translate_listener(struct conf_cx *cx,
+                                         const Envoy__Config__Listener__V3__Listener *m)
 {
     struct conf_at at = conf_root(cx);
     struct listener_conf *l = listener_conf_new(cx->arena);

@@ -11,9 +11,11 @@
 #include "proxy/config/socket.h"
 #include "proxy/net/filter_chain_match.h"
 
-/* --- criteria ------------------------------------------------------------------------------------------ */
+/* --- criteria
+ * ------------------------------------------------------------------------------------------ */
 
-static bool chain_cidrs(const struct conf_at *at, const char *field, Envoy__Config__Core__V3__CidrRange *const *v, size_t n,
+static bool chain_cidrs(const struct conf_at *at, const char *field,
+                        Envoy__Config__Core__V3__CidrRange *const *v, size_t n,
                         const struct cidr **out, size_t *count)
 {
     struct cidr *ranges = ARENA_ARRAY(conf_arena(at), struct cidr, n);
@@ -28,7 +30,9 @@ static bool chain_cidrs(const struct conf_at *at, const char *field, Envoy__Conf
 }
 
 /* "*.example.com" becomes ".example.com"; names are compared in lower case. */
-static bool chain_server_names(const struct conf_at *at, const Envoy__Config__Listener__V3__FilterChainMatch *m, struct net_match *out)
+static bool chain_server_names(const struct conf_at *at,
+                               const Envoy__Config__Listener__V3__FilterChainMatch *m,
+                               struct net_match *out)
 {
     struct str *names = ARENA_ARRAY(conf_arena(at), struct str, m->n_server_names);
     bool ok = true;
@@ -47,30 +51,38 @@ static bool chain_server_names(const struct conf_at *at, const Envoy__Config__Li
     return ok;
 }
 
-static void chain_lists(struct arena *a, const Envoy__Config__Listener__V3__FilterChainMatch *m, struct net_match *out)
+static void chain_lists(struct arena *a, const Envoy__Config__Listener__V3__FilterChainMatch *m,
+                        struct net_match *out)
 {
     struct str *alpn = ARENA_ARRAY(a, struct str, m->n_application_protocols);
-    for (size_t i = 0; i < m->n_application_protocols; i++) alpn[i] = str_dup(a, str_of(m->application_protocols[i]));
+    for (size_t i = 0; i < m->n_application_protocols; i++)
+        alpn[i] = str_dup(a, str_of(m->application_protocols[i]));
     out->alpn = alpn;
     out->alpn_count = m->n_application_protocols;
     uint16_t *ports = ARENA_ARRAY(a, uint16_t, m->n_source_ports);
-    for (size_t i = 0; i < m->n_source_ports; i++) ports[i] = (uint16_t)m->source_ports[i];
+    for (size_t i = 0; i < m->n_source_ports; i++)
+        ports[i] = (uint16_t)m->source_ports[i];
     out->source_ports = ports;
     out->source_port_count = m->n_source_ports;
 }
 
-static const struct net_match *chain_match(const struct conf_at *at, const Envoy__Config__Listener__V3__FilterChainMatch *m)
+static const struct net_match *chain_match(const struct conf_at *at,
+                                           const Envoy__Config__Listener__V3__FilterChainMatch *m)
 {
     struct net_match *out = ARENA_NEW(conf_arena(at), struct net_match);
     bool ok = true;
     if ((m->address_suffix && m->address_suffix[0]) || m->suffix_len) {
-        ok = conf_fail(at, "filter chain contains unimplemented fields (address_suffix, suffix_len)");
+        ok = conf_fail(at,
+                       "filter chain contains unimplemented fields (address_suffix, suffix_len)");
     }
     if (m->destination_port) out->destination_port = (uint16_t)m->destination_port->value;
-    ok &= chain_cidrs(at, "prefix_ranges", m->prefix_ranges, m->n_prefix_ranges, &out->destination, &out->destination_count);
-    ok &= chain_cidrs(at, "direct_source_prefix_ranges", m->direct_source_prefix_ranges, m->n_direct_source_prefix_ranges,
-                      &out->direct_source, &out->direct_source_count);
-    ok &= chain_cidrs(at, "source_prefix_ranges", m->source_prefix_ranges, m->n_source_prefix_ranges, &out->source, &out->source_count);
+    ok &= chain_cidrs(at, "prefix_ranges", m->prefix_ranges, m->n_prefix_ranges, &out->destination,
+                      &out->destination_count);
+    ok &= chain_cidrs(at, "direct_source_prefix_ranges", m->direct_source_prefix_ranges,
+                      m->n_direct_source_prefix_ranges, &out->direct_source,
+                      &out->direct_source_count);
+    ok &= chain_cidrs(at, "source_prefix_ranges", m->source_prefix_ranges,
+                      m->n_source_prefix_ranges, &out->source, &out->source_count);
     ok &= chain_server_names(at, m, out);
     out->transport_protocol = str_dup(conf_arena(at), str_of(m->transport_protocol));
     out->source_type = (enum net_source_type)m->source_type;
@@ -86,22 +98,30 @@ bool check_filter_chains(const struct conf_at *at, const struct listener_conf *l
             if (how == NET_OVERLAP_NONE) continue;
             struct conf_at place = conf_index(at, "filter_chains", i);
             if (how == NET_OVERLAP_PART) {
-                return conf_fail(&place, "error adding listener '%.*s': multiple filter chains with overlapping matching rules are defined",
-                                 STR_ARG(label));
+                return conf_fail(
+                    &place,
+                    "error adding listener '%.*s': multiple filter chains with overlapping matching rules are defined",
+                    STR_ARG(label));
             }
-            return conf_fail(&place, "error adding listener '%.*s': filter chain '%.*s' has the same matching rules defined as '%.*s'",
-                             STR_ARG(label), STR_ARG(l->chains[i]->obj.name), STR_ARG(l->chains[k]->obj.name));
+            return conf_fail(
+                &place,
+                "error adding listener '%.*s': filter chain '%.*s' has the same matching rules defined as '%.*s'",
+                STR_ARG(label), STR_ARG(l->chains[i]->obj.name), STR_ARG(l->chains[k]->obj.name));
         }
     }
     return true;
 }
 
-/* --- transport socket ------------------------------------------------------------------------------------- */
+/* --- transport socket
+ * ------------------------------------------------------------------------------------- */
 
-static bool chain_transport(const struct conf_at *at, const Envoy__Config__Core__V3__TransportSocket *m, const struct transport_socket **out)
+static bool chain_transport(const struct conf_at *at,
+                            const Envoy__Config__Core__V3__TransportSocket *m,
+                            const struct transport_socket **out)
 {
     const ProtobufCMessage *msg;
-    const struct extension *e = conf_extension(at, EXTENSION_TRANSPORT_SOCKET_DOWNSTREAM, str_of(m->name), m->typed_config, &msg);
+    const struct extension *e = conf_extension(at, EXTENSION_TRANSPORT_SOCKET_DOWNSTREAM,
+                                               str_of(m->name), m->typed_config, &msg);
     if (!e) return false;
     const struct transport_socket_type *type = (const struct transport_socket_type *)e;
     struct conf_at config = conf_field(at, "typed_config");
@@ -109,19 +129,24 @@ static bool chain_transport(const struct conf_at *at, const Envoy__Config__Core_
     return *out != NULL;
 }
 
-/* --- filters ------------------------------------------------------------------------------------------------ */
+/* --- filters
+ * ------------------------------------------------------------------------------------------------
+ */
 
-static bool chain_filter(const struct conf_at *at, const Envoy__Config__Listener__V3__Filter *m, const struct network_filter_place *place,
-                         struct network_filter_conf *out)
+static bool chain_filter(const struct conf_at *at, const Envoy__Config__Listener__V3__Filter *m,
+                         const struct network_filter_place *place, struct network_filter_conf *out)
 {
     if (m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
         struct conf_at field = conf_field(at, "config_discovery");
         return conf_fail(&field, "extension config discovery is not supported for network filters");
     }
     const Google__Protobuf__Any *any =
-        m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
+        m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_TYPED_CONFIG
+            ? m->typed_config
+            : NULL;
     const ProtobufCMessage *msg;
-    const struct extension *e = conf_extension(at, EXTENSION_NETWORK_FILTER, str_of(m->name), any, &msg);
+    const struct extension *e =
+        conf_extension(at, EXTENSION_NETWORK_FILTER, str_of(m->name), any, &msg);
     if (!e) return false;
     out->type = (const struct network_filter_type *)e;
     out->name = str_dup(conf_arena(at), str_of(m->name));
@@ -140,19 +165,25 @@ static bool chain_check_terminal(const struct conf_at *at, const struct filter_c
         if (f->type->terminal == last) continue;
         struct conf_at place = conf_index(at, "filters", i);
         if (last) {
-            return conf_fail(&place, "Error: non-terminal filter named %.*s of type %s is the last filter in a network filter chain.",
-                             STR_ARG(f->name), f->type->ext.name);
+            return conf_fail(
+                &place,
+                "Error: non-terminal filter named %.*s of type %s is the last filter in a network filter chain.",
+                STR_ARG(f->name), f->type->ext.name);
         }
-        return conf_fail(&place, "Error: terminal filter named %.*s of type %s must be the last filter in a network filter chain.",
-                         STR_ARG(f->name), f->type->ext.name);
+        return conf_fail(
+            &place,
+            "Error: terminal filter named %.*s of type %s must be the last filter in a network filter chain.",
+            STR_ARG(f->name), f->type->ext.name);
     }
     return true;
 }
 
-static bool chain_filters(const struct conf_at *at, const Envoy__Config__Listener__V3__FilterChain *m,
+static bool chain_filters(const struct conf_at *at,
+                          const Envoy__Config__Listener__V3__FilterChain *m,
                           const struct network_filter_place *place, struct filter_chain_conf *c)
 {
-    struct network_filter_conf *filters = ARENA_ARRAY(conf_arena(at), struct network_filter_conf, m->n_filters);
+    struct network_filter_conf *filters =
+        ARENA_ARRAY(conf_arena(at), struct network_filter_conf, m->n_filters);
     bool ok = true;
     for (size_t i = 0; i < m->n_filters; i++) {
         struct conf_at field = conf_index(at, "filters", i);
@@ -163,17 +194,21 @@ static bool chain_filters(const struct conf_at *at, const Envoy__Config__Listene
     return ok && chain_check_terminal(at, c);
 }
 
-/* --- the chain ------------------------------------------------------------------------------------------------ */
+/* --- the chain
+ * ------------------------------------------------------------------------------------------------
+ */
 
-static bool chain_fill(const struct conf_at *at, const Envoy__Config__Listener__V3__FilterChain *m, struct network_filter_place *place,
-                       struct filter_chain_conf *c)
+static bool chain_fill(const struct conf_at *at, const Envoy__Config__Listener__V3__FilterChain *m,
+                       struct network_filter_place *place, struct filter_chain_conf *c)
 {
     bool ok = true;
     c->obj.name = str_dup(conf_arena(at), str_of(m->name));
     c->obj.hash = proto_hash(&m->base);
     if (m->use_proxy_proto && m->use_proxy_proto->value) {
         struct conf_at field = conf_field(at, "use_proxy_proto");
-        ok = conf_fail(&field, "deprecated and not supported: use the envoy.filters.listener.proxy_protocol listener filter");
+        ok = conf_fail(
+            &field,
+            "deprecated and not supported: use the envoy.filters.listener.proxy_protocol listener filter");
     }
     if (m->filter_chain_match) {
         struct conf_at field = conf_field(at, "filter_chain_match");
@@ -196,13 +231,15 @@ static bool chain_fill(const struct conf_at *at, const Envoy__Config__Listener__
 static void chain_pass_needs(const struct conf_at *outer, const struct conf_cx *inner)
 {
     for (const struct need *n = inner->needs; n; n = n->next) {
-        const void *source = n->config_source ? proto_dup(conf_arena(outer), n->config_source) : NULL;
+        const void *source =
+            n->config_source ? proto_dup(conf_arena(outer), n->config_source) : NULL;
         struct need *copy = conf_need(outer, n->kind, n->name, source);
         copy->stat_prefix = str_dup(conf_arena(outer), n->stat_prefix);
     }
 }
 
-struct filter_chain_conf *translate_filter_chain(const struct conf_at *at, const Envoy__Config__Listener__V3__FilterChain *m,
+struct filter_chain_conf *translate_filter_chain(const struct conf_at *at,
+                                                 const Envoy__Config__Listener__V3__FilterChain *m,
                                                  const struct network_filter_place *place)
 {
     struct filter_chain_conf *c = filter_chain_conf_new();

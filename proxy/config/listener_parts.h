@@ -6,7 +6,8 @@
 struct Envoy__Config__Listener__V3__FilterChain;
 
 /* A chain in an arena of its own; its needs are added to at's context. NULL: told. */
-struct filter_chain_conf *translate_filter_chain(const struct conf_at *at, const struct Envoy__Config__Listener__V3__FilterChain *m,
-                                                 const struct network_filter_place *place);
+struct filter_chain_conf *translate_filter_chain(
+    const struct conf_at *at, const struct Envoy__Config__Listener__V3__FilterChain *m,
+    const struct network_filter_place *place);
 /* Checks that no connection fits two chains equally. label: "127.0.0.1:80". */
 bool check_filter_chains(const struct conf_at *at, const struct listener_conf *l, struct str label);

@@ -11,7 +11,8 @@
 #include "envoy/type/v3/range.pb-c.h"
 #include "proxy/api/headers.h"
 
-const struct regex *conf_regex(const struct conf_at *at, const Envoy__Type__Matcher__V3__RegexMatcher *m)
+const struct regex *conf_regex(const struct conf_at *at,
+                               const Envoy__Type__Matcher__V3__RegexMatcher *m)
 {
     struct str why = STR_NONE;
     struct regex *r = regex_new(conf_arena(at), str_of(m->regex), &why);
@@ -21,7 +22,8 @@ const struct regex *conf_regex(const struct conf_at *at, const Envoy__Type__Matc
     return NULL;
 }
 
-bool conf_regex_rewrite(const struct conf_at *at, const Envoy__Type__Matcher__V3__RegexMatchAndSubstitute *m,
+bool conf_regex_rewrite(const struct conf_at *at,
+                        const Envoy__Type__Matcher__V3__RegexMatchAndSubstitute *m,
                         const struct regex **regex, struct str *to)
 {
     struct conf_at pattern = conf_field(at, "pattern");
@@ -34,7 +36,8 @@ bool conf_regex_rewrite(const struct conf_at *at, const Envoy__Type__Matcher__V3
     return conf_fail(&here, "%.*s", STR_ARG(why));
 }
 
-static void set_text(struct arena *a, struct string_matcher *out, enum string_match_kind kind, const char *text, bool ignore_case)
+static void set_text(struct arena *a, struct string_matcher *out, enum string_match_kind kind,
+                     const char *text, bool ignore_case)
 {
     out->kind = kind;
     out->ignore_case = ignore_case;
@@ -50,7 +53,8 @@ static bool set_regex(const struct conf_at *at, const char *field, struct string
     return out->regex != NULL;
 }
 
-bool conf_string_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V3__StringMatcher *m, struct string_matcher *out)
+bool conf_string_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V3__StringMatcher *m,
+                         struct string_matcher *out)
 {
     struct arena *a = conf_arena(at);
     *out = (struct string_matcher){0};
@@ -76,8 +80,10 @@ bool conf_string_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V
     }
 }
 
-const struct string_matcher *conf_string_matchers(const struct conf_at *at, const char *field, size_t n,
-                                                  Envoy__Type__Matcher__V3__StringMatcher *const *v, bool *ok)
+const struct string_matcher *conf_string_matchers(const struct conf_at *at, const char *field,
+                                                  size_t n,
+                                                  Envoy__Type__Matcher__V3__StringMatcher *const *v,
+                                                  bool *ok)
 {
     *ok = true;
     if (!n) return NULL;
@@ -89,7 +95,9 @@ const struct string_matcher *conf_string_matchers(const struct conf_at *at, cons
     return *ok ? out : NULL;
 }
 
-static bool header_value_matcher(const struct conf_at *at, const Envoy__Config__Route__V3__HeaderMatcher *m, struct header_matcher *out)
+static bool header_value_matcher(const struct conf_at *at,
+                                 const Envoy__Config__Route__V3__HeaderMatcher *m,
+                                 struct header_matcher *out)
 {
     struct arena *a = conf_arena(at);
     out->kind = HEADER_MATCH_STRING;
@@ -124,17 +132,21 @@ static bool header_value_matcher(const struct conf_at *at, const Envoy__Config__
     }
 }
 
-bool conf_header_matcher(const struct conf_at *at, const Envoy__Config__Route__V3__HeaderMatcher *m, struct header_matcher *out)
+bool conf_header_matcher(const struct conf_at *at, const Envoy__Config__Route__V3__HeaderMatcher *m,
+                         struct header_matcher *out)
 {
-    *out = (struct header_matcher){.invert = m->invert_match, .missing_as_empty = m->treat_missing_header_as_empty};
+    *out = (struct header_matcher){.invert = m->invert_match,
+                                   .missing_as_empty = m->treat_missing_header_as_empty};
     out->name = str_dup_lower(conf_arena(at), str_of(m->name));
     if (str_eq(out->name, STR("host"))) out->name = STR(":authority");
     out->id = (uint16_t)header_id_of(out->name);
     return header_value_matcher(at, m, out);
 }
 
-const struct header_matcher *conf_header_matchers(const struct conf_at *at, const char *field, size_t n,
-                                                  Envoy__Config__Route__V3__HeaderMatcher *const *v, bool *ok)
+const struct header_matcher *conf_header_matchers(const struct conf_at *at, const char *field,
+                                                  size_t n,
+                                                  Envoy__Config__Route__V3__HeaderMatcher *const *v,
+                                                  bool *ok)
 {
     *ok = true;
     if (!n) return NULL;
@@ -146,7 +158,9 @@ const struct header_matcher *conf_header_matchers(const struct conf_at *at, cons
     return *ok ? out : NULL;
 }
 
-static bool query_matcher(const struct conf_at *at, const Envoy__Config__Route__V3__QueryParameterMatcher *m, struct query_matcher *out)
+static bool query_matcher(const struct conf_at *at,
+                          const Envoy__Config__Route__V3__QueryParameterMatcher *m,
+                          struct query_matcher *out)
 {
     out->name = str_dup(conf_arena(at), str_of(m->name));
     switch ((int)m->query_parameter_match_specifier_case) {
@@ -158,14 +172,13 @@ static bool query_matcher(const struct conf_at *at, const Envoy__Config__Route__
         out->present_only = true;
         out->present_wanted = m->present_match;
         return true;
-    default:
-        out->present_only = out->present_wanted = true;
-        return true;
+    default: out->present_only = out->present_wanted = true; return true;
     }
 }
 
-const struct query_matcher *conf_query_matchers(const struct conf_at *at, const char *field, size_t n,
-                                                Envoy__Config__Route__V3__QueryParameterMatcher *const *v, bool *ok)
+const struct query_matcher *conf_query_matchers(
+    const struct conf_at *at, const char *field, size_t n,
+    Envoy__Config__Route__V3__QueryParameterMatcher *const *v, bool *ok)
 {
     *ok = true;
     if (!n) return NULL;
@@ -177,7 +190,8 @@ const struct query_matcher *conf_query_matchers(const struct conf_at *at, const 
     return *ok ? out : NULL;
 }
 
-static bool double_matcher(const Envoy__Type__Matcher__V3__DoubleMatcher *m, struct value_matcher *out)
+static bool double_matcher(const Envoy__Type__Matcher__V3__DoubleMatcher *m,
+                           struct value_matcher *out)
 {
     if (m->match_pattern_case == ENVOY__TYPE__MATCHER__V3__DOUBLE_MATCHER__MATCH_PATTERN_RANGE) {
         out->kind = VALUE_MATCH_DOUBLE_RANGE;
@@ -191,7 +205,8 @@ static bool double_matcher(const Envoy__Type__Matcher__V3__DoubleMatcher *m, str
 }
 
 /* Both hold matchers themselves; the depth is bounded by that of configuration messages. */
-static bool value_matcher_subs(const struct conf_at *at, const char *field, size_t n, Envoy__Type__Matcher__V3__ValueMatcher *const *v,
+static bool value_matcher_subs(const struct conf_at *at, const char *field, size_t n,
+                               Envoy__Type__Matcher__V3__ValueMatcher *const *v,
                                struct value_matcher *out)
 {
     struct value_matcher *sub = ARENA_ARRAY(conf_arena(at), struct value_matcher, n);
@@ -205,12 +220,16 @@ static bool value_matcher_subs(const struct conf_at *at, const char *field, size
     return ok;
 }
 
-bool conf_value_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V3__ValueMatcher *m, struct value_matcher *out)
+bool conf_value_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V3__ValueMatcher *m,
+                        struct value_matcher *out)
 {
     *out = (struct value_matcher){0};
     switch ((int)m->match_pattern_case) {
-    case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_NULL_MATCH: out->kind = VALUE_MATCH_NULL; return true;
-    case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_DOUBLE_MATCH: return double_matcher(m->double_match, out);
+    case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_NULL_MATCH:
+        out->kind = VALUE_MATCH_NULL;
+        return true;
+    case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_DOUBLE_MATCH:
+        return double_matcher(m->double_match, out);
     case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_STRING_MATCH: {
         struct conf_at here = conf_field(at, "string_match");
         out->kind = VALUE_MATCH_STRING;
@@ -227,7 +246,8 @@ bool conf_value_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V3
     case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_LIST_MATCH: {
         struct conf_at here = conf_field(at, "list_match");
         out->kind = VALUE_MATCH_LIST;
-        if (m->list_match->match_pattern_case != ENVOY__TYPE__MATCHER__V3__LIST_MATCHER__MATCH_PATTERN_ONE_OF) {
+        if (m->list_match->match_pattern_case !=
+            ENVOY__TYPE__MATCHER__V3__LIST_MATCHER__MATCH_PATTERN_ONE_OF) {
             return conf_fail(&here, "a match pattern is needed");
         }
         return value_matcher_subs(&here, "one_of", 1, &m->list_match->one_of, out);
@@ -235,19 +255,25 @@ bool conf_value_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V3
     case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_OR_MATCH: {
         struct conf_at here = conf_field(at, "or_match");
         out->kind = VALUE_MATCH_OR;
-        return value_matcher_subs(&here, "value_matchers", m->or_match->n_value_matchers, m->or_match->value_matchers, out);
+        return value_matcher_subs(&here, "value_matchers", m->or_match->n_value_matchers,
+                                  m->or_match->value_matchers, out);
     }
     default: return conf_fail(at, "a match pattern is needed");
     }
 }
 
-bool conf_metadata_matcher(const struct conf_at *at, const Envoy__Type__Matcher__V3__MetadataMatcher *m, struct metadata_matcher *out)
+bool conf_metadata_matcher(const struct conf_at *at,
+                           const Envoy__Type__Matcher__V3__MetadataMatcher *m,
+                           struct metadata_matcher *out)
 {
     struct arena *a = conf_arena(at);
     struct str *path = ARENA_ARRAY(a, struct str, m->n_path);
-    for (size_t i = 0; i < m->n_path; i++) path[i] = str_dup(a, str_of(m->path[i]->key));
-    *out = (struct metadata_matcher){
-        .ns = str_dup(a, str_of(m->filter)), .path = path, .path_count = m->n_path, .invert = m->invert};
+    for (size_t i = 0; i < m->n_path; i++)
+        path[i] = str_dup(a, str_of(m->path[i]->key));
+    *out = (struct metadata_matcher){.ns = str_dup(a, str_of(m->filter)),
+                                     .path = path,
+                                     .path_count = m->n_path,
+                                     .invert = m->invert};
     struct conf_at here = conf_field(at, "value");
     return conf_value_matcher(&here, m->value, &out->value);
 }

@@ -49,12 +49,15 @@ void conf_value(struct arena *a, const Google__Protobuf__Value *m, struct value 
         out->kind = VALUE_BOOL;
         out->u.boolean = m->bool_value;
         return;
-    case GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE: value_of_struct(a, m->struct_value, out); return;
+    case GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE:
+        value_of_struct(a, m->struct_value, out);
+        return;
     case GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE:
         out->kind = VALUE_LIST;
         out->u.list.count = m->list_value->n_values;
         out->u.list.items = ARENA_ARRAY(a, struct value, m->list_value->n_values);
-        for (size_t i = 0; i < m->list_value->n_values; i++) conf_value(a, m->list_value->values[i], &out->u.list.items[i]);
+        for (size_t i = 0; i < m->list_value->n_values; i++)
+            conf_value(a, m->list_value->values[i], &out->u.list.items[i]);
         return;
     default: return;
     }
@@ -67,7 +70,8 @@ struct value *conf_struct(struct arena *a, const Google__Protobuf__Struct *m)
     return v;
 }
 
-const struct metadata *conf_metadata(const struct conf_at *at, const Envoy__Config__Core__V3__Metadata *m)
+const struct metadata *conf_metadata(const struct conf_at *at,
+                                     const Envoy__Config__Core__V3__Metadata *m)
 {
     if (!m) return NULL;
     struct arena *a = conf_arena(at);
@@ -85,11 +89,13 @@ const struct metadata *conf_metadata(const struct conf_at *at, const Envoy__Conf
     return out;
 }
 
-bool conf_duration(const struct conf_at *at, const Google__Protobuf__Duration *m, uint64_t fallback_us, uint64_t *out_us)
+bool conf_duration(const struct conf_at *at, const Google__Protobuf__Duration *m,
+                   uint64_t fallback_us, uint64_t *out_us)
 {
     *out_us = fallback_us;
     if (!m) return true;
-    if (m->seconds < 0 || m->nanos < 0 || m->nanos > 999999999) return conf_fail(at, "Expected positive duration: negative or out of range");
+    if (m->seconds < 0 || m->nanos < 0 || m->nanos > 999999999)
+        return conf_fail(at, "Expected positive duration: negative or out of range");
     if (m->seconds > 315576000000) return conf_fail(at, "Duration out-of-range");
     *out_us = (uint64_t)m->seconds * 1000000 + (uint64_t)m->nanos / 1000;
     if (!*out_us && m->nanos) *out_us = 1;
@@ -98,12 +104,15 @@ bool conf_duration(const struct conf_at *at, const Google__Protobuf__Duration *m
 
 uint32_t conf_percent_denominator(const Envoy__Type__V3__FractionalPercent *m)
 {
-    if (m->denominator == ENVOY__TYPE__V3__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__MILLION) return 1000000;
-    if (m->denominator == ENVOY__TYPE__V3__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__TEN_THOUSAND) return 10000;
+    if (m->denominator == ENVOY__TYPE__V3__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__MILLION)
+        return 1000000;
+    if (m->denominator == ENVOY__TYPE__V3__FRACTIONAL_PERCENT__DENOMINATOR_TYPE__TEN_THOUSAND)
+        return 10000;
     return 100;
 }
 
-struct conf_fraction conf_runtime_fraction(const struct conf_at *at, const Envoy__Config__Core__V3__RuntimeFractionalPercent *m)
+struct conf_fraction conf_runtime_fraction(
+    const struct conf_at *at, const Envoy__Config__Core__V3__RuntimeFractionalPercent *m)
 {
     struct conf_fraction f = {.numerator = 100, .denominator = 100};
     if (!m) return f;
@@ -124,14 +133,18 @@ static bool source_file(const struct conf_at *at, const char *path, size_t most,
     return true;
 }
 
-bool conf_data_source(const struct conf_at *at, const Envoy__Config__Core__V3__DataSource *m, size_t most, struct str *out)
+bool conf_data_source(const struct conf_at *at, const Envoy__Config__Core__V3__DataSource *m,
+                      size_t most, struct str *out)
 {
     struct arena *a = conf_arena(at);
     *out = STR("");
     if (!most) most = 1 << 20;
     switch ((int)m->specifier_case) {
-    case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME: return source_file(at, m->filename, most, out);
-    case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_INLINE_STRING: *out = str_dup(a, str_of(m->inline_string)); break;
+    case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME:
+        return source_file(at, m->filename, most, out);
+    case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_INLINE_STRING:
+        *out = str_dup(a, str_of(m->inline_string));
+        break;
     case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_INLINE_BYTES:
         *out = str_dup(a, str_make((const char *)m->inline_bytes.data, m->inline_bytes.len));
         break;

@@ -11,35 +11,43 @@ enum { DIRECT_BODY_MOST = 4096 }; /* Envoy's default */
 bool route_uses_cluster(struct route_build *b, const struct conf_at *at, struct str name)
 {
     const struct conf_cx *cx = at->cx;
-    if (b->validate_clusters && cx->cluster_known && !cx->cluster_known(cx->cluster_known_arg, name)) {
+    if (b->validate_clusters && cx->cluster_known &&
+        !cx->cluster_known(cx->cluster_known_arg, name)) {
         return conf_fail(at, "unknown cluster '%.*s'", STR_ARG(name));
     }
-    if (!map_get(&b->clusters, name)) (void)map_put(&b->clusters, name, (void *)(uintptr_t)name.ptr);
+    if (!map_get(&b->clusters, name))
+        (void)map_put(&b->clusters, name, (void *)(uintptr_t)name.ptr);
     return true;
 }
 
 /* typed_per_filter_config maps have an entry type for each message; all look the same. */
-#define TRANSLATE_OVERRIDES(at, m, list, ok)                                                                            \
-    for (size_t i_ = 0; i_ < (m)->n_typed_per_filter_config; i_++) {                                                    \
-        struct conf_at here_ = conf_key((at), "typed_per_filter_config", str_of((m)->typed_per_filter_config[i_]->key)); \
-        (ok) = translate_filter_override(&here_, (m)->typed_per_filter_config[i_]->key,                                 \
-                                         (m)->typed_per_filter_config[i_]->value, (list)) && (ok);                      \
+#define TRANSLATE_OVERRIDES(at, m, list, ok)                                                 \
+    for (size_t i_ = 0; i_ < (m)->n_typed_per_filter_config; i_++) {                         \
+        struct conf_at here_ = conf_key((at), "typed_per_filter_config",                     \
+                                        str_of((m)->typed_per_filter_config[i_]->key));      \
+        (ok) = translate_filter_override(&here_, (m)->typed_per_filter_config[i_]->key,      \
+                                         (m)->typed_per_filter_config[i_]->value, (list)) && \
+               (ok);                                                                         \
     }
 
-/* request_headers_to_add/remove and response_headers_to_add/remove, the same four fields in three messages. */
-#define TRANSLATE_HEADER_CHANGES(at, m, request, response, ok)                                                              \
-    do {                                                                                                                    \
-        bool request_ok_, response_ok_;                                                                                     \
-        (request) = conf_header_change((at), "request_headers_to_add", (m)->n_request_headers_to_add,                       \
-                                       (m)->request_headers_to_add, "request_headers_to_remove",                            \
-                                       (m)->n_request_headers_to_remove, (m)->request_headers_to_remove, &request_ok_);      \
-        (response) = conf_header_change((at), "response_headers_to_add", (m)->n_response_headers_to_add,                    \
-                                        (m)->response_headers_to_add, "response_headers_to_remove",                         \
-                                        (m)->n_response_headers_to_remove, (m)->response_headers_to_remove, &response_ok_); \
-        (ok) = request_ok_ && response_ok_ && (ok);                                                                         \
+/* request_headers_to_add/remove and response_headers_to_add/remove, the same four fields in three
+ * messages. */
+#define TRANSLATE_HEADER_CHANGES(at, m, request, response, ok)                                  \
+    do {                                                                                        \
+        bool request_ok_, response_ok_;                                                         \
+        (request) = conf_header_change(                                                         \
+            (at), "request_headers_to_add", (m)->n_request_headers_to_add,                      \
+            (m)->request_headers_to_add, "request_headers_to_remove",                           \
+            (m)->n_request_headers_to_remove, (m)->request_headers_to_remove, &request_ok_);    \
+        (response) = conf_header_change(                                                        \
+            (at), "response_headers_to_add", (m)->n_response_headers_to_add,                    \
+            (m)->response_headers_to_add, "response_headers_to_remove",                         \
+            (m)->n_response_headers_to_remove, (m)->response_headers_to_remove, &response_ok_); \
+        (ok) = request_ok_ && response_ok_ && (ok);                                             \
     } while (0)
 
-static void buffer_limit(const Google__Protobuf__UInt32Value *old, const Google__Protobuf__UInt64Value *now, bool *has, uint32_t *limit)
+static void buffer_limit(const Google__Protobuf__UInt32Value *old,
+                         const Google__Protobuf__UInt64Value *now, bool *has, uint32_t *limit)
 {
     if (!old && !now) return;
     uint64_t n = now ? now->value : old->value;
@@ -47,7 +55,8 @@ static void buffer_limit(const Google__Protobuf__UInt32Value *old, const Google_
     *limit = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
 }
 
-static bool route_action_of(struct route_build *b, const struct conf_at *at, const Envoy__Config__Route__V3__Route *m, struct route *r)
+static bool route_action_of(struct route_build *b, const struct conf_at *at,
+                            const Envoy__Config__Route__V3__Route *m, struct route *r)
 {
     switch ((int)m->action_case) {
     case ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_ROUTE: {
@@ -74,8 +83,9 @@ static bool route_action_of(struct route_build *b, const struct conf_at *at, con
     }
 }
 
-static bool translate_route(struct route_build *b, const struct conf_at *at, const Envoy__Config__Route__V3__Route *m,
-                            const struct virtual_host *v, struct route_entry *e)
+static bool translate_route(struct route_build *b, const struct conf_at *at,
+                            const Envoy__Config__Route__V3__Route *m, const struct virtual_host *v,
+                            struct route_entry *e)
 {
     struct conf_at match = conf_field(at, "match"), metadata = conf_field(at, "metadata");
     struct route *r = &e->route;
@@ -101,14 +111,18 @@ static bool translate_route(struct route_build *b, const struct conf_at *at, con
     TRANSLATE_OVERRIDES(at, m, &r->overrides, ok);
     r->has_buffer_limit = v->has_buffer_limit;
     r->per_request_buffer_limit = v->per_request_buffer_limit;
-    buffer_limit(m->per_request_buffer_limit_bytes, m->request_body_buffer_limit, &r->has_buffer_limit, &r->per_request_buffer_limit);
+    buffer_limit(m->per_request_buffer_limit_bytes, m->request_body_buffer_limit,
+                 &r->has_buffer_limit, &r->per_request_buffer_limit);
     return ok;
 }
 
-static bool translate_virtual_clusters(const struct conf_at *at, const Envoy__Config__Route__V3__VirtualHost *m, struct virtual_host *v)
+static bool translate_virtual_clusters(const struct conf_at *at,
+                                       const Envoy__Config__Route__V3__VirtualHost *m,
+                                       struct virtual_host *v)
 {
     if (!m->n_virtual_clusters) return true;
-    struct virtual_cluster *out = ARENA_ARRAY(conf_arena(at), struct virtual_cluster, m->n_virtual_clusters);
+    struct virtual_cluster *out =
+        ARENA_ARRAY(conf_arena(at), struct virtual_cluster, m->n_virtual_clusters);
     bool all = true, ok;
     for (size_t i = 0; i < m->n_virtual_clusters; i++) {
         const Envoy__Config__Route__V3__VirtualCluster *c = m->virtual_clusters[i];
@@ -129,12 +143,13 @@ static void add_https_route(struct arena *a, struct virtual_host *v)
     struct route_entry *e = ARENA_NEW(a, struct route_entry);
     struct redirect *d = ARENA_NEW(a, struct redirect);
     *d = (struct redirect){.https = true, .code = 301};
-    e->route = (struct route){.action = ROUTE_REDIRECT, .redirect = d, .vhost = v, .path_kind = PATH_PREFIX};
+    e->route = (struct route){
+        .action = ROUTE_REDIRECT, .redirect = d, .vhost = v, .path_kind = PATH_PREFIX};
     v->https_route = &e->route;
 }
 
-static bool vhost_routes(struct route_build *b, const struct conf_at *at, const Envoy__Config__Route__V3__VirtualHost *m,
-                         struct virtual_host *v)
+static bool vhost_routes(struct route_build *b, const struct conf_at *at,
+                         const Envoy__Config__Route__V3__VirtualHost *m, struct virtual_host *v)
 {
     struct route_entry *entries = ARENA_ARRAY(b->a, struct route_entry, m->n_routes);
     const struct route **routes = ARENA_ARRAY(b->a, const struct route *, m->n_routes);
@@ -151,8 +166,8 @@ static bool vhost_routes(struct route_build *b, const struct conf_at *at, const 
     return ok;
 }
 
-static bool translate_vhost(struct route_build *b, const struct conf_at *at, const Envoy__Config__Route__V3__VirtualHost *m,
-                            struct virtual_host *v)
+static bool translate_vhost(struct route_build *b, const struct conf_at *at,
+                            const Envoy__Config__Route__V3__VirtualHost *m, struct virtual_host *v)
 {
     struct conf_at retry = conf_field(at, "retry_policy"), metadata = conf_field(at, "metadata");
     bool ok = true, mirrors_ok;
@@ -162,8 +177,10 @@ static bool translate_vhost(struct route_build *b, const struct conf_at *at, con
     v->include_attempt_count_in_response = m->include_attempt_count_in_response;
     v->include_is_timeout_retry = m->include_is_timeout_retry_header;
     v->metadata = conf_metadata(&metadata, m->metadata);
-    if (m->require_tls == ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL) v->require_tls = REQUIRE_TLS_ALL;
-    if (m->require_tls == ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__EXTERNAL_ONLY) {
+    if (m->require_tls == ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL)
+        v->require_tls = REQUIRE_TLS_ALL;
+    if (m->require_tls ==
+        ENVOY__CONFIG__ROUTE__V3__VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__EXTERNAL_ONLY) {
         v->require_tls = REQUIRE_TLS_EXTERNAL_ONLY;
     }
     if (v->require_tls != REQUIRE_TLS_NONE) add_https_route(b->a, v);
@@ -174,19 +191,22 @@ static bool translate_vhost(struct route_build *b, const struct conf_at *at, con
     v->mirrors = b->mirrors;
     v->mirror_count = b->mirror_count;
     if (m->n_request_mirror_policies) {
-        v->mirrors = translate_mirrors(b, at, "request_mirror_policies", m->n_request_mirror_policies, m->request_mirror_policies,
-                                       &mirrors_ok);
+        v->mirrors =
+            translate_mirrors(b, at, "request_mirror_policies", m->n_request_mirror_policies,
+                              m->request_mirror_policies, &mirrors_ok);
         v->mirror_count = m->n_request_mirror_policies;
         ok = mirrors_ok && ok;
     }
-    buffer_limit(m->per_request_buffer_limit_bytes, m->request_body_buffer_limit, &v->has_buffer_limit, &v->per_request_buffer_limit);
+    buffer_limit(m->per_request_buffer_limit_bytes, m->request_body_buffer_limit,
+                 &v->has_buffer_limit, &v->per_request_buffer_limit);
     TRANSLATE_HEADER_CHANGES(at, m, v->request_headers, v->response_headers, ok);
     TRANSLATE_OVERRIDES(at, m, &v->overrides, ok);
     ok = translate_virtual_clusters(at, m, v) && ok;
     return vhost_routes(b, at, m, v) && ok;
 }
 
-static bool vhost_domains(struct route_build *b, const struct conf_at *at, const Envoy__Config__Route__V3__VirtualHost *m,
+static bool vhost_domains(struct route_build *b, const struct conf_at *at,
+                          const Envoy__Config__Route__V3__VirtualHost *m,
                           const struct virtual_host *v, struct route_table *t)
 {
     struct str name = b->config->obj.name;
@@ -200,21 +220,26 @@ static bool vhost_domains(struct route_build *b, const struct conf_at *at, const
         switch (route_table_add(b->a, t, str_of(m->domains[i]), v)) {
         case ROUTE_DOMAIN_OK: break;
         case ROUTE_DOMAIN_ANY_TWICE:
-            ok = conf_fail(&here, "Only a single wildcard domain is permitted in route %.*s", STR_ARG(name));
+            ok = conf_fail(&here, "Only a single wildcard domain is permitted in route %.*s",
+                           STR_ARG(name));
             break;
         case ROUTE_DOMAIN_TWICE:
-            ok = conf_fail(&here, "Only unique values for domains are permitted. Duplicate entry of domain %s in route %.*s",
-                           m->domains[i], STR_ARG(name));
+            ok = conf_fail(
+                &here,
+                "Only unique values for domains are permitted. Duplicate entry of domain %s in route %.*s",
+                m->domains[i], STR_ARG(name));
             break;
         }
     }
     return ok;
 }
 
-static bool config_vhosts(struct route_build *b, const struct conf_at *at, const Envoy__Config__Route__V3__RouteConfiguration *m)
+static bool config_vhosts(struct route_build *b, const struct conf_at *at,
+                          const Envoy__Config__Route__V3__RouteConfiguration *m)
 {
     struct virtual_host *v = ARENA_ARRAY(b->a, struct virtual_host, m->n_virtual_hosts);
-    const struct virtual_host **list = ARENA_ARRAY(b->a, const struct virtual_host *, m->n_virtual_hosts);
+    const struct virtual_host **list =
+        ARENA_ARRAY(b->a, const struct virtual_host *, m->n_virtual_hosts);
     struct route_table *t = route_table_new(b->a);
     bool ok = true;
     for (size_t i = 0; i < m->n_virtual_hosts; i++) {
@@ -236,12 +261,14 @@ static void config_clusters(struct route_build *b)
     size_t it = 0, n = 0;
     struct str key;
     void *value;
-    while (map_next(&b->clusters, &it, &key, &value)) v[n++] = key;
+    while (map_next(&b->clusters, &it, &key, &value))
+        v[n++] = key;
     b->config->clusters = v;
     b->config->cluster_count = n;
 }
 
-static bool config_fill(struct route_build *b, const struct conf_at *at, const Envoy__Config__Route__V3__RouteConfiguration *m,
+static bool config_fill(struct route_build *b, const struct conf_at *at,
+                        const Envoy__Config__Route__V3__RouteConfiguration *m,
                         bool validate_default)
 {
     struct route_config *c = b->config;
@@ -254,10 +281,13 @@ static bool config_fill(struct route_build *b, const struct conf_at *at, const E
     c->vhost_header = str_dup_lower(b->a, str_of(m->vhost_header));
     c->validate_clusters = m->validate_clusters ? m->validate_clusters->value : validate_default;
     b->validate_clusters = c->validate_clusters;
-    b->body_most = m->max_direct_response_body_size_bytes ? m->max_direct_response_body_size_bytes->value : DIRECT_BODY_MOST;
+    b->body_most = m->max_direct_response_body_size_bytes
+                       ? m->max_direct_response_body_size_bytes->value
+                       : DIRECT_BODY_MOST;
     c->metadata = conf_metadata(&metadata, m->metadata);
     struct str *internal = ARENA_ARRAY(b->a, struct str, m->n_internal_only_headers);
-    for (size_t i = 0; i < m->n_internal_only_headers; i++) internal[i] = str_dup_lower(b->a, str_of(m->internal_only_headers[i]));
+    for (size_t i = 0; i < m->n_internal_only_headers; i++)
+        internal[i] = str_dup_lower(b->a, str_of(m->internal_only_headers[i]));
     c->internal_only_headers = internal;
     c->internal_only_count = m->n_internal_only_headers;
     if (m->vhds) {
@@ -266,8 +296,8 @@ static bool config_fill(struct route_build *b, const struct conf_at *at, const E
     }
     TRANSLATE_HEADER_CHANGES(at, m, c->request_headers, c->response_headers, ok);
     TRANSLATE_OVERRIDES(at, m, &c->overrides, ok);
-    b->mirrors = translate_mirrors(b, at, "request_mirror_policies", m->n_request_mirror_policies, m->request_mirror_policies,
-                                   &mirrors_ok);
+    b->mirrors = translate_mirrors(b, at, "request_mirror_policies", m->n_request_mirror_policies,
+                                   m->request_mirror_policies, &mirrors_ok);
     b->mirror_count = b->mirrors ? m->n_request_mirror_policies : 0;
     ok = config_vhosts(b, at, m) && ok && mirrors_ok;
     config_clusters(b);
@@ -275,7 +305,8 @@ static bool config_fill(struct route_build *b, const struct conf_at *at, const E
     return ok;
 }
 
-struct route_config *translate_route_config(struct conf_cx *cx, const Envoy__Config__Route__V3__RouteConfiguration *m)
+struct route_config *translate_route_config(struct conf_cx *cx,
+                                            const Envoy__Config__Route__V3__RouteConfiguration *m)
 {
     struct conf_at at = conf_root(cx);
     struct route_build b = {.a = cx->arena};
@@ -285,7 +316,8 @@ struct route_config *translate_route_config(struct conf_cx *cx, const Envoy__Con
     return b.config;
 }
 
-const struct route_config *translate_inline_route_config(const struct conf_at *at, const Envoy__Config__Route__V3__RouteConfiguration *m)
+const struct route_config *translate_inline_route_config(
+    const struct conf_at *at, const Envoy__Config__Route__V3__RouteConfiguration *m)
 {
     struct route_build b = {.a = conf_arena(at)};
     b.config = ARENA_NEW(b.a, struct route_config);

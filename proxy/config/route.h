@@ -7,13 +7,16 @@ struct Envoy__Config__Route__V3__RouteConfiguration;
 struct Google__Protobuf__Any;
 struct Envoy__Config__Route__V3__RetryPolicy;
 
-/* An RDS resource: the table in cx->arena (which it owns from then on), refs 1, obj.hash set; NULL: told in cx->errors and the arena stays
- * the caller's. validate_clusters defaults to false here. */
-struct route_config *translate_route_config(struct conf_cx *cx, const struct Envoy__Config__Route__V3__RouteConfiguration *m);
-/* `route_config` of a connection manager: lives in conf_arena(at) with the object around it and has no references of its own
- * (obj.arena NULL: pin the object around it). validate_clusters defaults to true. NULL: told. */
-const struct route_config *translate_inline_route_config(const struct conf_at *at,
-                                                         const struct Envoy__Config__Route__V3__RouteConfiguration *m);
+/* An RDS resource: the table in cx->arena (which it owns from then on), refs 1, obj.hash set; NULL:
+ * told in cx->errors and the arena stays the caller's. validate_clusters defaults to false here. */
+struct route_config *translate_route_config(
+    struct conf_cx *cx, const struct Envoy__Config__Route__V3__RouteConfiguration *m);
+/* `route_config` of a connection manager: lives in conf_arena(at) with the object around it and has
+ * no references of its own (obj.arena NULL: pin the object around it). validate_clusters defaults
+ * to true. NULL: told. */
+const struct route_config *translate_inline_route_config(
+    const struct conf_at *at, const struct Envoy__Config__Route__V3__RouteConfiguration *m);
 
 /* A retry policy by itself (common_http_protocol_options of clusters later); NULL: told. */
-const struct retry_policy *translate_retry_policy(const struct conf_at *at, const struct Envoy__Config__Route__V3__RetryPolicy *m);
+const struct retry_policy *translate_retry_policy(
+    const struct conf_at *at, const struct Envoy__Config__Route__V3__RetryPolicy *m);

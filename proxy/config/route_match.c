@@ -11,7 +11,8 @@
 #include "proxy/config/route_internal.h"
 #include "xds/core/v3/cidr.pb-c.h"
 
-static bool match_path(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m, struct route_entry *e)
+static bool match_path(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
+                       struct route_entry *e)
 {
     struct arena *a = conf_arena(at);
     struct route *r = &e->route;
@@ -35,7 +36,9 @@ static bool match_path(const struct conf_at *at, const Envoy__Config__Route__V3_
         e->regex = conf_regex(&here, m->safe_regex);
         return e->regex != NULL;
     }
-    case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_CONNECT_MATCHER: r->path_kind = PATH_CONNECT; return true;
+    case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_CONNECT_MATCHER:
+        r->path_kind = PATH_CONNECT;
+        return true;
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PATH_MATCH_POLICY: {
         struct conf_at here = conf_field(at, "path_match_policy");
         return conf_fail(&here, "path match policies are not supported");
@@ -49,10 +52,12 @@ static enum route_yes_no yes_no(const Google__Protobuf__BoolValue *v)
     return !v ? ROUTE_ANY : v->value ? ROUTE_YES : ROUTE_NO;
 }
 
-static bool match_metadata(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m, struct route_entry *e)
+static bool match_metadata(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
+                           struct route_entry *e)
 {
     if (!m->n_dynamic_metadata) return true;
-    struct metadata_matcher *v = ARENA_ARRAY(conf_arena(at), struct metadata_matcher, m->n_dynamic_metadata);
+    struct metadata_matcher *v =
+        ARENA_ARRAY(conf_arena(at), struct metadata_matcher, m->n_dynamic_metadata);
     bool ok = true;
     for (size_t i = 0; i < m->n_dynamic_metadata; i++) {
         struct conf_at here = conf_index(at, "dynamic_metadata", i);
@@ -63,14 +68,16 @@ static bool match_metadata(const struct conf_at *at, const Envoy__Config__Route_
     return ok;
 }
 
-static bool match_state_ranges(const struct conf_at *at, const Envoy__Type__Matcher__V3__AddressMatcher *m,
+static bool match_state_ranges(const struct conf_at *at,
+                               const Envoy__Type__Matcher__V3__AddressMatcher *m,
                                struct filter_state_matcher *out)
 {
     struct cidr *v = ARENA_ARRAY(conf_arena(at), struct cidr, m->n_ranges);
     for (size_t i = 0; i < m->n_ranges; i++) {
         struct conf_at here = conf_index(at, "ranges", i);
         const Xds__Core__V3__CidrRange *r = m->ranges[i];
-        if (!cidr_make(str_of(r->address_prefix), r->prefix_len ? r->prefix_len->value : 0, &v[i])) {
+        if (!cidr_make(str_of(r->address_prefix), r->prefix_len ? r->prefix_len->value : 0,
+                       &v[i])) {
             return conf_fail(&here, "is no address range: %s", r->address_prefix);
         }
     }
@@ -79,16 +86,19 @@ static bool match_state_ranges(const struct conf_at *at, const Envoy__Type__Matc
     return true;
 }
 
-static bool match_state(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m, struct route_entry *e)
+static bool match_state(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
+                        struct route_entry *e)
 {
     if (!m->n_filter_state) return true;
-    struct filter_state_matcher *v = ARENA_ARRAY(conf_arena(at), struct filter_state_matcher, m->n_filter_state);
+    struct filter_state_matcher *v =
+        ARENA_ARRAY(conf_arena(at), struct filter_state_matcher, m->n_filter_state);
     bool ok = true;
     for (size_t i = 0; i < m->n_filter_state; i++) {
         const Envoy__Type__Matcher__V3__FilterStateMatcher *x = m->filter_state[i];
         struct conf_at here = conf_index(at, "filter_state", i);
         v[i].key = str_dup(conf_arena(at), str_of(x->key));
-        if (x->matcher_case == ENVOY__TYPE__MATCHER__V3__FILTER_STATE_MATCHER__MATCHER_ADDRESS_MATCH) {
+        if (x->matcher_case ==
+            ENVOY__TYPE__MATCHER__V3__FILTER_STATE_MATCHER__MATCHER_ADDRESS_MATCH) {
             struct conf_at address = conf_field(&here, "address_match");
             ok = match_state_ranges(&address, x->address_match, &v[i]) && ok;
         } else {
@@ -101,7 +111,8 @@ static bool match_state(const struct conf_at *at, const Envoy__Config__Route__V3
     return ok;
 }
 
-bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m, struct route_entry *e)
+bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
+                           struct route_entry *e)
 {
     bool headers_ok, query_ok;
     bool ok = match_path(at, m, e);
@@ -117,7 +128,8 @@ bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route_
     }
     e->headers = conf_header_matchers(at, "headers", m->n_headers, m->headers, &headers_ok);
     e->header_count = e->headers ? m->n_headers : 0;
-    e->query = conf_query_matchers(at, "query_parameters", m->n_query_parameters, m->query_parameters, &query_ok);
+    e->query = conf_query_matchers(at, "query_parameters", m->n_query_parameters,
+                                   m->query_parameters, &query_ok);
     e->query_count = e->query ? m->n_query_parameters : 0;
     if (m->tls_context) {
         e->tls_presented = yes_no(m->tls_context->presented);

@@ -19,31 +19,38 @@ static void look(void *arg, enum extension_kind kind, const struct extension *e)
 }
 
 /* By the type of the message; by the filter's name when that tells nothing. */
-static const struct http_filter_type *find_filter(const struct conf_at *at, struct str message, struct str filter_name)
+static const struct http_filter_type *find_filter(const struct conf_at *at, struct str message,
+                                                  struct str filter_name)
 {
     struct wanted w = {.message = message};
     if (at->cx->registry) registry_each(at->cx->registry, look, &w);
     if (w.found || !at->cx->registry) return w.found;
-    const struct extension *e = registry_find(at->cx->registry, EXTENSION_HTTP_FILTER, message, filter_name);
+    const struct extension *e =
+        registry_find(at->cx->registry, EXTENSION_HTTP_FILTER, message, filter_name);
     return (const struct http_filter_type *)e;
 }
 
-static ProtobufCMessage *unpack(const struct conf_at *at, const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *desc)
+static ProtobufCMessage *unpack(const struct conf_at *at, const Google__Protobuf__Any *any,
+                                const ProtobufCMessageDescriptor *desc)
 {
     struct proto_path root = proto_path_root(conf_path(at));
     return proto_any_unpack(conf_arena(at), any, desc, at->cx->opts, &root, at->cx->errors);
 }
 
-static bool override_conf(const struct conf_at *at, const Google__Protobuf__Any *any, bool optional, struct filter_override *o)
+static bool override_conf(const struct conf_at *at, const Google__Protobuf__Any *any, bool optional,
+                          struct filter_override *o)
 {
     struct str message = proto_any_name(conf_arena(at), any);
     const struct http_filter_type *t = find_filter(at, message, o->filter_name);
     if (!t) {
         if (optional) return true;
-        return conf_fail(at, "no http filter takes \"%.*s\" per route (not supported)", STR_ARG(message));
+        return conf_fail(at, "no http filter takes \"%.*s\" per route (not supported)",
+                         STR_ARG(message));
     }
     if (!t->route_config || !t->route_conf_create) {
-        return conf_fail(at, "the filter %s does not support virtual host or route specific configurations", t->ext.name);
+        return conf_fail(
+            at, "the filter %s does not support virtual host or route specific configurations",
+            t->ext.name);
     }
     const ProtobufCMessage *msg = unpack(at, any, t->route_config);
     if (!msg) return false;
@@ -52,8 +59,8 @@ static bool override_conf(const struct conf_at *at, const Google__Protobuf__Any 
     return o->conf != NULL;
 }
 
-bool translate_filter_override(const struct conf_at *at, const char *filter_name, const Google__Protobuf__Any *any,
-                               struct filter_override **list)
+bool translate_filter_override(const struct conf_at *at, const char *filter_name,
+                               const Google__Protobuf__Any *any, struct filter_override **list)
 {
     struct arena *a = conf_arena(at);
     struct filter_override *o = ARENA_NEW(a, struct filter_override);
@@ -62,7 +69,8 @@ bool translate_filter_override(const struct conf_at *at, const char *filter_name
     if (!any) return conf_fail(at, "a config is needed");
     if (str_eq(proto_any_name(a, any), STR("envoy.config.route.v3.FilterConfig"))) {
         const Envoy__Config__Route__V3__FilterConfig *m =
-            (const Envoy__Config__Route__V3__FilterConfig *)unpack(at, any, &envoy__config__route__v3__filter_config__descriptor);
+            (const Envoy__Config__Route__V3__FilterConfig *)unpack(
+                at, any, &envoy__config__route__v3__filter_config__descriptor);
         if (!m) return false;
         o->disabled = m->disabled;
         if (m->config) {

@@ -18,10 +18,12 @@
 
 enum { PEM_MOST = 16 * 1024 * 1024 };
 
-/* --- data sources ------------------------------------------------------------------------------------------ */
+/* --- data sources
+ * ------------------------------------------------------------------------------------------ */
 
 /* Leaves *out empty when the source is not set; *name: how errors call it. */
-static bool secret_text(const struct conf_at *at, const char *field, const Envoy__Config__Core__V3__DataSource *m, struct str *out,
+static bool secret_text(const struct conf_at *at, const char *field,
+                        const Envoy__Config__Core__V3__DataSource *m, struct str *out,
                         struct str *name)
 {
     struct conf_at place = conf_field(at, field);
@@ -38,26 +40,34 @@ static bool refuse(const struct conf_at *at, const char *field, const char *why)
     return conf_fail(&place, "%s", why);
 }
 
-/* --- certificates ------------------------------------------------------------------------------------------- */
+/* --- certificates
+ * ------------------------------------------------------------------------------------------- */
 
-const struct tls_cert *conf_tls_cert(const struct conf_at *at, const TLS(TlsCertificate) *m)
+const struct tls_cert *conf_tls_cert(const struct conf_at *at, const TLS(TlsCertificate) * m)
 {
     struct tls_cert_source s = {0};
     bool ok = true;
-    if (m->private_key_provider) ok = refuse(at, "private_key_provider", "Failed to load private key provider: not supported");
-    if (m->n_signed_certificate_timestamp) ok = refuse(at, "signed_certificate_timestamp", "is not supported");
+    if (m->private_key_provider)
+        ok = refuse(at, "private_key_provider",
+                    "Failed to load private key provider: not supported");
+    if (m->n_signed_certificate_timestamp)
+        ok = refuse(at, "signed_certificate_timestamp", "is not supported");
     ok = secret_text(at, "certificate_chain", m->certificate_chain, &s.chain, &s.chain_name) && ok;
     ok = secret_text(at, "private_key", m->private_key, &s.key, &s.key_name) && ok;
     ok = secret_text(at, "pkcs12", m->pkcs12, &s.pkcs12, &s.chain_name) && ok;
     ok = secret_text(at, "password", m->password, &s.password, NULL) && ok;
     ok = secret_text(at, "ocsp_staple", m->ocsp_staple, &s.ocsp, NULL) && ok;
     if (m->pkcs12 && (m->certificate_chain || m->private_key)) {
-        ok = refuse(at, "pkcs12", "Certificate configuration can't have both pkcs12 and certificate_chain or private_key");
+        ok = refuse(
+            at, "pkcs12",
+            "Certificate configuration can't have both pkcs12 and certificate_chain or private_key");
     }
     return ok ? tls_cert_new(at, &s) : NULL;
 }
 
-/* --- validation ----------------------------------------------------------------------------------------------- */
+/* --- validation
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static int hex_digit(char c)
 {
@@ -73,13 +83,16 @@ static bool parse_hash(struct str s, uint8_t out[TLS_HASH_SIZE])
     if (s.len != 64 && s.len != 95) return false;
     for (size_t i = 0; i < TLS_HASH_SIZE; i++) {
         int high = hex_digit(s.ptr[i * step]), low = hex_digit(s.ptr[i * step + 1]);
-        if (high < 0 || low < 0 || (step == 3 && i + 1 < TLS_HASH_SIZE && s.ptr[i * step + 2] != ':')) return false;
+        if (high < 0 || low < 0 ||
+            (step == 3 && i + 1 < TLS_HASH_SIZE && s.ptr[i * step + 2] != ':'))
+            return false;
         out[i] = (uint8_t)(high * 16 + low);
     }
     return true;
 }
 
-static bool validation_hashes(const struct conf_at *at, const TLS(CertificateValidationContext) *m, struct tls_validation_source *s)
+static bool validation_hashes(const struct conf_at *at, const TLS(CertificateValidationContext) * m,
+                              struct tls_validation_source *s)
 {
     struct arena *a = conf_arena(at);
     uint8_t(*hashes)[TLS_HASH_SIZE] = arena_array(a, m->n_verify_certificate_hash, TLS_HASH_SIZE);
@@ -94,8 +107,10 @@ static bool validation_hashes(const struct conf_at *at, const TLS(CertificateVal
     for (size_t i = 0; i < m->n_verify_certificate_spki; i++) {
         struct conf_at place = conf_index(at, "verify_certificate_spki", i);
         struct str raw;
-        if (!base64_decode(a, str_of(m->verify_certificate_spki[i]), &raw) || raw.len != TLS_HASH_SIZE) {
-            ok = conf_fail(&place, "Invalid base64-encoded SHA-256 %s", m->verify_certificate_spki[i]);
+        if (!base64_decode(a, str_of(m->verify_certificate_spki[i]), &raw) ||
+            raw.len != TLS_HASH_SIZE) {
+            ok = conf_fail(&place, "Invalid base64-encoded SHA-256 %s",
+                           m->verify_certificate_spki[i]);
             continue;
         }
         memcpy(spkis[i], raw.ptr, TLS_HASH_SIZE);
@@ -107,7 +122,8 @@ static bool validation_hashes(const struct conf_at *at, const TLS(CertificateVal
     return ok;
 }
 
-static bool validation_sans(const struct conf_at *at, const TLS(CertificateValidationContext) *m, struct tls_validation_source *s)
+static bool validation_sans(const struct conf_at *at, const TLS(CertificateValidationContext) * m,
+                            struct tls_validation_source *s)
 {
     size_t typed = m->n_match_typed_subject_alt_names, old = m->n_match_subject_alt_names;
     struct tls_san_matcher *v = ARENA_ARRAY(conf_arena(at), struct tls_san_matcher, typed + old);
@@ -119,38 +135,48 @@ static bool validation_sans(const struct conf_at *at, const TLS(CertificateValid
         v[i].type = (enum tls_san_type)x->san_type;
         v[i].oid = str_dup(conf_arena(at), str_of(x->oid));
         if (v[i].type == TLS_SAN_OTHER && !v[i].oid.len) {
-            ok = conf_fail(&place, "Failed to create SAN matcher for OTHER_NAME with OID: %s", x->oid);
+            ok = conf_fail(&place, "Failed to create SAN matcher for OTHER_NAME with OID: %s",
+                           x->oid);
         }
         ok = conf_string_matcher(&matcher, x->matcher, &v[i].matcher) && ok;
     }
     for (size_t i = 0; i < old; i++) {
         struct conf_at place = conf_index(at, "match_subject_alt_names", i);
         v[typed + i].type = TLS_SAN_ANY;
-        ok = conf_string_matcher(&place, m->match_subject_alt_names[i], &v[typed + i].matcher) && ok;
+        ok =
+            conf_string_matcher(&place, m->match_subject_alt_names[i], &v[typed + i].matcher) && ok;
     }
     s->sans = v;
     s->san_count = typed + old;
     return ok;
 }
 
-static bool validation_supported(const struct conf_at *at, const TLS(CertificateValidationContext) *m)
+static bool validation_supported(const struct conf_at *at,
+                                 const TLS(CertificateValidationContext) * m)
 {
     bool ok = true;
-    if (m->custom_validator_config) ok = refuse(at, "custom_validator_config", "custom certificate validators are not supported");
-    if (m->ca_certificate_provider_instance) ok = refuse(at, "ca_certificate_provider_instance", "certificate providers are not supported");
+    if (m->custom_validator_config)
+        ok = refuse(at, "custom_validator_config",
+                    "custom certificate validators are not supported");
+    if (m->ca_certificate_provider_instance)
+        ok = refuse(at, "ca_certificate_provider_instance",
+                    "certificate providers are not supported");
     if (m->require_signed_certificate_timestamp && m->require_signed_certificate_timestamp->value) {
         ok = refuse(at, "require_signed_certificate_timestamp", "is not supported");
     }
     return ok;
 }
 
-const struct tls_validation *conf_tls_validation(const struct conf_at *at, const TLS(CertificateValidationContext) *m, bool partial)
+const struct tls_validation *conf_tls_validation(const struct conf_at *at,
+                                                 const TLS(CertificateValidationContext) * m,
+                                                 bool partial)
 {
     struct tls_validation_source s = {
         .system_roots = m->system_root_certs != NULL,
         .allow_expired = m->allow_expired_certificate,
-        .accept_untrusted = m->trust_chain_verification ==
-                            ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED,
+        .accept_untrusted =
+            m->trust_chain_verification ==
+            ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED,
         .only_leaf_crl = m->only_verify_leaf_cert_crl,
         .has_depth = m->max_verify_depth != NULL,
         .max_depth = m->max_verify_depth ? m->max_verify_depth->value : 0,
@@ -163,9 +189,12 @@ const struct tls_validation *conf_tls_validation(const struct conf_at *at, const
     return ok ? tls_validation_new(at, &s, partial) : NULL;
 }
 
-/* --- ticket keys ------------------------------------------------------------------------------------------------ */
+/* --- ticket keys
+ * ------------------------------------------------------------------------------------------------
+ */
 
-const struct tls_tickets *conf_tls_tickets(const struct conf_at *at, const TLS(TlsSessionTicketKeys) *m)
+const struct tls_tickets *conf_tls_tickets(const struct conf_at *at,
+                                           const TLS(TlsSessionTicketKeys) * m)
 {
     struct str *keys = ARENA_ARRAY(conf_arena(at), struct str, m->n_keys);
     bool ok = true;
@@ -176,11 +205,15 @@ const struct tls_tickets *conf_tls_tickets(const struct conf_at *at, const TLS(T
     return ok ? tls_tickets_new(at, keys, m->n_keys) : NULL;
 }
 
-/* --- secrets ------------------------------------------------------------------------------------------------------ */
+/* --- secrets
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-static uint64_t mix_file(const struct conf_at *at, uint64_t hash, const Envoy__Config__Core__V3__DataSource *m)
+static uint64_t mix_file(const struct conf_at *at, uint64_t hash,
+                         const Envoy__Config__Core__V3__DataSource *m)
 {
-    if (!m || m->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME) return hash;
+    if (!m || m->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME)
+        return hash;
     struct errors ignored = {.arena = at->cx->errors->arena};
     struct conf_cx quiet = *at->cx;
     quiet.errors = &ignored; /* told by the translation */
@@ -190,7 +223,7 @@ static uint64_t mix_file(const struct conf_at *at, uint64_t hash, const Envoy__C
     return hash_xxh64(text, hash);
 }
 
-static uint64_t secret_hash(const struct conf_at *at, const TLS(Secret) *m)
+static uint64_t secret_hash(const struct conf_at *at, const TLS(Secret) * m)
 {
     uint64_t h = proto_hash(&m->base);
     if (m->type_case == SECRET_CASE(TLS_CERTIFICATE)) {
@@ -202,14 +235,15 @@ static uint64_t secret_hash(const struct conf_at *at, const TLS(Secret) *m)
         h = mix_file(at, h, m->validation_context->trusted_ca);
         h = mix_file(at, h, m->validation_context->crl);
     } else if (m->type_case == SECRET_CASE(SESSION_TICKET_KEYS)) {
-        for (size_t i = 0; i < m->session_ticket_keys->n_keys; i++) h = mix_file(at, h, m->session_ticket_keys->keys[i]);
+        for (size_t i = 0; i < m->session_ticket_keys->n_keys; i++)
+            h = mix_file(at, h, m->session_ticket_keys->keys[i]);
     } else if (m->type_case == SECRET_CASE(GENERIC_SECRET)) {
         h = mix_file(at, h, m->generic_secret->secret);
     }
     return h;
 }
 
-static bool secret_fill(const struct conf_at *at, const TLS(Secret) *m, struct tls_secret *s)
+static bool secret_fill(const struct conf_at *at, const TLS(Secret) * m, struct tls_secret *s)
 {
     struct conf_at place;
     switch ((int)m->type_case) {
@@ -233,12 +267,16 @@ static bool secret_fill(const struct conf_at *at, const TLS(Secret) *m, struct t
         place = conf_field(at, "generic_secret");
         s->kind = TLS_SECRET_GENERIC;
         place = conf_field(&place, "secret");
-        return !m->generic_secret->secret || conf_data_source(&place, m->generic_secret->secret, PEM_MOST, &s->generic);
-    default: return conf_fail(at, "a secret needs one of tls_certificate, validation_context, session_ticket_keys, generic_secret");
+        return !m->generic_secret->secret ||
+               conf_data_source(&place, m->generic_secret->secret, PEM_MOST, &s->generic);
+    default:
+        return conf_fail(
+            at,
+            "a secret needs one of tls_certificate, validation_context, session_ticket_keys, generic_secret");
     }
 }
 
-struct tls_secret *translate_secret(struct conf_cx *cx, const TLS(Secret) *m)
+struct tls_secret *translate_secret(struct conf_cx *cx, const TLS(Secret) * m)
 {
     struct conf_at at = conf_root(cx);
     struct tls_secret *s = obj_new_in(cx->arena, sizeof(*s));

@@ -9,14 +9,16 @@
 
 enum { PIPE_PATH_MOST = 107 };
 
-bool translate_socket_address(const struct conf_at *at, const Envoy__Config__Core__V3__SocketAddress *m, struct addr *out)
+bool translate_socket_address(const struct conf_at *at,
+                              const Envoy__Config__Core__V3__SocketAddress *m, struct addr *out)
 {
     struct str text = str_of(m->address);
     if (m->resolver_name && m->resolver_name[0]) {
         struct conf_at field = conf_field(at, "resolver_name");
         return conf_fail(&field, "Unknown address resolver: %s", m->resolver_name);
     }
-    if (m->port_specifier_case == ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_NAMED_PORT) {
+    if (m->port_specifier_case ==
+        ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_NAMED_PORT) {
         struct conf_at field = conf_field(at, "named_port");
         return conf_fail(&field, "an IP address needs a port number (port_value)");
     }
@@ -26,7 +28,8 @@ bool translate_socket_address(const struct conf_at *at, const Envoy__Config__Cor
     }
     if (m->ipv4_compat && (addr_is_v4(out) || !addr_is_any(out))) {
         struct conf_at field = conf_field(at, "ipv4_compat");
-        return conf_fail(&field, "only the IPv6 address '::' can set ipv4_compat: %.*s", STR_ARG(text));
+        return conf_fail(&field, "only the IPv6 address '::' can set ipv4_compat: %.*s",
+                         STR_ARG(text));
     }
     if (m->network_namespace_filepath && m->network_namespace_filepath[0]) {
         struct conf_at field = conf_field(at, "network_namespace_filepath");
@@ -35,12 +38,15 @@ bool translate_socket_address(const struct conf_at *at, const Envoy__Config__Cor
     return true;
 }
 
-static bool translate_pipe(const struct conf_at *at, const Envoy__Config__Core__V3__Pipe *m, struct addr *out, uint32_t *mode)
+static bool translate_pipe(const struct conf_at *at, const Envoy__Config__Core__V3__Pipe *m,
+                           struct addr *out, uint32_t *mode)
 {
     struct str path = str_of(m->path);
     if (path.len > PIPE_PATH_MOST || !addr_unix(path, out)) {
         struct conf_at field = conf_field(at, "path");
-        return conf_fail(&field, "Path \"%.*s\" exceeds maximum UNIX domain socket path size of 108.", STR_ARG(path));
+        return conf_fail(&field,
+                         "Path \"%.*s\" exceeds maximum UNIX domain socket path size of 108.",
+                         STR_ARG(path));
     }
     if (m->mode && path.len && path.ptr[0] == '@') {
         struct conf_at field = conf_field(at, "mode");
@@ -50,7 +56,8 @@ static bool translate_pipe(const struct conf_at *at, const Envoy__Config__Core__
     return true;
 }
 
-bool translate_address(const struct conf_at *at, const Envoy__Config__Core__V3__Address *m, struct addr *out, uint32_t *pipe_mode)
+bool translate_address(const struct conf_at *at, const Envoy__Config__Core__V3__Address *m,
+                       struct addr *out, uint32_t *pipe_mode)
 {
     if (pipe_mode) *pipe_mode = 0;
     switch (m->address_case) {
@@ -78,7 +85,9 @@ static bool int_in_range(const struct conf_at *at, const char *field, int64_t v)
     return conf_fail(&place, "must fit in an int");
 }
 
-static bool translate_option(const struct conf_at *at, const Envoy__Config__Core__V3__SocketOption *m, struct socket_option *out)
+static bool translate_option(const struct conf_at *at,
+                             const Envoy__Config__Core__V3__SocketOption *m,
+                             struct socket_option *out)
 {
     bool is_int = m->value_case == ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__VALUE_INT_VALUE;
     if (!int_in_range(at, "level", m->level) || !int_in_range(at, "name", m->name)) return false;
@@ -87,13 +96,17 @@ static bool translate_option(const struct conf_at *at, const Envoy__Config__Core
     out->name = (int)m->name;
     out->state = (enum socket_state)m->state;
     out->is_int = is_int;
-    if (is_int) out->value = (int)m->int_value;
-    else out->bytes = str_dup(conf_arena(at), str_make((const char *)m->buf_value.data, m->buf_value.len));
+    if (is_int)
+        out->value = (int)m->int_value;
+    else
+        out->bytes =
+            str_dup(conf_arena(at), str_make((const char *)m->buf_value.data, m->buf_value.len));
     out->text = str_fmt(conf_arena(at), "socket option %d/%d", out->level, out->name);
     return true;
 }
 
-bool translate_socket_options(const struct conf_at *at, const char *field, Envoy__Config__Core__V3__SocketOption *const *v, size_t count,
+bool translate_socket_options(const struct conf_at *at, const char *field,
+                              Envoy__Config__Core__V3__SocketOption *const *v, size_t count,
                               struct socket_options *out)
 {
     struct socket_option *options = ARENA_ARRAY(conf_arena(at), struct socket_option, count);
@@ -103,8 +116,10 @@ bool translate_socket_options(const struct conf_at *at, const char *field, Envoy
         struct conf_at place = conf_index(at, field, i);
         /* An option for datagram sockets only is none of ours. */
         if (v[i]->type && v[i]->type->datagram && !v[i]->type->stream) continue;
-        if (translate_option(&place, v[i], &options[used])) used++;
-        else ok = false;
+        if (translate_option(&place, v[i], &options[used]))
+            used++;
+        else
+            ok = false;
     }
     out->v = options;
     out->count = used;
@@ -117,10 +132,12 @@ void translate_keepalive(const Envoy__Config__Core__V3__TcpKeepalive *m, struct 
     out->keepalive = true;
     if (m->keepalive_probes) out->keepalive_probes = (int)(m->keepalive_probes->value & INT_MAX);
     if (m->keepalive_time) out->keepalive_time_s = (int)(m->keepalive_time->value & INT_MAX);
-    if (m->keepalive_interval) out->keepalive_interval_s = (int)(m->keepalive_interval->value & INT_MAX);
+    if (m->keepalive_interval)
+        out->keepalive_interval_s = (int)(m->keepalive_interval->value & INT_MAX);
 }
 
-bool translate_cidr(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m, struct cidr *out)
+bool translate_cidr(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m,
+                    struct cidr *out)
 {
     struct addr a;
     struct str ip = str_of(m->address_prefix);

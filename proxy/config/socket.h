@@ -1,4 +1,5 @@
-/* Translation of what listeners and clusters share: addresses, CIDR ranges, socket options. Main thread only. */
+/* Translation of what listeners and clusters share: addresses, CIDR ranges, socket options. Main
+ * thread only. */
 #pragma once
 #include "base/addr.h"
 #include "proxy/api/conf.h"
@@ -10,11 +11,19 @@ struct Envoy__Config__Core__V3__SocketOption;
 struct Envoy__Config__Core__V3__TcpKeepalive;
 struct Envoy__Config__Core__V3__CidrRange;
 
-/* An IP address with its port or a pipe; names are refused ("malformed IP address"). pipe_mode may be NULL. */
-bool translate_address(const struct conf_at *at, const struct Envoy__Config__Core__V3__Address *m, struct addr *out, uint32_t *pipe_mode);
-bool translate_socket_address(const struct conf_at *at, const struct Envoy__Config__Core__V3__SocketAddress *m, struct addr *out);
-/* Adds to out->v (in the object's arena). `at` is the place of the repeated field's owner, `field` its name. */
-bool translate_socket_options(const struct conf_at *at, const char *field, struct Envoy__Config__Core__V3__SocketOption *const *v,
-                              size_t count, struct socket_options *out);
-void translate_keepalive(const struct Envoy__Config__Core__V3__TcpKeepalive *m, struct socket_options *out);
-bool translate_cidr(const struct conf_at *at, const struct Envoy__Config__Core__V3__CidrRange *m, struct cidr *out);
+/* An IP address with its port or a pipe; names are refused ("malformed IP address"). pipe_mode may
+ * be NULL. */
+bool translate_address(const struct conf_at *at, const struct Envoy__Config__Core__V3__Address *m,
+                       struct addr *out, uint32_t *pipe_mode);
+bool translate_socket_address(const struct conf_at *at,
+                              const struct Envoy__Config__Core__V3__SocketAddress *m,
+                              struct addr *out);
+/* Adds to out->v (in the object's arena). `at` is the place of the repeated field's owner, `field`
+ * its name. */
+bool translate_socket_options(const struct conf_at *at, const char *field,
+                              struct Envoy__Config__Core__V3__SocketOption *const *v, size_t count,
+                              struct socket_options *out);
+void translate_keepalive(const struct Envoy__Config__Core__V3__TcpKeepalive *m,
+                         struct socket_options *out);
+bool translate_cidr(const struct conf_at *at, const struct Envoy__Config__Core__V3__CidrRange *m,
+                    struct cidr *out);

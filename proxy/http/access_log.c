@@ -28,7 +28,8 @@ static uint64_t duration_ms(const struct stream_info *i)
     return end > i->start_us ? (end - i->start_us) / 1000 : 0;
 }
 
-static bool runtime_pass(const struct access_filter *f, struct worker *w, const struct stream_info *info)
+static bool runtime_pass(const struct access_filter *f, struct worker *w,
+                         const struct stream_info *info)
 {
     uint64_t random = f->independent && w ? rng_next(&w->rng) : info->random;
     if (!w) return random % f->denominator < f->numerator;
@@ -46,12 +47,14 @@ static bool grpc_pass(const struct access_filter *f, const struct stream_info *i
 static bool metadata_pass(const struct access_filter *f, const struct stream_info *info)
 {
     const struct metadata_matcher *m = &f->metadata;
-    if (!f->has_metadata || !metadata_find(info->dynamic, m->ns, m->path, m->path_count)) return f->if_missing;
+    if (!f->has_metadata || !metadata_find(info->dynamic, m->ns, m->path, m->path_count))
+        return f->if_missing;
     return metadata_match(m, info->dynamic);
 }
 
 /* Nesting is bounded by the depth limit of configuration messages. */
-static bool list_pass(const struct access_filter *f, struct worker *w, const struct stream_info *info, enum access_log_type type)
+static bool list_pass(const struct access_filter *f, struct worker *w,
+                      const struct stream_info *info, enum access_log_type type)
 {
     bool all = f->kind == ACCESS_FILTER_AND;
     for (size_t i = 0; i < f->count; i++) {
@@ -60,7 +63,8 @@ static bool list_pass(const struct access_filter *f, struct worker *w, const str
     return all;
 }
 
-bool access_filter_pass(const struct access_filter *f, struct worker *w, const struct stream_info *info, enum access_log_type type)
+bool access_filter_pass(const struct access_filter *f, struct worker *w,
+                        const struct stream_info *info, enum access_log_type type)
 {
     switch (f->kind) {
     case ACCESS_FILTER_STATUS: return compare(f, w, info->response_code);
@@ -81,7 +85,8 @@ bool access_filter_pass(const struct access_filter *f, struct worker *w, const s
     return true;
 }
 
-void access_log_run(struct worker *w, const struct access_log_list *l, const struct stream_info *info, enum access_log_type type)
+void access_log_run(struct worker *w, const struct access_log_list *l,
+                    const struct stream_info *info, enum access_log_type type)
 {
     if (!l) return;
     for (size_t i = 0; i < l->count; i++) {

@@ -1,5 +1,6 @@
-/* Log files. A worker appends entries to a buffer of its own per file; when enough has gathered, or some time after the first entry, the
- * buffer travels as a chunk on a lock-free stack to the one log thread, which alone opens and writes. */
+/* Log files. A worker appends entries to a buffer of its own per file; when enough has gathered, or
+ * some time after the first entry, the buffer travels as a chunk on a lock-free stack to the one
+ * log thread, which alone opens and writes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -19,7 +20,16 @@
 #include "proxy/stats/stats.h"
 
 enum { WAITING_MOST = 16 << 20 }; /* bytes of one worker that the log thread has not written yet */
-enum log_stat { LOG_BUFFERED, LOG_COMPLETED, LOG_BY_TIMER, LOG_REOPEN_FAILED, LOG_FAILED, LOG_DROPPED, LOG_TOTAL_BUFFERED, LOG_STATS };
+enum log_stat {
+    LOG_BUFFERED,
+    LOG_COMPLETED,
+    LOG_BY_TIMER,
+    LOG_REOPEN_FAILED,
+    LOG_FAILED,
+    LOG_DROPPED,
+    LOG_TOTAL_BUFFERED,
+    LOG_STATS
+};
 static const struct stat_def log_stats[LOG_STATS] = {
     [LOG_BUFFERED] = {"write_buffered", STAT_COUNTER, 0},
     [LOG_COMPLETED] = {"write_completed", STAT_COUNTER, 0},
@@ -77,7 +87,8 @@ struct log_files {
     int wake;
 };
 
-/* --- any thread: handing over --------------------------------------------------------------------- */
+/* --- any thread: handing over
+ * --------------------------------------------------------------------- */
 
 static void wake(struct log_files *all)
 {
@@ -97,21 +108,26 @@ static void hand_over(struct log_worker *lw, struct log_buffer *b, bool by_timer
     c->by_timer = by_timer;
     memcpy(c->bytes, b->text.ptr, b->text.len);
     (void)atomic_fetch_add_explicit(lw->waiting, c->len, memory_order_relaxed);
-    if (b->text.cap > 2 * all->min_bytes) sb_release(&b->text);
-    else sb_clear(&b->text);
+    if (b->text.cap > 2 * all->min_bytes)
+        sb_release(&b->text);
+    else
+        sb_clear(&b->text);
     stat_add(all->stats, LOG_TOTAL_BUFFERED, c->len);
     struct log_chunk *before = atomic_load_explicit(&all->head, memory_order_relaxed);
     do {
         c->next = before;
-    } while (!atomic_compare_exchange_weak_explicit(&all->head, &before, c, memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&all->head, &before, c, memory_order_release,
+                                                    memory_order_relaxed));
     if (!before) wake(all); /* c may be gone by now */
 }
 
-/* --- worker ----------------------------------------------------------------------------------------- */
+/* --- worker
+ * ----------------------------------------------------------------------------------------- */
 
 static void flush_all(struct log_worker *lw, bool by_timer)
 {
-    for (size_t i = 0; i < lw->count; i++) hand_over(lw, &lw->buffers[i], by_timer);
+    for (size_t i = 0; i < lw->count; i++)
+        hand_over(lw, &lw->buffers[i], by_timer);
 }
 
 static void on_timer(struct loop_timer *t)
@@ -151,8 +167,10 @@ void log_file_end(struct worker *w, struct log_file *f)
     struct log_worker *lw = log_worker_of(w, f);
     struct log_buffer *b = buffer_of(lw, f);
     stat_inc(f->all->stats, LOG_BUFFERED);
-    if (!w || b->text.len >= f->all->min_bytes) hand_over(lw, b, false);
-    else if (!loop_timer_running(&lw->timer)) loop_timer_start(w->loop, &lw->timer, f->all->flush_us, on_timer);
+    if (!w || b->text.len >= f->all->min_bytes)
+        hand_over(lw, b, false);
+    else if (!loop_timer_running(&lw->timer))
+        loop_timer_start(w->loop, &lw->timer, f->all->flush_us, on_timer);
 }
 
 static void log_worker_start(struct worker *w)
@@ -170,7 +188,8 @@ static void log_worker_stop(struct worker *w)
     if (!lw) return;
     loop_timer_stop(&lw->timer);
     flush_all(lw, false);
-    for (size_t i = 0; i < lw->count; i++) sb_release(&lw->buffers[i].text);
+    for (size_t i = 0; i < lw->count; i++)
+        sb_release(&lw->buffers[i].text);
     mem_free(lw->buffers);
     mem_free(lw);
     w->slot[WORKER_LOG] = NULL;
@@ -178,7 +197,8 @@ static void log_worker_stop(struct worker *w)
 
 static const struct worker_hooks hooks = {.start = log_worker_start, .stop = log_worker_stop};
 
-/* --- log thread --------------------------------------------------------------------------------------- */
+/* --- log thread
+ * --------------------------------------------------------------------------------------- */
 
 static int file_open(struct str path)
 {
@@ -229,7 +249,8 @@ static void chunk_write(struct log_files *all, struct log_chunk *c)
 /* Takes all chunks, oldest first. */
 static void write_waiting(struct log_files *all)
 {
-    struct log_chunk *c = atomic_exchange_explicit(&all->head, NULL, memory_order_acquire), *order = NULL;
+    struct log_chunk *c = atomic_exchange_explicit(&all->head, NULL, memory_order_acquire),
+                     *order = NULL;
     while (c) {
         struct log_chunk *next = c->next;
         c->next = order;
@@ -253,7 +274,8 @@ static void *log_thread(void *arg)
         bool stop = atomic_load(&all->stop);
         write_waiting(all);
         if (stop) return NULL;
-        if (n < 0 && errno != EINTR) return NULL; /* cannot happen: the descriptor is ours and blocking */
+        if (n < 0 && errno != EINTR)
+            return NULL; /* cannot happen: the descriptor is ours and blocking */
     }
 }
 
@@ -268,7 +290,8 @@ static bool thread_start(struct log_files *all)
     return all->running;
 }
 
-/* --- main --------------------------------------------------------------------------------------------- */
+/* --- main
+ * --------------------------------------------------------------------------------------------- */
 
 static struct log_file *file_add(struct log_files *all, struct str path, int fd, bool standard)
 {
@@ -346,7 +369,8 @@ void access_log_start(struct runtime *rt, uint64_t flush_us, size_t min_bytes)
 void access_log_reopen(struct runtime *rt)
 {
     struct log_files *all = rt->access_logs;
-    for (struct log_file *f = all ? all->first : NULL; f; f = f->next) atomic_store(&f->reopen, true);
+    for (struct log_file *f = all ? all->first : NULL; f; f = f->next)
+        atomic_store(&f->reopen, true);
 }
 
 void access_log_stop(struct runtime *rt)
@@ -367,7 +391,8 @@ void access_log_stop(struct runtime *rt)
         mem_free((char *)(uintptr_t)f->path.ptr);
         mem_free(f);
     }
-    for (size_t i = 0; i < all->main.count; i++) sb_release(&all->main.buffers[i].text);
+    for (size_t i = 0; i < all->main.count; i++)
+        sb_release(&all->main.buffers[i].text);
     mem_free(all->main.buffers);
     stat_group_unref(&all->stats);
     (void)close(all->wake);

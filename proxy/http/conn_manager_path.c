@@ -1,4 +1,5 @@
-/* The path and the host as everybody after this point sees them: dot segments, slashes, escaped slashes, ports. Done once. */
+/* The path and the host as everybody after this point sees them: dot segments, slashes, escaped
+ * slashes, ports. Done once. */
 #include "base/arena.h"
 #include "proxy/api/headers.h"
 #include "proxy/http/path.h"
@@ -21,8 +22,9 @@ static int path_escape(struct str s, size_t at)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* Escapes that stand for unreserved bytes are undone, so that "%2e%2e" cannot hide; the others keep their form; bytes that belong in no
- * path are escaped. `out` has room for 3 times the input. False: %00. */
+/* Escapes that stand for unreserved bytes are undone, so that "%2e%2e" cannot hide; the others keep
+ * their form; bytes that belong in no path are escaped. `out` has room for 3 times the input.
+ * False: %00. */
 static bool path_unescape_unreserved(struct str in, char *out, size_t *len)
 {
     size_t n = 0;
@@ -30,7 +32,8 @@ static bool path_unescape_unreserved(struct str in, char *out, size_t *len)
         int c = path_escape(in, i);
         if (c == 0 || in.ptr[i] == 0) return false;
         char raw = in.ptr[i];
-        bool plain = c > 0 && ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || strchr("-._~", c));
+        bool plain = c > 0 && ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+                               (c >= 'a' && c <= 'z') || strchr("-._~", c));
         if (plain) {
             out[n++] = (char)c;
             i += 2;
@@ -61,7 +64,8 @@ static size_t path_remove_dots(char *text, size_t len)
     size_t out = 0;
     for (size_t i = 0; i < len;) {
         size_t end = i + 1;
-        while (end < len && text[end] != '/') end++;
+        while (end < len && text[end] != '/')
+            end++;
         int dots = path_dots(str_make(text + i + 1, end - i - 1));
         if (dots == 2) {
             while (out > 0 && text[--out] != '/') {
@@ -163,7 +167,8 @@ struct edge_refusal edge_normalize_path(struct http_stream *s, struct headers *h
     headers_set_id(h, HDR_PATH, path);
     if (!redirect) return edge_fine;
     stat_hcm_add(s->m, HCM_STAT_RQ_REDIRECTED_WITH_NORMALIZED_PATH);
-    return (struct edge_refusal){.status = 307, .details = "path_normalization_failed", .location = path};
+    return (struct edge_refusal){
+        .status = 307, .details = "path_normalization_failed", .location = path};
 }
 
 /* "host:port" with the port cut when `any` or when it is `own`. */
@@ -172,7 +177,8 @@ struct str host_strip_port(struct str host, bool any, uint16_t own)
     size_t colon = str_rfind_char(host, ':');
     size_t bracket = str_rfind_char(host, ']');
     if (colon == SIZE_MAX || (bracket != SIZE_MAX && bracket > colon)) return host;
-    if (bracket == SIZE_MAX && str_find_char(host, ':') != colon) return host; /* a bare IPv6 address */
+    if (bracket == SIZE_MAX && str_find_char(host, ':') != colon)
+        return host; /* a bare IPv6 address */
     uint32_t port;
     if (!str_to_u32(str_sub(host, colon + 1, SIZE_MAX), &port)) return host;
     return any || port == own ? str_sub(host, 0, colon) : host;

@@ -1,12 +1,15 @@
-/* Who is the client? x-forwarded-for and its hops, x-forwarded-proto and -port, internal or external, and what an edge removes. */
+/* Who is the client? x-forwarded-for and its hops, x-forwarded-proto and -port, internal or
+ * external, and what an edge removes. */
 #include "base/arena.h"
 #include "base/rand.h"
 #include "proxy/api/headers.h"
 #include "proxy/http/stream_internal.h"
 #include "proxy/runtime/runtime.h"
 
-/* The address `hops` entries left of the last in x-forwarded-for. False: none. *single: it is the only one. */
-static bool xff_address(const struct headers *h, struct arena *a, uint32_t hops, struct addr *out, bool *single)
+/* The address `hops` entries left of the last in x-forwarded-for. False: none. *single: it is the
+ * only one. */
+static bool xff_address(const struct headers *h, struct arena *a, uint32_t hops, struct addr *out,
+                        bool *single)
 {
     struct str list = headers_all(h, STR("x-forwarded-for"), a);
     *single = false;
@@ -59,15 +62,18 @@ static void xff_port(struct http_stream *s, struct headers *h)
     headers_set_id(h, HDR_X_FORWARDED_PORT, str_fmt(s->arena, "%u", addr_port(&s->m->info->local)));
 }
 
-/* use_remote_address: we are the edge; the peer's address counts. True: addresses may be trusted to tell "internal". */
+/* use_remote_address: we are the edge; the peer's address counts. True: addresses may be trusted to
+ * tell "internal". */
 static bool xff_as_edge(struct http_stream *s, struct headers *h)
 {
     const struct hcm_conf *conf = s->m->conf;
     bool trusted = !headers_has(h, HDR_X_FORWARDED_FOR), single;
     struct addr found;
-    if (conf->xff_hops && xff_address(h, s->arena, conf->xff_hops - 1, &found, &single)) s->info.remote = found;
+    if (conf->xff_hops && xff_address(h, s->arena, conf->xff_hops - 1, &found, &single))
+        s->info.remote = found;
     if (!conf->skip_xff_append) xff_append(s, h);
-    if (conf->xff_hops == 0 || !headers_has(h, HDR_X_FORWARDED_PROTO)) headers_set_id(h, HDR_X_FORWARDED_PROTO, xff_own_proto(s));
+    if (conf->xff_hops == 0 || !headers_has(h, HDR_X_FORWARDED_PROTO))
+        headers_set_id(h, HDR_X_FORWARDED_PROTO, xff_own_proto(s));
     xff_port(s, h);
     return trusted;
 }
@@ -84,7 +90,8 @@ static bool xff_as_inner(struct http_stream *s, const struct headers *h)
 static void xff_scheme(struct http_stream *s, struct headers *h)
 {
     const struct hcm_conf *conf = s->m->conf;
-    if (!headers_has(h, HDR_X_FORWARDED_PROTO)) headers_set_id(h, HDR_X_FORWARDED_PROTO, xff_own_proto(s));
+    if (!headers_has(h, HDR_X_FORWARDED_PROTO))
+        headers_set_id(h, HDR_X_FORWARDED_PROTO, xff_own_proto(s));
     if (conf->scheme_overwrite.len) {
         headers_set_id(h, HDR_SCHEME, conf->scheme_overwrite);
         headers_set_id(h, HDR_X_FORWARDED_PROTO, conf->scheme_overwrite);
@@ -98,19 +105,31 @@ static void xff_scheme(struct http_stream *s, struct headers *h)
 /* Headers by which a client must not steer us. Envoy: cleanInternalHeaders. */
 static void xff_sanitize(struct http_stream *s, struct headers *h, bool edge)
 {
-    static const enum header_id internal[] = {
-        HDR_X_ENVOY_RETRIABLE_STATUS_CODES, HDR_X_ENVOY_RETRIABLE_HEADER_NAMES, HDR_X_ENVOY_RETRY_ON, HDR_X_ENVOY_RETRY_GRPC_ON,
-        HDR_X_ENVOY_MAX_RETRIES, HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME, HDR_X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_MS,
-        HDR_X_ENVOY_UPSTREAM_REQUEST_PER_TRY_TIMEOUT_MS, HDR_X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_ALT_RESPONSE,
-        HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HDR_X_ENVOY_FORCE_TRACE, HDR_X_ENVOY_IP_TAGS, HDR_X_ENVOY_ORIGINAL_URL,
-        HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT};
-    static const enum header_id edges[] = {HDR_X_ENVOY_DECORATOR_OPERATION, HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
-                                           HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE, HDR_X_ENVOY_ORIGINAL_PATH};
-    for (size_t i = 0; i < sizeof internal / sizeof *internal; i++) headers_remove_id(h, internal[i]);
+    static const enum header_id internal[] = {HDR_X_ENVOY_RETRIABLE_STATUS_CODES,
+                                              HDR_X_ENVOY_RETRIABLE_HEADER_NAMES,
+                                              HDR_X_ENVOY_RETRY_ON,
+                                              HDR_X_ENVOY_RETRY_GRPC_ON,
+                                              HDR_X_ENVOY_MAX_RETRIES,
+                                              HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME,
+                                              HDR_X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_MS,
+                                              HDR_X_ENVOY_UPSTREAM_REQUEST_PER_TRY_TIMEOUT_MS,
+                                              HDR_X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_ALT_RESPONSE,
+                                              HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                                              HDR_X_ENVOY_FORCE_TRACE,
+                                              HDR_X_ENVOY_IP_TAGS,
+                                              HDR_X_ENVOY_ORIGINAL_URL,
+                                              HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT};
+    static const enum header_id edges[] = {
+        HDR_X_ENVOY_DECORATOR_OPERATION, HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
+        HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE, HDR_X_ENVOY_ORIGINAL_PATH};
+    for (size_t i = 0; i < sizeof internal / sizeof *internal; i++)
+        headers_remove_id(h, internal[i]);
     const struct route_config *routes = s->info.route_config;
-    for (size_t i = 0; routes && i < routes->internal_only_count; i++) headers_remove(h, routes->internal_only_headers[i]);
+    for (size_t i = 0; routes && i < routes->internal_only_count; i++)
+        headers_remove(h, routes->internal_only_headers[i]);
     if (!edge) return;
-    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) headers_remove_id(h, edges[i]);
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
+        headers_remove_id(h, edges[i]);
 }
 
 static void xff_external_address(struct http_stream *s, struct headers *h)
@@ -126,8 +145,10 @@ static void xff_user_agent(struct http_stream *s, struct headers *h)
     const struct runtime *rt = s->m->worker->rt;
     if (!s->m->conf->add_user_agent) return;
     headers_set_id(h, HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, rt->service_cluster);
-    if (headers_get(h, HDR_USER_AGENT).len == 0) headers_set_id(h, HDR_USER_AGENT, rt->service_cluster);
-    if (rt->service_node.len) headers_set_id(h, HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE, rt->service_node);
+    if (headers_get(h, HDR_USER_AGENT).len == 0)
+        headers_set_id(h, HDR_USER_AGENT, rt->service_cluster);
+    if (rt->service_node.len)
+        headers_set_id(h, HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE, rt->service_node);
 }
 
 void edge_addresses(struct http_stream *s, struct headers *h)
@@ -138,8 +159,10 @@ void edge_addresses(struct http_stream *s, struct headers *h)
     bool internal = trusted && xff_internal(conf, &s->info.remote);
     bool edge = !internal && conf->use_remote_address;
     s->info.internal = internal;
-    if (internal) headers_set_id(h, HDR_X_ENVOY_INTERNAL, STR("true"));
-    else xff_sanitize(s, h, edge);
+    if (internal)
+        headers_set_id(h, HDR_X_ENVOY_INTERNAL, STR("true"));
+    else
+        xff_sanitize(s, h, edge);
     xff_user_agent(s, h);
     if (conf->via.len) headers_append(h, STR("via"), conf->via, STR(", "));
     if (edge) xff_external_address(s, h);

@@ -70,7 +70,8 @@ void http_filter_reset(struct http_filter *f)
     stream_reset(f->stream, RESET_LOCAL);
 }
 
-/* --- the response of a terminal filter -------------------------------------------------------------------------- */
+/* --- the response of a terminal filter
+ * -------------------------------------------------------------------------- */
 
 void http_filter_respond_1xx(struct http_filter *f, struct headers *h)
 {
@@ -84,7 +85,9 @@ static bool filter_websocket_refused(struct http_stream *s, const struct headers
 {
     if (!s->upgrade_wanted || headers_status(h) == 101) return false;
     if (!str_case_eq(headers_get(s->info.req, HDR_UPGRADE), STR("websocket"))) return false;
-    struct local_reply r = {.status = headers_status(h), .details = STR("websocket_handshake_unsuccessful"), .grpc_status = -1};
+    struct local_reply r = {.status = headers_status(h),
+                            .details = STR("websocket_handshake_unsuccessful"),
+                            .grpc_status = -1};
     stream_reply(s, NULL, &r);
     return true;
 }
@@ -143,7 +146,9 @@ bool http_filter_downstream_above(const struct http_filter *f)
     return f->stream->above || f->stream->response_stops;
 }
 
-/* --- route ------------------------------------------------------------------------------------------------------------ */
+/* --- route
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 const struct route *http_filter_route(struct http_filter *f)
 {
@@ -176,7 +181,9 @@ uint64_t http_filter_buffer_limit(const struct http_filter *f)
     return f->stream->buffer_limit;
 }
 
-/* --- timers ------------------------------------------------------------------------------------------------------------- */
+/* --- timers
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static void filter_timer_fire(struct loop_timer *t)
 {

@@ -1,5 +1,6 @@
-/* Moves headers, data and trailers through a stream's filters: forwards on the request path, backwards on the response path. A filter that
- * does not say CONTINUE becomes the place where things wait; it is never entered while it is being called. */
+/* Moves headers, data and trailers through a stream's filters: forwards on the request path,
+ * backwards on the response path. A filter that does not say CONTINUE becomes the place where
+ * things wait; it is never entered while it is being called. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "proxy/api/headers.h"
@@ -24,7 +25,9 @@ bool chain_stopped(const struct http_stream *s, enum http_dir dir)
     return s->over || (dir == HTTP_DECODE && s->decode_cut);
 }
 
-/* --- making and leaving -------------------------------------------------------------------------------------------------- */
+/* --- making and leaving
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /* Is the filter switched on for this request? The most specific level that speaks decides. */
 static bool chain_enabled(struct http_stream *s, const struct http_filter_conf *c)
@@ -46,7 +49,9 @@ static const void *chain_route_conf(struct http_stream *s, const struct http_fil
     for (size_t i = 0; i < n; i++) {
         const void *inner = levels[i]->conf;
         if (!inner || levels[i]->type != &c->type->ext) continue;
-        merged = merged && c->type->route_conf_merge ? c->type->route_conf_merge(s->arena, merged, inner) : inner;
+        merged = merged && c->type->route_conf_merge
+                     ? c->type->route_conf_merge(s->arena, merged, inner)
+                     : inner;
     }
     return merged;
 }
@@ -59,10 +64,12 @@ void chain_route_confs(struct http_stream *s)
     }
 }
 
-static void chain_make_one(struct http_stream *s, struct filter_slot *slot, const struct http_filter_conf *c, uint16_t position)
+static void chain_make_one(struct http_stream *s, struct filter_slot *slot,
+                           const struct http_filter_conf *c, uint16_t position)
 {
     const struct http_filter_type *type = c->type;
-    size_t size = type->instance_size > sizeof(struct http_filter) ? type->instance_size : sizeof(struct http_filter);
+    size_t size = type->instance_size > sizeof(struct http_filter) ? type->instance_size
+                                                                   : sizeof(struct http_filter);
     slot->conf = c;
     if (!chain_enabled(s, c)) return;
     struct http_filter *f = arena_alloc(s->arena, size);
@@ -109,10 +116,14 @@ void chain_destroy(struct http_stream *s)
     }
 }
 
-/* --- calling a filter ---------------------------------------------------------------------------------------------------- */
+/* --- calling a filter
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-/* After a callback: what the filter asked for while it was inside. False: nothing more is to be done in this direction. */
-static bool chain_after(struct http_stream *s, struct filter_slot *slot, enum http_dir dir, enum http_flow *flow)
+/* After a callback: what the filter asked for while it was inside. False: nothing more is to be
+ * done in this direction. */
+static bool chain_after(struct http_stream *s, struct filter_slot *slot, enum http_dir dir,
+                        enum http_flow *flow)
 {
     struct filter_side *side = &slot->side[dir];
     slot->in_call = false;
@@ -151,14 +162,17 @@ static void chain_relieve(struct http_stream *s, enum http_dir dir, struct filte
     stream_pressure(s, dir, false);
 }
 
-static void chain_hold_data(struct http_stream *s, enum http_dir dir, struct filter_side *side, struct buf *data, bool end)
+static void chain_hold_data(struct http_stream *s, enum http_dir dir, struct filter_side *side,
+                            struct buf *data, bool end)
 {
     buf_move(&side->held, data);
     side->end_wait |= end;
     chain_pressure(s, dir, side);
 }
 
-/* --- headers -------------------------------------------------------------------------------------------------------------- */
+/* --- headers
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static struct headers *chain_message(struct http_stream *s, enum http_dir dir)
 {
@@ -174,14 +188,15 @@ void chain_headers(struct http_stream *s, enum http_dir dir, int from, struct he
         if (chain_stopped(s, dir)) return;
         side->headers_passed = true;
         if (!f) continue;
-        enum http_flow (*call)(struct http_filter *, struct headers *, bool) = dir == HTTP_DECODE ? f->type->decode_headers
-                                                                                                 : f->type->encode_headers;
+        enum http_flow (*call)(struct http_filter *, struct headers *, bool) =
+            dir == HTTP_DECODE ? f->type->decode_headers : f->type->encode_headers;
         if (!call) continue;
         side->headers_passed = false;
         chain_before(s, slot);
         enum http_flow flow = call(f, h, end);
         if (!chain_after(s, slot, dir, &flow)) return;
-        if (bug_if(flow != HTTP_CONTINUE && flow != HTTP_HOLD && flow != HTTP_HOLD_ALL)) flow = HTTP_CONTINUE;
+        if (bug_if(flow != HTTP_CONTINUE && flow != HTTP_HOLD && flow != HTTP_HOLD_ALL))
+            flow = HTTP_CONTINUE;
         if (flow == HTTP_CONTINUE) {
             side->headers_passed = true;
             h = chain_message(s, dir);
@@ -218,16 +233,21 @@ void chain_1xx(struct http_stream *s, int from, struct headers *h)
     if (!s->over) stream_send_1xx(s, h);
 }
 
-/* --- data ------------------------------------------------------------------------------------------------------------------ */
+/* --- data
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void chain_overflow(struct http_stream *s, enum http_dir dir)
 {
-    if (dir == HTTP_DECODE) stream_too_large(s);
-    else stream_response_too_large(s);
+    if (dir == HTTP_DECODE)
+        stream_too_large(s);
+    else
+        stream_response_too_large(s);
 }
 
 /* What the filter's answer to data means for slot i. True: `data` (with what was held) goes on. */
-static bool chain_data_flow(struct http_stream *s, enum http_dir dir, int i, enum http_flow flow, struct buf *data, bool end)
+static bool chain_data_flow(struct http_stream *s, enum http_dir dir, int i, enum http_flow flow,
+                            struct buf *data, bool end)
 {
     struct filter_side *side = &s->slots[i].side[dir];
     if (bug_if(flow == HTTP_HOLD)) flow = HTTP_CONTINUE;
@@ -264,7 +284,8 @@ static bool chain_data_flow(struct http_stream *s, enum http_dir dir, int i, enu
 }
 
 /* Gives data to slot i. True: it goes on; *end may change (trailers were added). */
-static bool chain_data_at(struct http_stream *s, enum http_dir dir, int i, struct buf *data, bool *end)
+static bool chain_data_at(struct http_stream *s, enum http_dir dir, int i, struct buf *data,
+                          bool *end)
 {
     struct filter_slot *slot = &s->slots[i];
     struct filter_side *side = &slot->side[dir];
@@ -295,7 +316,8 @@ void chain_data(struct http_stream *s, enum http_dir dir, int from, struct buf *
 {
     int added_from = CHAIN_NOWHERE;
     bool goes_on = true;
-    for (int i = from; goes_on && chain_slot(s, i) && !chain_stopped(s, dir); i += chain_step(dir)) {
+    for (int i = from; goes_on && chain_slot(s, i) && !chain_stopped(s, dir);
+         i += chain_step(dir)) {
         bool before = end;
         goes_on = chain_data_at(s, dir, i, data, &end);
         if (before && !end) added_from = i + chain_step(dir);
@@ -305,7 +327,9 @@ void chain_data(struct http_stream *s, enum http_dir dir, int from, struct buf *
     if (added_from != CHAIN_NOWHERE) chain_added_trailers(s, dir, added_from);
 }
 
-/* --- trailers -------------------------------------------------------------------------------------------------------------- */
+/* --- trailers
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static void chain_release_data(struct http_stream *s, enum http_dir dir, int i, bool end)
 {
@@ -352,7 +376,9 @@ void chain_trailers(struct http_stream *s, enum http_dir dir, int from, struct h
     if (dir == HTTP_ENCODE && !s->over) stream_send_trailers(s, t);
 }
 
-/* --- resuming --------------------------------------------------------------------------------------------------------------- */
+/* --- resuming
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 void chain_resume(struct http_stream *s, struct filter_slot *slot, enum http_dir dir)
 {

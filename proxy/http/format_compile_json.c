@@ -25,13 +25,15 @@ static struct str object_key(struct arena *a, struct str name)
     return s;
 }
 
-static bool compile_text(struct arena *a, struct format_node *n, struct str text, unsigned extra, struct str *why)
+static bool compile_text(struct arena *a, struct format_node *n, struct str text, unsigned extra,
+                         struct str *why)
 {
     n->kind = FORMAT_NODE_TEXT;
     n->parts = format_parts(a, text, extra, &n->part_count, why);
     if (!n->parts) return false;
     if (n->part_count == 0 || (n->part_count == 1 && !n->parts[0].op)) {
-        struct value v = {.kind = VALUE_STRING, .u.text = n->part_count ? n->parts[0].literal : STR("")};
+        struct value v = {.kind = VALUE_STRING,
+                          .u.text = n->part_count ? n->parts[0].literal : STR("")};
         n->kind = FORMAT_NODE_RAW;
         n->raw = raw_json(a, &v);
     }
@@ -39,7 +41,8 @@ static bool compile_text(struct arena *a, struct format_node *n, struct str text
 }
 
 /* Recursion is bounded by the depth limit of configuration messages. */
-static bool compile_node(struct arena *a, struct format_node *n, const struct value *v, unsigned extra, struct str *why)
+static bool compile_node(struct arena *a, struct format_node *n, const struct value *v,
+                         unsigned extra, struct str *why)
 {
     bool object = v->kind == VALUE_STRUCT;
     if (v->kind == VALUE_STRING) return compile_text(a, n, v->u.text, extra, why);
@@ -60,8 +63,10 @@ static bool compile_node(struct arena *a, struct format_node *n, const struct va
     return true;
 }
 
-/* Structs are sorted by name already, which is the order of Envoy's lines whatever sort_properties says. */
-struct format *format_new_json(struct arena *a, const struct value *object, unsigned extra, bool omit_empty, bool sort, struct str *why)
+/* Structs are sorted by name already, which is the order of Envoy's lines whatever sort_properties
+ * says. */
+struct format *format_new_json(struct arena *a, const struct value *object, unsigned extra,
+                               bool omit_empty, bool sort, struct str *why)
 {
     (void)sort;
     struct format *f = ARENA_NEW(a, struct format);
@@ -71,7 +76,8 @@ struct format *format_new_json(struct arena *a, const struct value *object, unsi
     return compile_node(a, &f->root, object, extra, why) ? f : NULL;
 }
 
-const struct format *format_parse_json(struct arena *a, const struct value *object, bool omit_empty, struct str *why)
+const struct format *format_parse_json(struct arena *a, const struct value *object, bool omit_empty,
+                                       struct str *why)
 {
     return format_new_json(a, object, 0, omit_empty, true, why);
 }

@@ -48,7 +48,8 @@ static struct str protocol_text(enum http_protocol p)
 
 void eval_protocol(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
-    format_set_text(r, protocol_text(p->op->n == N_UP ? cx->info->up.protocol : cx->info->protocol));
+    format_set_text(r,
+                    protocol_text(p->op->n == N_UP ? cx->info->up.protocol : cx->info->protocol));
 }
 
 static uint64_t header_bytes(const struct headers *h)
@@ -103,7 +104,8 @@ void eval_details(const struct format_part *p, const struct format_cx *cx, struc
 void eval_flags(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
     r->kind = FORMAT_STRING; /* "-" is Envoy's own text here: omit_empty_values keeps it */
-    r->text = cx->info->flags ? response_flags_text(cx->info->flags, p->op->n != 0, cx->scratch) : STR("-");
+    r->text = cx->info->flags ? response_flags_text(cx->info->flags, p->op->n != 0, cx->scratch)
+                              : STR("-");
 }
 
 static struct str text_fact(int n, const struct stream_info *i)
@@ -133,7 +135,8 @@ void eval_text(const struct format_part *p, const struct format_cx *cx, struct f
     format_set_text(r, text_fact(p->op->n, cx->info));
 }
 
-void eval_underscored(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_underscored(const struct format_part *p, const struct format_cx *cx,
+                      struct format_result *r)
 {
     format_set_text(r, underscored(text_fact(p->op->n, cx->info), cx->scratch));
 }
@@ -160,9 +163,7 @@ void eval_ms(const struct format_part *p, const struct format_cx *cx, struct for
     case N_RESP_FIRST: set_span(r, i->start_us, i->up.first_rx_us); return;
     case N_RESP_TX: set_span(r, i->up.first_rx_us, i->last_tx_us); return;
     case N_HANDSHAKE: return; /* the connection does not record it */
-    case N_POOL_READY:
-        set_span(r, i->start_us, i->up.pool_ready_us);
-        return;
+    case N_POOL_READY: set_span(r, i->start_us, i->up.pool_ready_us); return;
     }
 }
 
@@ -170,12 +171,24 @@ void eval_ms(const struct format_part *p, const struct format_cx *cx, struct for
 static uint64_t duration_point(const struct stream_info *i, struct str name)
 {
     const struct upstream_info *u = &i->up;
-    const struct { const char *name; uint64_t at; } points[] = {
-        {"DS_RX_BEG", i->start_us}, {"DS_RX_END", i->last_rx_us}, {"US_CX_BEG", u->cx_begin_us}, {"US_CX_END", u->cx_end_us},
-        {"US_HS_END", u->handshake_end_us}, {"US_TX_BEG", u->first_tx_us}, {"US_TX_END", u->last_tx_us},
-        {"US_RX_BEG", u->first_rx_us}, {"US_RX_BODY_BEG", u->first_body_us}, {"US_RX_END", u->last_rx_us},
-        {"DS_TX_BEG", i->first_tx_us}, {"DS_TX_END", i->last_tx_us},
-        {"DS_CX_BEG", i->conn ? i->conn->start_us : 0}, {"DS_CX_END", i->end_us},
+    const struct {
+        const char *name;
+        uint64_t at;
+    } points[] = {
+        {"DS_RX_BEG", i->start_us},
+        {"DS_RX_END", i->last_rx_us},
+        {"US_CX_BEG", u->cx_begin_us},
+        {"US_CX_END", u->cx_end_us},
+        {"US_HS_END", u->handshake_end_us},
+        {"US_TX_BEG", u->first_tx_us},
+        {"US_TX_END", u->last_tx_us},
+        {"US_RX_BEG", u->first_rx_us},
+        {"US_RX_BODY_BEG", u->first_body_us},
+        {"US_RX_END", u->last_rx_us},
+        {"DS_TX_BEG", i->first_tx_us},
+        {"DS_TX_END", i->last_tx_us},
+        {"DS_CX_BEG", i->conn ? i->conn->start_us : 0},
+        {"DS_CX_END", i->end_us},
     };
     for (size_t k = 0; k < sizeof points / sizeof points[0]; k++) {
         if (str_eq(name, str_of(points[k].name))) return points[k].at;
@@ -183,7 +196,8 @@ static uint64_t duration_point(const struct stream_info *i, struct str name)
     return 0;
 }
 
-void eval_common_duration(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_common_duration(const struct format_part *p, const struct format_cx *cx,
+                          struct format_result *r)
 {
     uint64_t from = duration_point(cx->info, p->name), to = duration_point(cx->info, p->other);
     if (!from || !to || to < from) return;
@@ -191,33 +205,50 @@ void eval_common_duration(const struct format_part *p, const struct format_cx *c
     format_set_number(r, p->choice == 0 ? us / 1000 : p->choice == 1 ? us : us * 1000);
 }
 
-void eval_unique_id(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_unique_id(const struct format_part *p, const struct format_cx *cx,
+                    struct format_result *r)
 {
     (void)p;
     char id[37];
     struct rng own;
     struct rng *rng = &own;
-    if (cx->info->worker) rng = &cx->info->worker->rng;
-    else rng_init(&own, 0);
+    if (cx->info->worker)
+        rng = &cx->info->worker->rng;
+    else
+        rng_init(&own, 0);
     rng_uuid(rng, id);
     format_set_text(r, str_dup(cx->scratch, str_make(id, 36)));
 }
 
-void eval_reply_body(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_reply_body(const struct format_part *p, const struct format_cx *cx,
+                     struct format_result *r)
 {
     (void)p;
-    r->kind = FORMAT_STRING; /* Envoy: no body is an empty text, not "-"; access logs never see one */
+    r->kind =
+        FORMAT_STRING; /* Envoy: no body is an empty text, not "-"; access logs never see one */
     r->text = cx->type == ACCESS_LOG_TYPE_NONE ? cx->info->local_reply_body : STR_NONE;
 }
 
 void eval_log_type(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
-    static const char *const names[] = {
-        "NotSet", "TcpUpstreamConnected", "TcpPeriodic", "TcpConnectionEnd", "DownstreamStart", "DownstreamPeriodic", "DownstreamEnd",
-        "UpstreamPoolReady", "UpstreamPeriodic", "UpstreamEnd", "DownstreamTunnelSuccessfullyEstablished",
-        "UdpTunnelUpstreamConnected", "UdpPeriodic", "UdpSessionEnd", "TcpConnectionStart"};
+    static const char *const names[] = {"NotSet",
+                                        "TcpUpstreamConnected",
+                                        "TcpPeriodic",
+                                        "TcpConnectionEnd",
+                                        "DownstreamStart",
+                                        "DownstreamPeriodic",
+                                        "DownstreamEnd",
+                                        "UpstreamPoolReady",
+                                        "UpstreamPeriodic",
+                                        "UpstreamEnd",
+                                        "DownstreamTunnelSuccessfullyEstablished",
+                                        "UdpTunnelUpstreamConnected",
+                                        "UdpPeriodic",
+                                        "UdpSessionEnd",
+                                        "TcpConnectionStart"};
     (void)p;
-    if ((size_t)cx->type < sizeof names / sizeof names[0]) format_set_text(r, str_of(names[cx->type]));
+    if ((size_t)cx->type < sizeof names / sizeof names[0])
+        format_set_text(r, str_of(names[cx->type]));
 }
 
 static const struct metadata *metadata_of(int which, const struct stream_info *i)
@@ -234,7 +265,8 @@ static const struct metadata *metadata_of(int which, const struct stream_info *i
 
 void eval_metadata(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
-    const struct value *v = metadata_find(metadata_of(p->choice, cx->info), p->name, p->path, p->path_count);
+    const struct value *v =
+        metadata_find(metadata_of(p->choice, cx->info), p->name, p->path, p->path_count);
     if (!v || v->kind == VALUE_NULL) return;
     if (v->kind == VALUE_STRING) {
         r->kind = FORMAT_STRING;
@@ -245,9 +277,11 @@ void eval_metadata(const struct format_part *p, const struct format_cx *cx, stru
     r->value = v;
 }
 
-void eval_filter_state(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_filter_state(const struct format_part *p, const struct format_cx *cx,
+                       struct format_result *r)
 {
-    if (p->op->n == N_UP || p->choice == 3) return; /* no upstream filter state and no fields of objects yet */
+    if (p->op->n == N_UP || p->choice == 3)
+        return; /* no upstream filter state and no fields of objects yet */
     const struct filter_state_entry *e = filter_state_find(cx->info->state, p->name);
     if (!e && cx->info->conn) e = filter_state_find(cx->info->conn->state, p->name);
     if (!e || !e->text) return;

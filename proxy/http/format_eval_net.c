@@ -55,7 +55,8 @@ void eval_address(const struct format_part *p, const struct format_cx *cx, struc
     format_set_text(r, str_dup(cx->scratch, str_make(text, n)));
 }
 
-void eval_host_name(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_host_name(const struct format_part *p, const struct format_cx *cx,
+                    struct format_result *r)
 {
     const struct upstream_info *u = &cx->info->up;
     struct str name = u->host_name;
@@ -70,7 +71,8 @@ void eval_host_name(const struct format_part *p, const struct format_cx *cx, str
 }
 
 /* The names of all attempts, each without its port. */
-void eval_bare_names(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_bare_names(const struct format_part *p, const struct format_cx *cx,
+                     struct format_result *r)
 {
     (void)p;
     struct str rest = cx->info->up.host_names_attempted, name;
@@ -85,16 +87,20 @@ void eval_bare_names(const struct format_part *p, const struct format_cx *cx, st
 }
 
 /* Addresses of internal listeners have one; all others give an empty text. */
-void eval_endpoint_id(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_endpoint_id(const struct format_part *p, const struct format_cx *cx,
+                      struct format_result *r)
 {
-    if (p->op->n == N_UP ? cx->info->up.remote.len > 0 : cx->info->conn != NULL) r->kind = FORMAT_STRING;
+    if (p->op->n == N_UP ? cx->info->up.remote.len > 0 : cx->info->conn != NULL)
+        r->kind = FORMAT_STRING;
     r->text = STR_NONE;
 }
 
 /* Resets are not told apart from orderly ends when the entry is written. */
-void eval_close_type(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_close_type(const struct format_part *p, const struct format_cx *cx,
+                     struct format_result *r)
 {
-    if (p->op->n == N_UP ? cx->info->up.host.len > 0 : cx->info->conn != NULL) format_set_text(r, STR("Normal"));
+    if (p->op->n == N_UP ? cx->info->up.host.len > 0 : cx->info->conn != NULL)
+        format_set_text(r, STR("Normal"));
 }
 
 static const struct tls_info *tls_of(const struct format_part *p, const struct stream_info *i)
@@ -144,7 +150,8 @@ void eval_san(const struct format_part *p, const struct format_cx *cx, struct fo
 {
     const struct tls_info *t = tls_of(p, cx->info);
     if (!t) return;
-    const struct tls_names *names = san_list(p->op->n, p->op->n & N_SAN_LOCAL ? &t->local : &t->peer);
+    const struct tls_names *names =
+        san_list(p->op->n, p->op->n & N_SAN_LOCAL ? &t->local : &t->peer);
     if (!names || !names->count) return;
     struct sb out = {0};
     for (size_t i = 0; i < names->count; i++) {
@@ -155,7 +162,8 @@ void eval_san(const struct format_part *p, const struct format_cx *cx, struct fo
     sb_release(&out);
 }
 
-void eval_cert_time(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+void eval_cert_time(const struct format_part *p, const struct format_cx *cx,
+                    struct format_result *r)
 {
     const struct tls_info *t = tls_of(p, cx->info);
     if (!t || !t->peer.present) return;

@@ -1,5 +1,5 @@
-/* Inside of struct format: shared by format_parse.c (compiling), format_args.c (arguments of operators), format_eval_*.c (values) and
- * format_write.c. */
+/* Inside of struct format: shared by format_parse.c (compiling), format_args.c (arguments of
+ * operators), format_eval_*.c (values) and format_write.c. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -39,7 +39,15 @@ struct format_op {
 };
 
 /* A piece of a strftime format. */
-enum time_part_kind { TIME_LITERAL, TIME_STRFTIME, TIME_EPOCH, TIME_FRACTION, TIME_SECONDS_FRACTION, TIME_FRACTION_TRIM, TIME_SECONDS_TRIM };
+enum time_part_kind {
+    TIME_LITERAL,
+    TIME_STRFTIME,
+    TIME_EPOCH,
+    TIME_FRACTION,
+    TIME_SECONDS_FRACTION,
+    TIME_FRACTION_TRIM,
+    TIME_SECONDS_TRIM
+};
 struct time_part {
     enum time_part_kind kind;
     struct str text; /* literal, or one strftime conversion (NUL-ended) */
@@ -89,14 +97,18 @@ struct format {
 };
 
 const struct format_op *format_op_find(struct str name);
-/* Parses text into parts; NULL: *why. Which extra operators (formatter extensions) are allowed: enum format_extra bits. */
+/* Parses text into parts; NULL: *why. Which extra operators (formatter extensions) are allowed:
+ * enum format_extra bits. */
 enum { FORMAT_EXTRA_REQ_WITHOUT_QUERY = 1 };
-const struct format_part *format_parts(struct arena *a, struct str text, unsigned extra, size_t *count, struct str *why);
-bool format_part_set(struct arena *a, struct format_part *p, struct str name, struct str arg, struct str length, unsigned extra,
-                     struct str *why);
+const struct format_part *format_parts(struct arena *a, struct str text, unsigned extra,
+                                       size_t *count, struct str *why);
+bool format_part_set(struct arena *a, struct format_part *p, struct str name, struct str arg,
+                     struct str length, unsigned extra, struct str *why);
 /* Like format_parse and format_parse_json with formatter extensions switched on. */
-struct format *format_new_text(struct arena *a, struct str text, unsigned extra, bool omit_empty, struct str *why);
-struct format *format_new_json(struct arena *a, const struct value *object, unsigned extra, bool omit_empty, bool sort, struct str *why);
+struct format *format_new_text(struct arena *a, struct str text, unsigned extra, bool omit_empty,
+                               struct str *why);
+struct format *format_new_json(struct arena *a, const struct value *object, unsigned extra,
+                               bool omit_empty, bool sort, struct str *why);
 /* Rewrites the old operators of header values; the text itself when there is none. */
 struct str format_legacy_header(struct arena *a, struct str text);
 
@@ -121,8 +133,10 @@ static inline void format_set_number(struct format_result *r, uint64_t n)
 }
 
 /* --- format_args.c and format_eval_*.c: named by format_ops.def */
-#define FORMAT_PARSE(fn) bool fn(struct arena *a, struct format_part *p, struct str arg, struct str *why)
-#define FORMAT_EVAL(fn) void fn(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
+#define FORMAT_PARSE(fn) \
+    bool fn(struct arena *a, struct format_part *p, struct str arg, struct str *why)
+#define FORMAT_EVAL(fn) \
+    void fn(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 FORMAT_PARSE(parse_time);
 FORMAT_PARSE(parse_header);
 FORMAT_PARSE(parse_details);
@@ -177,36 +191,114 @@ FORMAT_EVAL(eval_close_type);
 
 /* Members of families (format_op.n). */
 enum {
-    N_START, N_START_LOCAL, N_EMIT, N_EMIT_LOCAL,
-    N_DOWN = 0, N_UP = 1, /* sides; protocols, TLS */
-    N_REQ = 0, N_RESP = 1, N_TRAILER = 2,
+    N_START,
+    N_START_LOCAL,
+    N_EMIT,
+    N_EMIT_LOCAL,
+    N_DOWN = 0,
+    N_UP = 1, /* sides; protocols, TLS */
+    N_REQ = 0,
+    N_RESP = 1,
+    N_TRAILER = 2,
 };
 enum format_number {
-    N_RESPONSE_CODE, N_BYTES_RECEIVED, N_BYTES_SENT, N_REQ_HEADER_BYTES, N_RESP_HEADER_BYTES, N_RESP_TRAILER_BYTES, N_UP_WIRE_SENT,
-    N_UP_WIRE_RECEIVED, N_DOWN_WIRE_SENT, N_DOWN_WIRE_RECEIVED, N_UP_HEADER_SENT, N_UP_HEADER_RECEIVED, N_DOWN_HEADER_SENT,
-    N_DOWN_HEADER_RECEIVED, N_ZERO, N_ATTEMPTS, N_CONN_ID, N_UP_CONN_ID
+    N_RESPONSE_CODE,
+    N_BYTES_RECEIVED,
+    N_BYTES_SENT,
+    N_REQ_HEADER_BYTES,
+    N_RESP_HEADER_BYTES,
+    N_RESP_TRAILER_BYTES,
+    N_UP_WIRE_SENT,
+    N_UP_WIRE_RECEIVED,
+    N_DOWN_WIRE_SENT,
+    N_DOWN_WIRE_RECEIVED,
+    N_UP_HEADER_SENT,
+    N_UP_HEADER_RECEIVED,
+    N_DOWN_HEADER_SENT,
+    N_DOWN_HEADER_RECEIVED,
+    N_ZERO,
+    N_ATTEMPTS,
+    N_CONN_ID,
+    N_UP_CONN_ID
 };
 enum format_text_fact {
-    N_TERMINATION, N_ROUTE_NAME, N_VIRTUAL_CLUSTER, N_FILTER_CHAIN, N_LISTENER, N_CLUSTER, N_CLUSTER_RAW, N_HOSTS_ATTEMPTED, N_NAMES_ATTEMPTED,
-    N_CONN_IDS_ATTEMPTED, N_STREAM_ID,
-    N_UP_FAILURE, N_DOWN_FAILURE, N_JA3, N_JA4
+    N_TERMINATION,
+    N_ROUTE_NAME,
+    N_VIRTUAL_CLUSTER,
+    N_FILTER_CHAIN,
+    N_LISTENER,
+    N_CLUSTER,
+    N_CLUSTER_RAW,
+    N_HOSTS_ATTEMPTED,
+    N_NAMES_ATTEMPTED,
+    N_CONN_IDS_ATTEMPTED,
+    N_STREAM_ID,
+    N_UP_FAILURE,
+    N_DOWN_FAILURE,
+    N_JA3,
+    N_JA4
 };
-enum format_ms { N_TOTAL, N_REQ_DONE, N_REQ_TX, N_RESP_FIRST, N_RESP_TX, N_HANDSHAKE, N_POOL_READY };
+enum format_ms {
+    N_TOTAL,
+    N_REQ_DONE,
+    N_REQ_TX,
+    N_RESP_FIRST,
+    N_RESP_TX,
+    N_HANDSHAKE,
+    N_POOL_READY
+};
 /* addresses: which, and in what form */
 enum {
-    N_UP_HOST, N_UP_LOCAL, N_UP_REMOTE, N_REMOTE, N_DIRECT_REMOTE, N_LOCAL, N_DIRECT_LOCAL, N_ADDRESS_MASK = 15,
-    N_FULL = 0, N_NO_PORT = 16, N_PORT = 32
+    N_UP_HOST,
+    N_UP_LOCAL,
+    N_UP_REMOTE,
+    N_REMOTE,
+    N_DIRECT_REMOTE,
+    N_LOCAL,
+    N_DIRECT_LOCAL,
+    N_ADDRESS_MASK = 15,
+    N_FULL = 0,
+    N_NO_PORT = 16,
+    N_PORT = 32
 };
 /* metadata */
-enum { N_MD_DYNAMIC, N_MD_CLUSTER, N_MD_ROUTE, N_MD_UPSTREAM_HOST, N_MD_LISTENER, N_MD_FILTER_CHAIN, N_MD_VIRTUAL_HOST };
+enum {
+    N_MD_DYNAMIC,
+    N_MD_CLUSTER,
+    N_MD_ROUTE,
+    N_MD_UPSTREAM_HOST,
+    N_MD_LISTENER,
+    N_MD_FILTER_CHAIN,
+    N_MD_VIRTUAL_HOST
+};
 /* TLS facts; + N_TLS_UP for the upstream side */
 enum {
-    N_URI_SAN, N_DNS_SAN, N_IP_SAN, N_EMAIL_SAN, N_OTHERNAME_SAN, N_SAN_MASK = 15, N_SAN_LOCAL = 16, N_TLS_UP = 64,
-    N_PEER_SUBJECT = 0, N_LOCAL_SUBJECT, N_PEER_ISSUER, N_TLS_VERSION, N_TLS_CIPHER, N_TLS_GROUP, N_TLS_SESSION, N_PEER_FP256, N_PEER_FP1,
-    N_PEER_SERIAL, N_PEER_PEM, N_TLS_SNI, N_TLS_MASK = 31,
-    N_CERT_START = 0, N_CERT_END = 1
+    N_URI_SAN,
+    N_DNS_SAN,
+    N_IP_SAN,
+    N_EMAIL_SAN,
+    N_OTHERNAME_SAN,
+    N_SAN_MASK = 15,
+    N_SAN_LOCAL = 16,
+    N_TLS_UP = 64,
+    N_PEER_SUBJECT = 0,
+    N_LOCAL_SUBJECT,
+    N_PEER_ISSUER,
+    N_TLS_VERSION,
+    N_TLS_CIPHER,
+    N_TLS_GROUP,
+    N_TLS_SESSION,
+    N_PEER_FP256,
+    N_PEER_FP1,
+    N_PEER_SERIAL,
+    N_PEER_PEM,
+    N_TLS_SNI,
+    N_TLS_MASK = 31,
+    N_CERT_START = 0,
+    N_CERT_END = 1
 };
 
 /* --- format_eval_http.c, for access log filters too */
-/* The gRPC status of trailers, headers or, for want of those, the HTTP status. False: no response. */
+/* The gRPC status of trailers, headers or, for want of those, the HTTP status. False: no response.
+ */
 bool format_grpc_status(const struct stream_info *i, uint64_t *status);

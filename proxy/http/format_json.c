@@ -33,15 +33,18 @@ void json_string_content(struct sb *out, struct str s)
 {
     size_t from = 0;
     bool high = false;
-    for (size_t i = 0; i < s.len && !high; i++) high = (unsigned char)s.ptr[i] >= 0x80;
+    for (size_t i = 0; i < s.len && !high; i++)
+        high = (unsigned char)s.ptr[i] >= 0x80;
     bool valid = !high || utf8_valid(s);
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];
         if (!needs_escape(c) && (valid || c < 0x80)) continue;
         sb_add(out, str_make(s.ptr + from, i - from));
         from = i + 1;
-        if (valid) escape_valid(out, c);
-        else escape_byte(out, c);
+        if (valid)
+            escape_valid(out, c);
+        else
+            escape_byte(out, c);
     }
     sb_add(out, str_make(s.ptr + from, s.len - from));
 }

@@ -2,7 +2,8 @@
 #pragma once
 #include "base/str.h"
 
-/* A JSON string with its quotes. Envoy: text that is no valid UTF-8 is taken byte by byte, what is not plain ASCII becomes \u00XX. */
+/* A JSON string with its quotes. Envoy: text that is no valid UTF-8 is taken byte by byte, what is
+ * not plain ASCII becomes \u00XX. */
 void json_string(struct sb *out, struct str s);
 /* The same without the quotes. */
 void json_string_content(struct sb *out, struct str s);

@@ -10,8 +10,9 @@ static const struct format_op ops[] = {
 #undef O
 };
 /* Operators that only a formatter extension brings. */
-static const struct format_op req_without_query = {
-    "REQ_WITHOUT_QUERY", FORMAT_PARAMS_MUST | FORMAT_LENGTH, parse_header, eval_header_no_query, N_REQ};
+static const struct format_op req_without_query = {"REQ_WITHOUT_QUERY",
+                                                   FORMAT_PARAMS_MUST | FORMAT_LENGTH, parse_header,
+                                                   eval_header_no_query, N_REQ};
 
 const struct format_op *format_op_find(struct str name)
 {
@@ -22,21 +23,25 @@ const struct format_op *format_op_find(struct str name)
 }
 
 /* Says why, with the text that is wrong. False. */
-static bool fail(struct arena *a, struct str *why, const char *before, struct str text, const char *after)
+static bool fail(struct arena *a, struct str *why, const char *before, struct str text,
+                 const char *after)
 {
     *why = str_fmt(a, "%s%.*s%s", before, STR_ARG(text), after);
     return false;
 }
 
 /* Envoy's words for what is wrong around the name. */
-bool format_part_set(struct arena *a, struct format_part *p, struct str name, struct str arg, struct str length, unsigned extra,
-                     struct str *why)
+bool format_part_set(struct arena *a, struct format_part *p, struct str name, struct str arg,
+                     struct str length, unsigned extra, struct str *why)
 {
     const struct format_op *op = format_op_find(name);
-    if (!op && (extra & FORMAT_EXTRA_REQ_WITHOUT_QUERY) && str_eq(name, STR("REQ_WITHOUT_QUERY"))) op = &req_without_query;
+    if (!op && (extra & FORMAT_EXTRA_REQ_WITHOUT_QUERY) && str_eq(name, STR("REQ_WITHOUT_QUERY")))
+        op = &req_without_query;
     if (!op) return fail(a, why, "Not supported field in StreamInfo: ", name, "");
-    if (!op->flags && (arg.len || length.ptr)) return fail(a, why, "", name, " does not take any parameters or length");
-    if ((op->flags & FORMAT_PARAMS_MUST) && !arg.len) return fail(a, why, "", name, " requires parameters");
+    if (!op->flags && (arg.len || length.ptr))
+        return fail(a, why, "", name, " does not take any parameters or length");
+    if ((op->flags & FORMAT_PARAMS_MUST) && !arg.len)
+        return fail(a, why, "", name, " requires parameters");
     if (!(op->flags & FORMAT_LENGTH) && length.ptr) {
         return fail(a, why, "", name, " does not allow length to be specified.");
     }
@@ -54,25 +59,30 @@ static bool name_char(char c)
     return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/* After a ")" or a name: an optional ":digits" and the closing "%". Gives back the index behind it, 0 when it is not there. */
+/* After a ")" or a name: an optional ":digits" and the closing "%". Gives back the index behind it,
+ * 0 when it is not there. */
 static size_t command_end(struct str s, size_t at, struct str *length)
 {
     *length = STR_NONE;
     if (at < s.len && s.ptr[at] == ':') {
         size_t from = ++at;
-        while (at < s.len && s.ptr[at] >= '0' && s.ptr[at] <= '9') at++;
+        while (at < s.len && s.ptr[at] >= '0' && s.ptr[at] <= '9')
+            at++;
         if (at == from || at - from > 19) return 0;
         *length = str_make(s.ptr + from, at - from);
     }
     return at < s.len && s.ptr[at] == '%' ? at + 1 : 0;
 }
 
-/* An operator that begins at s.ptr[at] == '%'. Gives back the index behind it, 0 when there is none. The argument ends at the first ")"
- * that a length or "%" follows, so that it may contain both. */
-static size_t command_at(struct str s, size_t at, struct str *name, struct str *arg, struct str *length)
+/* An operator that begins at s.ptr[at] == '%'. Gives back the index behind it, 0 when there is
+ * none. The argument ends at the first ")" that a length or "%" follows, so that it may contain
+ * both. */
+static size_t command_at(struct str s, size_t at, struct str *name, struct str *arg,
+                         struct str *length)
 {
     size_t i = at + 1, end;
-    while (i < s.len && name_char(s.ptr[i])) i++;
+    while (i < s.len && name_char(s.ptr[i]))
+        i++;
     *name = str_make(s.ptr + at + 1, i - at - 1);
     *arg = STR_NONE;
     if (!name->len) return 0;
@@ -97,14 +107,17 @@ struct parts {
 static void flush_literal(struct arena *a, struct parts *p)
 {
     if (!p->literal.len) return;
-    p->v[p->count++] = (struct format_part){.literal = str_dup(a, sb_str(&p->literal)), .most = SIZE_MAX};
+    p->v[p->count++] =
+        (struct format_part){.literal = str_dup(a, sb_str(&p->literal)), .most = SIZE_MAX};
     sb_clear(&p->literal);
 }
 
-const struct format_part *format_parts(struct arena *a, struct str text, unsigned extra, size_t *count, struct str *why)
+const struct format_part *format_parts(struct arena *a, struct str text, unsigned extra,
+                                       size_t *count, struct str *why)
 {
     size_t percents = 0;
-    for (size_t i = 0; i < text.len; i++) percents += text.ptr[i] == '%';
+    for (size_t i = 0; i < text.len; i++)
+        percents += text.ptr[i] == '%';
     struct parts p = {.v = ARENA_ARRAY(a, struct format_part, percents + 2)};
     bool ok = true;
     for (size_t i = 0; ok && i < text.len;) {
@@ -120,7 +133,9 @@ const struct format_part *format_parts(struct arena *a, struct str text, unsigne
         struct str name, arg, length;
         size_t end = command_at(text, i, &name, &arg, &length);
         if (!end) {
-            *why = str_fmt(a, "Incorrect configuration: %.*s. Couldn't find valid command at position %zu", STR_ARG(text), i);
+            *why = str_fmt(
+                a, "Incorrect configuration: %.*s. Couldn't find valid command at position %zu",
+                STR_ARG(text), i);
             ok = false;
             break;
         }
@@ -134,19 +149,23 @@ const struct format_part *format_parts(struct arena *a, struct str text, unsigne
     return ok ? p.v : NULL;
 }
 
-struct format *format_new_text(struct arena *a, struct str text, unsigned extra, bool omit_empty, struct str *why)
+struct format *format_new_text(struct arena *a, struct str text, unsigned extra, bool omit_empty,
+                               struct str *why)
 {
     struct format *f = ARENA_NEW(a, struct format);
     f->omit_empty = omit_empty;
     f->content_type = STR("text/plain");
     f->parts = format_parts(a, text, extra, &f->count, why);
     if (!f->parts) return NULL;
-    if (f->count == 0) f->literal = STR("");
-    else if (f->count == 1 && !f->parts[0].op) f->literal = f->parts[0].literal;
+    if (f->count == 0)
+        f->literal = STR("");
+    else if (f->count == 1 && !f->parts[0].op)
+        f->literal = f->parts[0].literal;
     return f;
 }
 
-const struct format *format_parse(struct arena *a, struct str text, bool omit_empty, struct str *why)
+const struct format *format_parse(struct arena *a, struct str text, bool omit_empty,
+                                  struct str *why)
 {
     return format_new_text(a, text, 0, omit_empty, why);
 }
@@ -168,7 +187,8 @@ const struct format *format_default(struct arena *a)
     return format_parse(a, STR(text), false, &why);
 }
 
-/* The old form of one operator: NAME(["a","b"]) becomes NAME(a:b). False: it is not of that form. */
+/* The old form of one operator: NAME(["a","b"]) becomes NAME(a:b). False: it is not of that form.
+ */
 static bool legacy_list(struct str arg, struct sb *out)
 {
     arg = str_trim(arg);
@@ -219,8 +239,10 @@ struct str format_legacy_header(struct arena *a, struct str text)
             sb_char(&out, text.ptr[i++]);
             continue;
         }
-        if (legacy_rewrite(name, arg, &out)) changed = true;
-        else sb_add(&out, str_make(text.ptr + i, end - i));
+        if (legacy_rewrite(name, arg, &out))
+            changed = true;
+        else
+            sb_add(&out, str_make(text.ptr + i, end - i));
         i = end;
     }
     struct str result = changed ? str_dup(a, sb_str(&out)) : text;

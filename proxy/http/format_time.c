@@ -1,4 +1,5 @@
-/* Times in formats: strftime with Envoy's additions (%s, %f, %1f..%9f) and those of the library under it (%E3S, %E*f ...). */
+/* Times in formats: strftime with Envoy's additions (%s, %f, %1f..%9f) and those of the library
+ * under it (%E3S, %E*f ...). */
 #include <stdlib.h>
 #include <time.h>
 
@@ -19,14 +20,19 @@ static size_t time_conversion(struct arena *a, struct str s, struct time_part *p
     }
     bool digit = next >= '0' && next <= '9', star = next == '*';
     if (c == 'E' && (digit || star) && (after == 'S' || after == 'f')) {
-        if (star) p->kind = after == 'S' ? TIME_SECONDS_TRIM : TIME_FRACTION_TRIM;
-        else p->kind = after == 'S' ? TIME_SECONDS_FRACTION : TIME_FRACTION;
+        if (star)
+            p->kind = after == 'S' ? TIME_SECONDS_TRIM : TIME_FRACTION_TRIM;
+        else
+            p->kind = after == 'S' ? TIME_SECONDS_FRACTION : TIME_FRACTION;
         p->digits = star ? 9 : next - '0';
         return 3;
     }
     size_t len = (c == 'E' || c == 'O') && next ? 2 : 1;
-    if (c == '%') *p = (struct time_part){.kind = TIME_LITERAL, .text = STR("%")};
-    else *p = (struct time_part){.kind = TIME_STRFTIME, .text = str_fmt(a, "%%%.*s", (int)len, s.ptr)};
+    if (c == '%')
+        *p = (struct time_part){.kind = TIME_LITERAL, .text = STR("%")};
+    else
+        *p = (struct time_part){.kind = TIME_STRFTIME,
+                                .text = str_fmt(a, "%%%.*s", (int)len, s.ptr)};
     return len;
 }
 
@@ -42,8 +48,11 @@ const struct time_format *time_format_parse(struct arena *a, struct str text, bo
     struct time_part *v = ARENA_ARRAY(a, struct time_part, text.len);
     for (size_t i = 0; i < text.len;) {
         size_t from = i;
-        while (i < text.len && text.ptr[i] != '%') i++;
-        if (i > from) v[f->count++] = (struct time_part){.kind = TIME_LITERAL, .text = str_dup(a, str_sub(text, from, i - from))};
+        while (i < text.len && text.ptr[i] != '%')
+            i++;
+        if (i > from)
+            v[f->count++] = (struct time_part){.kind = TIME_LITERAL,
+                                               .text = str_dup(a, str_sub(text, from, i - from))};
         if (i >= text.len) break;
         if (i + 1 == text.len) {
             v[f->count++] = (struct time_part){.kind = TIME_LITERAL, .text = STR("%")};
@@ -69,7 +78,8 @@ static void write_digits(struct sb *out, uint64_t value, int digits)
 static void write_fraction(struct sb *out, uint64_t us, int digits, bool trim)
 {
     uint64_t ns = us * 1000;
-    for (int i = digits; i < 9; i++) ns /= 10;
+    for (int i = digits; i < 9; i++)
+        ns /= 10;
     while (trim && digits > 1 && ns % 10 == 0) {
         ns /= 10;
         digits--;
@@ -82,17 +92,20 @@ static void write_strftime(struct sb *out, const char *conversion, const struct 
     char text[128];
     if (strcmp(conversion, "%Ez") == 0) { /* "+01:00" */
         long minutes = tm->tm_gmtoff / 60;
-        sb_fmt(out, "%c%02ld:%02ld", minutes < 0 ? '-' : '+', labs(minutes) / 60, labs(minutes) % 60);
+        sb_fmt(out, "%c%02ld:%02ld", minutes < 0 ? '-' : '+', labs(minutes) / 60,
+               labs(minutes) % 60);
         return;
     }
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the conversion is configuration; strftime reads no memory by it */
+#pragma GCC diagnostic ignored \
+    "-Wformat-nonliteral" /* the conversion is configuration; strftime reads no memory by it */
     size_t n = strftime(text, sizeof text, conversion, tm);
 #pragma GCC diagnostic pop
     sb_add(out, str_make(text, n));
 }
 
-static void write_part(struct sb *out, const struct time_part *p, const struct tm *tm, uint64_t wall_us)
+static void write_part(struct sb *out, const struct time_part *p, const struct tm *tm,
+                       uint64_t wall_us)
 {
     uint64_t us = wall_us % 1000000;
     switch (p->kind) {
@@ -141,9 +154,12 @@ void time_format_write(const struct time_format *f, uint64_t wall_us, struct sb 
     }
     time_t t = (time_t)(wall_us / 1000000);
     struct tm tm;
-    if (f->local) (void)localtime_r(&t, &tm);
-    else (void)gmtime_r(&t, &tm);
-    for (size_t i = 0; i < f->count; i++) write_part(out, &f->parts[i], &tm, wall_us);
+    if (f->local)
+        (void)localtime_r(&t, &tm);
+    else
+        (void)gmtime_r(&t, &tm);
+    for (size_t i = 0; i < f->count; i++)
+        write_part(out, &f->parts[i], &tm, wall_us);
 }
 
 struct str time_format_dup(const struct time_format *f, uint64_t wall_us, struct arena *a)

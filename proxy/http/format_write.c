@@ -10,7 +10,8 @@
 
 static struct format_cx format_context(const struct stream_info *info, enum access_log_type type)
 {
-    return (struct format_cx){.info = info, .type = type, .scratch = info->worker ? info->worker->scratch : info->arena};
+    return (struct format_cx){
+        .info = info, .type = type, .scratch = info->worker ? info->worker->scratch : info->arena};
 }
 
 /* Text of peers must not end or colour a line: control bytes are written as \xNN. */
@@ -29,7 +30,8 @@ static void add_visible(struct sb *out, struct str s)
 
 static bool trusted_text(const struct format_part *p)
 {
-    return p->op->eval == eval_reply_body || p->op->eval == eval_constant; /* configuration, may have lines */
+    return p->op->eval == eval_reply_body ||
+           p->op->eval == eval_constant; /* configuration, may have lines */
 }
 
 /* Appends the text of one part; false when it had no value (nothing was written). */
@@ -40,8 +42,10 @@ static bool write_part(const struct format_part *p, const struct format_cx *cx, 
     switch (r.kind) {
     case FORMAT_NOTHING: return false;
     case FORMAT_STRING:
-        if (trusted_text(p)) sb_add(out, r.text);
-        else add_visible(out, r.text);
+        if (trusted_text(p))
+            sb_add(out, r.text);
+        else
+            add_visible(out, r.text);
         return true;
     case FORMAT_NUMBER: sb_u64(out, r.number); return true;
     case FORMAT_BOOL: sb_add(out, r.boolean ? STR("true") : STR("false")); return true;
@@ -50,11 +54,14 @@ static bool write_part(const struct format_part *p, const struct format_cx *cx, 
     return false;
 }
 
-static void write_text(const struct format_part *v, size_t count, bool omit_empty, const struct format_cx *cx, struct sb *out)
+static void write_text(const struct format_part *v, size_t count, bool omit_empty,
+                       const struct format_cx *cx, struct sb *out)
 {
     for (size_t i = 0; i < count; i++) {
-        if (!v[i].op) sb_add(out, v[i].literal);
-        else if (!write_part(&v[i], cx, out) && !omit_empty) sb_char(out, '-');
+        if (!v[i].op)
+            sb_add(out, v[i].literal);
+        else if (!write_part(&v[i], cx, out) && !omit_empty)
+            sb_char(out, '-');
     }
 }
 
@@ -74,7 +81,8 @@ static bool write_typed(const struct format_part *p, const struct format_cx *cx,
 }
 
 /* Mixed text: built behind the end of `out`, then moved into its escaped form. */
-static void write_mixed(const struct format *f, const struct format_node *n, const struct format_cx *cx, struct sb *out)
+static void write_mixed(const struct format *f, const struct format_node *n,
+                        const struct format_cx *cx, struct sb *out)
 {
     struct sb text = {0};
     for (size_t i = 0; i < n->part_count; i++) {
@@ -85,15 +93,19 @@ static void write_mixed(const struct format *f, const struct format_node *n, con
             continue;
         }
         format_eval(p, cx, &r);
-        if (r.kind == FORMAT_STRING) sb_add(&text, r.text);
-        else if (!write_part(p, cx, &text) && !f->omit_empty) sb_char(&text, '-');
+        if (r.kind == FORMAT_STRING)
+            sb_add(&text, r.text);
+        else if (!write_part(p, cx, &text) && !f->omit_empty)
+            sb_char(&text, '-');
     }
     json_string(out, sb_str(&text));
     sb_release(&text);
 }
 
-/* Nesting is bounded by the depth limit of configuration messages. False: nothing to show (omit_empty). */
-static bool write_node(const struct format *f, const struct format_node *n, const struct format_cx *cx, struct sb *out)
+/* Nesting is bounded by the depth limit of configuration messages. False: nothing to show
+ * (omit_empty). */
+static bool write_node(const struct format *f, const struct format_node *n,
+                       const struct format_cx *cx, struct sb *out)
 {
     switch (n->kind) {
     case FORMAT_NODE_RAW: sb_add(out, n->raw); return true;
@@ -116,8 +128,10 @@ static bool write_node(const struct format *f, const struct format_node *n, cons
         size_t before = out->len;
         if (any) sb_char(out, ',');
         sb_add(out, n->children[i].key);
-        if (write_node(f, &n->children[i], cx, out)) any = true;
-        else out->len = before;
+        if (write_node(f, &n->children[i], cx, out))
+            any = true;
+        else
+            out->len = before;
     }
     if (!any && f->omit_empty && object && n != &f->root && n->count) {
         out->len = start;
@@ -127,7 +141,8 @@ static bool write_node(const struct format *f, const struct format_node *n, cons
     return true;
 }
 
-void format_write(const struct format *f, const struct stream_info *info, enum access_log_type type, struct sb *out)
+void format_write(const struct format *f, const struct stream_info *info, enum access_log_type type,
+                  struct sb *out)
 {
     struct format_cx cx = format_context(info, type);
     if (!f->json) {

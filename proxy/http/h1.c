@@ -1,4 +1,5 @@
-/* The HTTP/1 codec's life: reads one message after the other, settles an exchange when both sides are complete, ends with the connection. */
+/* The HTTP/1 codec's life: reads one message after the other, settles an exchange when both sides
+ * are complete, ends with the connection. */
 #include "proxy/http/h1.h"
 #include "base/must.h"
 #include "proxy/http/h1_internal.h"
@@ -6,7 +7,8 @@
 const struct stat_def h1_stat_defs[H1_STAT_COUNT] = {
     [H1_STAT_DROPPED_UNDERSCORES] = {"dropped_headers_with_underscores", STAT_COUNTER, 0},
     [H1_STAT_METADATA_UNSUPPORTED] = {"metadata_not_supported_error", STAT_COUNTER, 0},
-    [H1_STAT_REJECTED_UNDERSCORES] = {"requests_rejected_with_underscores_in_headers", STAT_COUNTER, 0},
+    [H1_STAT_REJECTED_UNDERSCORES] = {"requests_rejected_with_underscores_in_headers", STAT_COUNTER,
+                                      0},
     [H1_STAT_RESPONSE_FLOOD] = {"response_flood", STAT_COUNTER, 0},
 };
 
@@ -36,12 +38,15 @@ void h1_settle(struct h1 *h)
     void *owner = h->stream.owner;
     h1_close_stream(h, h->server && h->last ? H1_READ_DEAD : H1_READ_IDLE);
     if (events) events->on_complete(&h->stream, owner);
-    if (h->server && h->read == H1_READ_IDLE && !h->in_bytes && conn_is_open(h->base.conn) && conn_input(h->base.conn)->len) {
+    if (h->server && h->read == H1_READ_IDLE && !h->in_bytes && conn_is_open(h->base.conn) &&
+        conn_input(h->base.conn)->len) {
         conn_read_again(h->base.conn); /* a pipelined request waits */
     }
 }
 
-/* --- reading -------------------------------------------------------------------------------------------------------------- */
+/* --- reading
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static void h1_begin(struct h1 *h)
 {
@@ -82,8 +87,10 @@ static enum h1_step h1_idle(struct h1 *h, struct buf *in)
 static enum h1_step h1_head(struct h1 *h, struct buf *in)
 {
     if (!in->len) return H1_MORE;
-    /* An answer before the question: no byte of the request has left yet, so these bytes lay on the idle connection. */
-    if (!h->server && (h->write == H1_WRITE_IDLE || conn_bytes_written(h->base.conn) == h->sent_mark)) {
+    /* An answer before the question: no byte of the request has left yet, so these bytes lay on the
+     * idle connection. */
+    if (!h->server &&
+        (h->write == H1_WRITE_IDLE || conn_bytes_written(h->base.conn) == h->sent_mark)) {
         (void)h1_refuse(h, 0, "http1.codec_error");
         return H1_FAILED;
     }
@@ -92,7 +99,8 @@ static enum h1_step h1_head(struct h1 *h, struct buf *in)
     struct headers *head = h->head;
     const struct codec_stream_events *events = h->stream.events;
     if (h->interim) {
-        if (++h->interims > H1_INTERIM_MOST) return h1_refuse(h, 0, "http1.codec_error") ? H1_NEXT : H1_FAILED;
+        if (++h->interims > H1_INTERIM_MOST)
+            return h1_refuse(h, 0, "http1.codec_error") ? H1_NEXT : H1_FAILED;
         h1_head_reset(h);
         events->on_1xx(&h->stream, h->stream.owner, head);
         return H1_NEXT;
@@ -110,7 +118,8 @@ static bool h1_fail(struct h1 *h)
     h->read = H1_READ_DEAD;
     if (h->server) {
         h->last = true;
-        if (h->open && h->base.events->on_bad_request) h->base.events->on_bad_request(&h->base, h->base.owner, &h->stream, status, details);
+        if (h->open && h->base.events->on_bad_request)
+            h->base.events->on_bad_request(&h->base, h->base.owner, &h->stream, status, details);
         return false;
     }
     h->peer_close = true;
@@ -127,10 +136,8 @@ static bool h1_fail(struct h1 *h)
 static enum h1_step h1_step(struct h1 *h, struct buf *in)
 {
     switch ((enum h1_read)h->read) {
-    case H1_READ_IDLE:
-        return h1_idle(h, in);
-    case H1_READ_HEAD:
-        return h1_head(h, in);
+    case H1_READ_IDLE: return h1_idle(h, in);
+    case H1_READ_HEAD: return h1_head(h, in);
     case H1_READ_LENGTH:
     case H1_READ_CHUNKED:
     case H1_READ_CLOSE:
@@ -139,12 +146,11 @@ static enum h1_step h1_step(struct h1 *h, struct buf *in)
         return h1_read_body(h, in);
     case H1_READ_DONE:
         if (h->server || !in->len) return H1_MORE; /* pipelined: waits in the input */
-        h->peer_close = true;                      /* a response longer than it said: finish this exchange, then no more */
+        h->peer_close =
+            true; /* a response longer than it said: finish this exchange, then no more */
         buf_drain(in, in->len);
         return H1_MORE;
-    case H1_READ_DEAD:
-        buf_drain(in, in->len);
-        return H1_MORE;
+    case H1_READ_DEAD: buf_drain(in, in->len); return H1_MORE;
     }
     return H1_MORE;
 }
@@ -154,7 +160,8 @@ static void h1_at_end(struct h1 *h)
 {
     h->peer_close = true;
     if (!h->open || h->pauses) return;
-    bool cut = h->read == H1_READ_LENGTH || h->read == H1_READ_CHUNKED || (h->read == H1_READ_HEAD && h->scanned);
+    bool cut = h->read == H1_READ_LENGTH || h->read == H1_READ_CHUNKED ||
+               (h->read == H1_READ_HEAD && h->scanned);
     if (cut && !h->server) {
         const struct codec_stream_events *events = h->stream.events;
         void *owner = h->stream.owner;
@@ -186,12 +193,14 @@ static bool h1_on_bytes(struct codec *c, struct buf *in, bool end)
     return fine;
 }
 
-/* --- the other operations ---------------------------------------------------------------------------------------------- */
+/* --- the other operations
+ * ---------------------------------------------------------------------------------------------- */
 
 static void h1_on_conn_watermark(struct codec *c, bool above)
 {
     struct h1 *h = h1_of(c);
-    if (h->open && h->stream.events && h->stream.events->on_watermark) h->stream.events->on_watermark(&h->stream, h->stream.owner, above);
+    if (h->open && h->stream.events && h->stream.events->on_watermark)
+        h->stream.events->on_watermark(&h->stream, h->stream.owner, above);
 }
 
 static void h1_on_conn_closed(struct codec *c, enum stream_reset why, struct str details)
@@ -207,7 +216,8 @@ static void h1_on_conn_closed(struct codec *c, enum stream_reset why, struct str
     if (events) events->on_reset(&h->stream, owner, why, details);
 }
 
-static struct codec_stream *h1_request(struct codec *c, struct arena *a, const struct codec_stream_events *events, void *owner)
+static struct codec_stream *h1_request(struct codec *c, struct arena *a,
+                                       const struct codec_stream_events *events, void *owner)
 {
     struct h1 *h = h1_of(c);
     if (h->server || h->open || h->read != H1_READ_IDLE || h->peer_close) return NULL;
@@ -273,7 +283,8 @@ static void h1_pause(struct codec_stream *s, bool pause)
     conn_read_again(h->base.conn);
 }
 
-/* The response is out and nobody wants the rest of the request: what still comes is thrown away until the connection closes. */
+/* The response is out and nobody wants the rest of the request: what still comes is thrown away
+ * until the connection closes. */
 static void h1_detach(struct codec_stream *s)
 {
     struct h1 *h = h1_of(s->codec);
@@ -302,7 +313,8 @@ static const struct codec_ops h1_ops = {
     .detach = h1_detach,
 };
 
-static struct codec *h1_new(struct conn *c, const struct codec_options *options, const struct codec_events *events, void *owner, bool server)
+static struct codec *h1_new(struct conn *c, const struct codec_options *options,
+                            const struct codec_events *events, void *owner, bool server)
 {
     struct h1 *h = mem_alloc(sizeof *h);
     h->base = (struct codec){.ops = &h1_ops, .events = events, .owner = owner, .conn = c};
@@ -312,12 +324,14 @@ static struct codec *h1_new(struct conn *c, const struct codec_options *options,
     return &h->base;
 }
 
-struct codec *h1_server_new(struct conn *c, const struct codec_options *options, const struct codec_events *events, void *owner)
+struct codec *h1_server_new(struct conn *c, const struct codec_options *options,
+                            const struct codec_events *events, void *owner)
 {
     return h1_new(c, options, events, owner, true);
 }
 
-struct codec *h1_client_new(struct conn *c, const struct codec_options *options, const struct codec_events *events, void *owner)
+struct codec *h1_client_new(struct conn *c, const struct codec_options *options,
+                            const struct codec_events *events, void *owner)
 {
     return h1_new(c, options, events, owner, false);
 }

@@ -1,5 +1,5 @@
-/* The HTTP/1 codec: both sides of an exchange on one connection, on llhttp. Needs nothing but a connection, so that the
- * connection manager, the pools and the admin server share it. */
+/* The HTTP/1 codec: both sides of an exchange on one connection, on llhttp. Needs nothing but a
+ * connection, so that the connection manager, the pools and the admin server share it. */
 #pragma once
 #include "proxy/api/codec.h"
 #include "proxy/stats/stats.h"
@@ -16,11 +16,15 @@ enum h1_stat {
 };
 extern const struct stat_def h1_stat_defs[H1_STAT_COUNT];
 
-/* A codec for an accepted connection: one request at a time; what follows it waits in the connection's input. `options` and
- * `events` are borrowed for the codec's life. Freed by ops->free. */
-struct codec *h1_server_new(struct conn *c, const struct codec_options *options, const struct codec_events *events, void *owner);
-/* A codec for a connection that we made: ops->request opens the one exchange when the last is over and the connection clean. */
-struct codec *h1_client_new(struct conn *c, const struct codec_options *options, const struct codec_events *events, void *owner);
+/* A codec for an accepted connection: one request at a time; what follows it waits in the
+ * connection's input. `options` and `events` are borrowed for the codec's life. Freed by ops->free.
+ */
+struct codec *h1_server_new(struct conn *c, const struct codec_options *options,
+                            const struct codec_events *events, void *owner);
+/* A codec for a connection that we made: ops->request opens the one exchange when the last is over
+ * and the connection clean. */
+struct codec *h1_client_new(struct conn *c, const struct codec_options *options,
+                            const struct codec_events *events, void *owner);
 
 /* Reason phrase ("Not Found"); "Unknown" for numbers without one. */
 struct str http_status_text(uint32_t status);

@@ -1,4 +1,5 @@
-/* Bodies: by length, in chunks, until the end of the connection, and raw bytes of a tunnel. Data moves on without being copied. */
+/* Bodies: by length, in chunks, until the end of the connection, and raw bytes of a tunnel. Data
+ * moves on without being copied. */
 #include "proxy/http/h1_internal.h"
 
 enum { H1_CHUNK_OVERHEAD_MOST = 32 * 1024 };
@@ -36,9 +37,13 @@ static enum h1_step h1_read_raw(struct h1 *h, struct buf *in)
 /* Headers that have no place in trailers: framing and routing. */
 static void h1_clean_trailers(struct headers *t)
 {
-    static const enum header_id banned[] = {HDR_CONTENT_LENGTH, HDR_TRANSFER_ENCODING, HDR_HOST, HDR_CONNECTION, HDR_TRAILER, HDR_TE,
-                                            HDR_UPGRADE, HDR_KEEP_ALIVE, HDR_PROXY_CONNECTION, HDR_AUTHORIZATION, HDR_SET_COOKIE};
-    for (size_t i = 0; i < sizeof banned / sizeof *banned; i++) headers_remove_id(t, banned[i]);
+    static const enum header_id banned[] = {
+        HDR_CONTENT_LENGTH, HDR_TRANSFER_ENCODING, HDR_HOST,
+        HDR_CONNECTION,     HDR_TRAILER,           HDR_TE,
+        HDR_UPGRADE,        HDR_KEEP_ALIVE,        HDR_PROXY_CONNECTION,
+        HDR_AUTHORIZATION,  HDR_SET_COOKIE};
+    for (size_t i = 0; i < sizeof banned / sizeof *banned; i++)
+        headers_remove_id(t, banned[i]);
 }
 
 /* The last chunk and the trailers are in. */
@@ -54,7 +59,8 @@ static void h1_chunked_done(struct h1 *h)
         return;
     }
     if (data.len) h1_give(h, &data, false);
-    if (h->open && h->stream.events) h->stream.events->on_trailers(&h->stream, h->stream.owner, h->trailers);
+    if (h->open && h->stream.events)
+        h->stream.events->on_trailers(&h->stream, h->stream.owner, h->trailers);
 }
 
 /* Feeds one slice to the parser. */
@@ -77,7 +83,8 @@ static enum h1_step h1_read_chunked(struct h1 *h, struct buf *in)
         return H1_FAILED;
     }
     /* llhttp takes a bare LF for the last line. */
-    bool kept = h->slice_used < slice.len; /* a slice that was data to its end was moved out and may be gone */
+    bool kept = h->slice_used <
+                slice.len; /* a slice that was data to its end was moved out and may be gone */
     char last = kept && used ? slice.ptr[used - 1] : '\0';
     char before_last = kept && used > 1 ? slice.ptr[used - 2] : h->last_byte;
     if (h->message_done && (!used || before_last != '\r' || last != '\n')) {

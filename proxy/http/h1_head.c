@@ -1,9 +1,9 @@
-/* Heads of messages: finds the end, copies the block once into the stream's arena and lets llhttp cut it into slices of that copy. A head
- * that arrives in pieces is first approved piece by piece, so that junk is refused at once and nothing is parsed twice but the whole. */
+/* Heads of messages: finds the end, copies the block once into the stream's arena and lets llhttp
+ * cut it into slices of that copy. A head that arrives in pieces is first approved piece by piece,
+ * so that junk is refused at once and nothing is parsed twice but the whole. */
 #include "base/arena.h"
 #include "proxy/http/h1_chars.h"
 #include "proxy/http/h1_internal.h"
-
 
 bool h1_refuse(struct h1 *h, uint32_t status, const char *details)
 {
@@ -26,22 +26,26 @@ void h1_head_reset(struct h1 *h)
     h->fail_status = 0;
 }
 
-/* --- llhttp's callbacks ---------------------------------------------------------------------------------------- */
+/* --- llhttp's callbacks
+ * ---------------------------------------------------------------------------------------- */
 
 static struct h1 *h1_from(llhttp_t *p)
 {
     return p->data;
 }
 
-/* Spans of a head are contiguous in the block; those of trailers may be cut by slices and are copied: a second span elsewhere is a
- * folded line. False: too much. */
+/* Spans of a head are contiguous in the block; those of trailers may be cut by slices and are
+ * copied: a second span elsewhere is a folded line. False: too much. */
 static bool h1_span_add(struct h1 *h, struct str *to, const char *at, size_t len)
 {
     if (h->trailing) {
         h->line_bytes += len;
-        if (h->line_bytes > h->options->max_header_bytes) return h1_refuse(h, 431, "http1.trailers_too_large");
+        if (h->line_bytes > h->options->max_header_bytes)
+            return h1_refuse(h, 431, "http1.trailers_too_large");
         if (to->len && at != h->slice && at != h->span_end) h->obs_fold = true;
-        if (!to->len && to == &h->value && h->span_end && memchr(h->span_end, '\n', (size_t)(at - h->span_end))) h->obs_fold = true;
+        if (!to->len && to == &h->value && h->span_end &&
+            memchr(h->span_end, '\n', (size_t)(at - h->span_end)))
+            h->obs_fold = true;
         h->span_end = at + len;
         *to = str_cat(h->stream.arena, *to, str_make(at, len));
         return true;
@@ -80,7 +84,8 @@ static int h1_on_value(llhttp_t *p, const char *at, size_t len)
 /* Names with underscores: 0 keep, 1 refuse, 2 drop. True: keep the header. */
 static bool h1_underscore(struct h1 *h, bool *refused)
 {
-    if (!h->options->underscores || !h->server || str_find_char(h->name, '_') == SIZE_MAX) return true;
+    if (!h->options->underscores || !h->server || str_find_char(h->name, '_') == SIZE_MAX)
+        return true;
     if (h->options->underscores == 1) {
         stat_inc(h->options->stats, H1_STAT_REJECTED_UNDERSCORES);
         *refused = true;
@@ -94,7 +99,8 @@ static struct str h1_lowered(struct h1 *h)
 {
     if (h->trailing) return str_dup_lower(h->stream.arena, h->name);
     char *at = h->block + (h->name.ptr - h->block);
-    for (size_t i = 0; i < h->name.len; i++) at[i] = str_lower_char(at[i]);
+    for (size_t i = 0; i < h->name.len; i++)
+        at[i] = str_lower_char(at[i]);
     return h->name;
 }
 
@@ -109,7 +115,9 @@ static int h1_on_value_complete(llhttp_t *p)
     }
     struct str value = str_trim(h->value);
     if (!h1_value_valid(value)) return h1_refuse(h, 400, "http1.invalid_characters") ? 0 : HPE_USER;
-    if (!h1_token_valid(h->name)) return h1_refuse(h, 400, "http1.codec_error") ? 0 : HPE_USER; /* llhttp takes an empty one */
+    if (!h1_token_valid(h->name))
+        return h1_refuse(h, 400, "http1.codec_error") ? 0
+                                                      : HPE_USER; /* llhttp takes an empty one */
     bool refused = false;
     if (!h1_underscore(h, &refused)) return refused ? HPE_USER : 0;
     struct headers **list = h->trailing ? &h->trailers : &h->head;
@@ -153,7 +161,9 @@ const llhttp_settings_t h1_settings = {
 };
 const llhttp_settings_t h1_scan_settings = {.on_headers_complete = h1_on_headers_complete};
 
-/* --- the head -------------------------------------------------------------------------------------------------- */
+/* --- the head
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void h1_parser_start(struct h1 *h, const llhttp_settings_t *settings)
 {
@@ -166,13 +176,16 @@ static void h1_parser_start(struct h1 *h, const llhttp_settings_t *settings)
 static enum h1_step h1_parser_failed(struct h1 *h, enum llhttp_errno e)
 {
     if (h->fail_details.len) return H1_FAILED; /* a callback said why */
-    if (e == HPE_INVALID_VERSION && h->server && str_eq(str_of(llhttp_get_error_reason(&h->parser)), STR("Invalid HTTP version"))) {
+    if (e == HPE_INVALID_VERSION && h->server &&
+        str_eq(str_of(llhttp_get_error_reason(&h->parser)), STR("Invalid HTTP version"))) {
         (void)h1_refuse(h, 426, "low_version");
     } else if (e == HPE_INVALID_TRANSFER_ENCODING) {
         (void)h1_refuse(h, 501, "http1.invalid_transfer_encoding");
-    } else if (e == HPE_UNEXPECTED_CONTENT_LENGTH && h->head && headers_has(h->head, HDR_TRANSFER_ENCODING)) {
+    } else if (e == HPE_UNEXPECTED_CONTENT_LENGTH && h->head &&
+               headers_has(h->head, HDR_TRANSFER_ENCODING)) {
         (void)h1_refuse(h, 400, "http1.content_length_and_chunked_not_allowed");
-    } else if (e == HPE_INVALID_HEADER_TOKEN && str_find(str_of(llhttp_get_error_reason(&h->parser)), STR("value")) != SIZE_MAX) {
+    } else if (e == HPE_INVALID_HEADER_TOKEN &&
+               str_find(str_of(llhttp_get_error_reason(&h->parser)), STR("value")) != SIZE_MAX) {
         (void)h1_refuse(h, 400, "http1.invalid_characters");
     } else {
         (void)h1_refuse(h, 400, "http1.codec_error");
@@ -180,7 +193,8 @@ static enum h1_step h1_parser_failed(struct h1 *h, enum llhttp_errno e)
     return H1_FAILED;
 }
 
-/* A line that begins with white space continues the one before it (RFC 9112 5.2): never accepted. */
+/* A line that begins with white space continues the one before it (RFC 9112 5.2): never accepted.
+ */
 static bool h1_is_folded(struct str block)
 {
     const char *at = block.ptr, *end = block.ptr + block.len;
@@ -196,7 +210,8 @@ static bool h1_ends_well(struct str block)
     return str_ends(block, STR("\r\n\r\n"));
 }
 
-/* The whole head is at the front of the input and `len` bytes long (or a bit longer: the parser knows). */
+/* The whole head is at the front of the input and `len` bytes long (or a bit longer: the parser
+ * knows). */
 static enum h1_step h1_parse_block(struct h1 *h, struct buf *in, struct str block)
 {
     h->block = arena_copy(h->stream.arena, block.ptr, block.len);
@@ -215,7 +230,8 @@ static enum h1_step h1_parse_block(struct h1 *h, struct buf *in, struct str bloc
     if (e != HPE_PAUSED) return h1_parser_failed(h, e);
     size_t used = (size_t)(llhttp_get_error_pos(&h->parser) - h->block);
     struct str head = str_make(h->block, used);
-    if (h1_is_folded(head) || !h1_ends_well(head)) return h1_refuse(h, 400, "http1.codec_error") ? H1_NEXT : H1_FAILED;
+    if (h1_is_folded(head) || !h1_ends_well(head))
+        return h1_refuse(h, 400, "http1.codec_error") ? H1_NEXT : H1_FAILED;
     buf_drain(in, used);
     h->counts.header_received += used;
     h->counts.wire_received += used;
@@ -236,7 +252,8 @@ static enum h1_step h1_scan(struct h1 *h, struct buf *in)
         return h1_parse_block(h, in, str_make(all.ptr, used));
     }
     if (e != HPE_OK) {
-        /* Parse what is there for the details that only the whole parse finds (too many headers, bad values). */
+        /* Parse what is there for the details that only the whole parse finds (too many headers,
+         * bad values). */
         enum h1_step step = h1_parse_block(h, in, all);
         return step == H1_NEXT ? h1_parser_failed(h, e) : step;
     }
@@ -252,7 +269,8 @@ enum h1_step h1_read_head(struct h1 *h, struct buf *in)
     if (!h->scanned) {
         const char *end = memmem(front.ptr, front.len, "\r\n\r\n", 4);
         size_t len = end ? (size_t)(end - front.ptr) + 4 : 0;
-        if (end && len <= h->options->max_header_bytes) return h1_parse_block(h, in, str_make(front.ptr, len));
+        if (end && len <= h->options->max_header_bytes)
+            return h1_parse_block(h, in, str_make(front.ptr, len));
     }
     return h1_scan(h, in);
 }

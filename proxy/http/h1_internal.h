@@ -9,14 +9,14 @@
 
 /* Where the reading side is. */
 enum h1_read {
-    H1_READ_IDLE,    /* between messages */
+    H1_READ_IDLE, /* between messages */
     H1_READ_HEAD,
     H1_READ_LENGTH,
     H1_READ_CHUNKED,
-    H1_READ_CLOSE,   /* a response that lasts until the connection ends */
-    H1_READ_TUNNEL,  /* raw bytes */
-    H1_READ_DONE,    /* the peer's message is complete */
-    H1_READ_DEAD     /* nothing more is read from this connection */
+    H1_READ_CLOSE,  /* a response that lasts until the connection ends */
+    H1_READ_TUNNEL, /* raw bytes */
+    H1_READ_DONE,   /* the peer's message is complete */
+    H1_READ_DEAD    /* nothing more is read from this connection */
 };
 /* Where our own message is. */
 enum h1_write {
@@ -39,35 +39,35 @@ struct h1 {
     struct h1_counts counts;
 
     /* a head or trailers being collected; all in the stream's arena */
-    char *block;            /* the head's bytes, names lowered in place */
+    char *block; /* the head's bytes, names lowered in place */
     struct headers *head;
     struct str name, value, url;
     bool value_open, obs_fold, trailing;
-    size_t line_bytes;      /* trailers: bytes so far */
+    size_t line_bytes; /* trailers: bytes so far */
     uint32_t line_count;
 
-    size_t scanned;         /* bytes of an incomplete head that the parser has approved */
-    uint64_t remaining;     /* LENGTH: bytes to read */
-    uint64_t overhead;      /* CHUNKED: bytes of framing since the last data */
-    uint64_t write_left;    /* LENGTH: bytes to write */
-    uint64_t sent_mark;     /* client: bytes written to the connection before this request */
-    struct buf *in;         /* CHUNKED, inside the parser: where its bytes come from */
-    struct buf body;        /* CHUNKED: data found by the parser */
+    size_t scanned;      /* bytes of an incomplete head that the parser has approved */
+    uint64_t remaining;  /* LENGTH: bytes to read */
+    uint64_t overhead;   /* CHUNKED: bytes of framing since the last data */
+    uint64_t write_left; /* LENGTH: bytes to write */
+    uint64_t sent_mark;  /* client: bytes written to the connection before this request */
+    struct buf *in;      /* CHUNKED, inside the parser: where its bytes come from */
+    struct buf body;     /* CHUNKED: data found by the parser */
     const char *slice, *span_end;
     size_t slice_used;
-    char last_byte;         /* CHUNKED: the last one that the parser took */
+    char last_byte; /* CHUNKED: the last one that the parser took */
     struct headers *trailers;
 
     struct str fail_details; /* why a callback refused; empty: a parser error */
     uint32_t fail_status;
     uint32_t pauses, interims;
-    uint8_t read, write;    /* enum h1_read, enum h1_write */
+    uint8_t read, write; /* enum h1_read, enum h1_write */
     bool server, open, message_done, in_bytes;
     bool http10, is_head, is_connect, is_upgrade; /* of the request under way */
-    bool peer_close;        /* the peer wants (or its version implies) the end of the connection */
-    bool last;              /* we said Connection: close, or the framing needs it */
-    bool drain;             /* say it on the next response */
-    bool interim;           /* client: the head just read is a 1xx */
+    bool peer_close; /* the peer wants (or its version implies) the end of the connection */
+    bool last;       /* we said Connection: close, or the framing needs it */
+    bool drain;      /* say it on the next response */
+    bool interim;    /* client: the head just read is a 1xx */
 };
 
 static inline struct h1 *h1_of(struct codec *c)
@@ -75,7 +75,8 @@ static inline struct h1 *h1_of(struct codec *c)
     return (struct h1 *)(void *)c; /* base is first */
 }
 
-/* h1_head.c: reads one head out of `in`. H1_NEXT: h->head is complete and h->read tells what follows. H1_FAILED: h->fail_* says why. */
+/* h1_head.c: reads one head out of `in`. H1_NEXT: h->head is complete and h->read tells what
+ * follows. H1_FAILED: h->fail_* says why. */
 enum h1_step h1_read_head(struct h1 *h, struct buf *in);
 void h1_head_reset(struct h1 *h); /* ready for the next head */
 /* Refuses the message: status 0 where no answer is possible. Always false. */

@@ -1,4 +1,5 @@
-/* Rules on a request's head as a whole: version, target, Host, framing, Connection. What is not clearly right is refused, never repaired. */
+/* Rules on a request's head as a whole: version, target, Host, framing, Connection. What is not
+ * clearly right is refused, never repaired. */
 #include "proxy/http/h1_chars.h"
 #include "proxy/http/h1_internal.h"
 
@@ -15,20 +16,26 @@ static bool h1_version_accept(struct h1 *h)
 }
 
 /* "http://authority/path" into its parts. */
-static bool h1_absolute_target(struct h1 *h, struct str url, struct str *scheme, struct str *authority, struct str *path)
+static bool h1_absolute_target(struct h1 *h, struct str url, struct str *scheme,
+                               struct str *authority, struct str *path)
 {
     size_t colon = str_find(url, STR("://"));
     if (colon == SIZE_MAX) return h1_refuse(h, 400, "http1.codec_error");
     *scheme = str_sub(url, 0, colon);
-    if (str_case_eq(*scheme, STR("http"))) *scheme = STR("http");
-    else if (str_case_eq(*scheme, STR("https"))) *scheme = STR("https");
-    else return h1_refuse(h, 400, "http1.invalid_scheme");
+    if (str_case_eq(*scheme, STR("http")))
+        *scheme = STR("http");
+    else if (str_case_eq(*scheme, STR("https")))
+        *scheme = STR("https");
+    else
+        return h1_refuse(h, 400, "http1.invalid_scheme");
     struct str rest = str_sub(url, colon + 3, SIZE_MAX);
     size_t end = 0;
-    while (end < rest.len && !memchr("/?#", rest.ptr[end], 3)) end++;
+    while (end < rest.len && !memchr("/?#", rest.ptr[end], 3))
+        end++;
     *authority = str_sub(rest, 0, end);
     *path = end < rest.len ? str_sub(rest, end, SIZE_MAX) : STR("/");
-    if (!authority->len || !h1_authority_valid(*authority)) return h1_refuse(h, 400, "http1.invalid_url");
+    if (!authority->len || !h1_authority_valid(*authority))
+        return h1_refuse(h, 400, "http1.invalid_url");
     return true;
 }
 
@@ -44,10 +51,12 @@ static bool h1_host(struct h1 *h, struct str *host)
 
 static bool h1_connect_target(struct h1 *h)
 {
-    if (!h1_authority_valid(h->url) || h->url.ptr[0] == '/') return h1_refuse(h, 400, "http1.invalid_url");
+    if (!h1_authority_valid(h->url) || h->url.ptr[0] == '/')
+        return h1_refuse(h, 400, "http1.invalid_url");
     size_t colon = str_rfind_char(h->url, ':');
     uint16_t port;
-    if (colon == SIZE_MAX || colon == 0 || !str_to_u16(str_sub(h->url, colon + 1, SIZE_MAX), &port)) {
+    if (colon == SIZE_MAX || colon == 0 ||
+        !str_to_u16(str_sub(h->url, colon + 1, SIZE_MAX), &port)) {
         return h1_refuse(h, 400, "http1.invalid_url");
     }
     struct str host;
@@ -78,14 +87,20 @@ static bool h1_target(struct h1 *h)
     bool absolute = !star && url.ptr[0] != '/' && h->options->allow_absolute_url;
     if (absolute && !h1_absolute_target(h, url, &scheme, &authority, &path)) return false;
     if (!h1_host(h, &host)) return false;
-    if (absolute && host.ptr && !h1_same_authority(host, authority, scheme)) return h1_refuse(h, 400, "http.invalid_authority");
+    if (absolute && host.ptr && !h1_same_authority(host, authority, scheme))
+        return h1_refuse(h, 400, "http.invalid_authority");
     if (!absolute) authority = host;
-    if (!authority.ptr && h->http10 && h->options->default_host_for_http_10.len) authority = h->options->default_host_for_http_10;
+    if (!authority.ptr && h->http10 && h->options->default_host_for_http_10.len)
+        authority = h->options->default_host_for_http_10;
     headers_set_id(h->head, HDR_PATH, path);
-    if (authority.ptr) headers_set_id(h->head, HDR_AUTHORITY, authority);
-    else headers_remove_id(h->head, HDR_AUTHORITY);
-    if (scheme.ptr) headers_set_id(h->head, HDR_SCHEME, scheme);
-    else headers_remove_id(h->head, HDR_SCHEME);
+    if (authority.ptr)
+        headers_set_id(h->head, HDR_AUTHORITY, authority);
+    else
+        headers_remove_id(h->head, HDR_AUTHORITY);
+    if (scheme.ptr)
+        headers_set_id(h->head, HDR_SCHEME, scheme);
+    else
+        headers_remove_id(h->head, HDR_SCHEME);
     return true;
 }
 
@@ -96,14 +111,16 @@ static bool h1_nominated(struct headers *head, struct str token)
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
         if (str_case_eq(token, str_of(kept[i]))) return true;
     }
-    if (token.ptr[0] == ':' || str_case_eq(token, STR("x-forwarded-for")) || str_case_eq(token, STR("x-forwarded-host")) ||
+    if (token.ptr[0] == ':' || str_case_eq(token, STR("x-forwarded-for")) ||
+        str_case_eq(token, STR("x-forwarded-host")) ||
         str_case_eq(token, STR("x-forwarded-proto"))) {
         return false;
     }
     struct str lower = str_dup_lower(head->arena, token);
     if (str_eq(lower, STR("host"))) headers_remove_id(head, HDR_AUTHORITY);
     /* Framing is ours: these cannot be nominated away before we have looked at them. */
-    if (str_eq(lower, STR("content-length")) || str_eq(lower, STR("transfer-encoding"))) return false;
+    if (str_eq(lower, STR("content-length")) || str_eq(lower, STR("transfer-encoding")))
+        return false;
     headers_remove(head, lower);
     return true;
 }
@@ -123,10 +140,12 @@ bool h1_transfer_coding(struct h1 *h, bool *chunked)
     *chunked = headers_has(h->head, HDR_TRANSFER_ENCODING);
     if (!*chunked) return true;
     struct str coding = headers_all(h->head, STR("transfer-encoding"), h->stream.arena);
-    if (!str_case_eq(coding, STR("chunked"))) return h1_refuse(h, 501, "http1.invalid_transfer_encoding");
+    if (!str_case_eq(coding, STR("chunked")))
+        return h1_refuse(h, 501, "http1.invalid_transfer_encoding");
     if (h->http10) return h1_refuse(h, 400, "http1.transfer_encoding_not_allowed");
     if (headers_has(h->head, HDR_CONTENT_LENGTH)) {
-        if (!h->options->allow_chunked_length) return h1_refuse(h, 400, "http1.content_length_and_chunked_not_allowed");
+        if (!h->options->allow_chunked_length)
+            return h1_refuse(h, 400, "http1.content_length_and_chunked_not_allowed");
         headers_remove_id(h->head, HDR_CONTENT_LENGTH);
     }
     return true;
@@ -144,10 +163,13 @@ static bool h1_request_framing(struct h1 *h)
     uint64_t length = 0;
     if (!h1_transfer_coding(h, &chunked)) return false;
     bool sized = headers_has(h->head, HDR_CONTENT_LENGTH);
-    if (sized && !h1_content_length(h->head, &length)) return h1_refuse(h, 400, "http1.codec_error");
+    if (sized && !h1_content_length(h->head, &length))
+        return h1_refuse(h, 400, "http1.codec_error");
     if (h->is_connect || h->is_upgrade) {
-        const char *connect = chunked ? "http1.transfer_encoding_not_allowed" : "http1.content_length_not_allowed";
-        if (chunked || length) return h1_refuse(h, 400, h->is_upgrade ? "http1.body_disallowed" : connect);
+        const char *connect =
+            chunked ? "http1.transfer_encoding_not_allowed" : "http1.content_length_not_allowed";
+        if (chunked || length)
+            return h1_refuse(h, 400, h->is_upgrade ? "http1.body_disallowed" : connect);
         h->read = H1_READ_TUNNEL;
         return true;
     }
@@ -170,10 +192,13 @@ static bool h1_request_connection(struct h1 *h)
     h->peer_close = h->http10;
     if (headers_has(head, HDR_UPGRADE)) h1_drop_h2c(head);
     if (!headers_has(head, HDR_CONNECTION)) return true;
-    if (headers_has_token(head, HDR_CONNECTION, STR("close"))) h->peer_close = true;
-    else if (h->http10 && headers_has_token(head, HDR_CONNECTION, STR("keep-alive"))) h->peer_close = false;
+    if (headers_has_token(head, HDR_CONNECTION, STR("close")))
+        h->peer_close = true;
+    else if (h->http10 && headers_has_token(head, HDR_CONNECTION, STR("keep-alive")))
+        h->peer_close = false;
     if (!h1_sanitize_connection(head)) return h1_refuse(h, 400, "http1.connection_header_rejected");
-    h->is_upgrade = !h->is_connect && headers_has(head, HDR_UPGRADE) && headers_has_token(head, HDR_CONNECTION, STR("upgrade"));
+    h->is_upgrade = !h->is_connect && headers_has(head, HDR_UPGRADE) &&
+                    headers_has_token(head, HDR_CONNECTION, STR("upgrade"));
     return true;
 }
 
@@ -181,7 +206,8 @@ static bool h1_request_connection(struct h1 *h)
 static bool h1_line_strict(const struct h1 *h, size_t method)
 {
     const char *target = h->url.ptr;
-    return target == h->block + method + 1 && target[-1] == ' ' && memcmp(target + h->url.len, " HTTP/", 6) == 0;
+    return target == h->block + method + 1 && target[-1] == ' ' &&
+           memcmp(target + h->url.len, " HTTP/", 6) == 0;
 }
 
 bool h1_request_accept(struct h1 *h)

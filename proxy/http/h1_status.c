@@ -68,6 +68,7 @@ static const struct str status_texts[STATUS_END - STATUS_FIRST] = {
 
 struct str http_status_text(uint32_t status)
 {
-    if (status < STATUS_FIRST || status >= STATUS_END || !status_texts[status - STATUS_FIRST].len) return STR("Unknown");
+    if (status < STATUS_FIRST || status >= STATUS_END || !status_texts[status - STATUS_FIRST].len)
+        return STR("Unknown");
     return status_texts[status - STATUS_FIRST];
 }

@@ -1,4 +1,5 @@
-/* Writing messages: heads are put together in one piece, bodies are framed as the head said. Never sends more or less than it declared. */
+/* Writing messages: heads are put together in one piece, bodies are framed as the head said. Never
+ * sends more or less than it declared. */
 #include "base/arena.h"
 #include "proxy/http/h1_internal.h"
 
@@ -27,8 +28,10 @@ static void h1_put_proper(struct h1_text *t, struct str name)
 
 static void h1_put_header(struct h1_text *t, const struct h1 *h, struct str name, struct str value)
 {
-    if (h->options->proper_case) h1_put_proper(t, name);
-    else h1_put(t, name);
+    if (h->options->proper_case)
+        h1_put_proper(t, name);
+    else
+        h1_put(t, name);
     *t->at++ = ':';
     *t->at++ = ' ';
     h1_put(t, value);
@@ -59,17 +62,23 @@ static void h1_out(struct h1 *h, struct buf *out, bool end)
     conn_write(h->base.conn, out, end);
 }
 
-/* --- framing ----------------------------------------------------------------------------------------------------------- */
+/* --- framing
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
-/* Requests of these methods say nothing about a body that they do not have. Envoy: GET, HEAD, DELETE, CONNECT, TRACE. */
+/* Requests of these methods say nothing about a body that they do not have. Envoy: GET, HEAD,
+ * DELETE, CONNECT, TRACE. */
 static bool h1_bodiless_method(struct str method)
 {
-    return str_eq(method, STR("GET")) || str_eq(method, STR("HEAD")) || str_eq(method, STR("CONNECT")) || str_eq(method, STR("DELETE")) ||
+    return str_eq(method, STR("GET")) || str_eq(method, STR("HEAD")) ||
+           str_eq(method, STR("CONNECT")) || str_eq(method, STR("DELETE")) ||
            str_eq(method, STR("TRACE"));
 }
 
-/* Chooses how the body is framed; *line is the header that says so, empty when none is to be added. */
-static enum h1_write h1_request_plan(struct h1 *h, const struct headers *list, bool end, struct str *name, struct str *value)
+/* Chooses how the body is framed; *line is the header that says so, empty when none is to be added.
+ */
+static enum h1_write h1_request_plan(struct h1 *h, const struct headers *list, bool end,
+                                     struct str *name, struct str *value)
 {
     uint64_t length;
     if (h->is_connect || h->is_upgrade) return H1_WRITE_TUNNEL;
@@ -89,8 +98,8 @@ static enum h1_write h1_request_plan(struct h1 *h, const struct headers *list, b
     return H1_WRITE_CHUNKED;
 }
 
-static enum h1_write h1_response_plan(struct h1 *h, const struct headers *list, uint32_t status, bool end, struct str *name,
-                                      struct str *value)
+static enum h1_write h1_response_plan(struct h1 *h, const struct headers *list, uint32_t status,
+                                      bool end, struct str *name, struct str *value)
 {
     uint64_t length;
     if (status == 101 || (h->is_connect && status >= 200 && status < 300)) return H1_WRITE_TUNNEL;
@@ -115,7 +124,9 @@ static enum h1_write h1_response_plan(struct h1 *h, const struct headers *list, 
     return bodiless ? H1_WRITE_NONE : H1_WRITE_CHUNKED;
 }
 
-/* --- heads ---------------------------------------------------------------------------------------------------------------- */
+/* --- heads
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static void h1_put_status_line(struct h1_text *t, uint32_t status, bool http10)
 {
@@ -147,17 +158,20 @@ static void h1_put_request_line(struct h1_text *t, const struct h1 *h, const str
     h1_put_header(t, h, STR("host"), authority);
 }
 
-static void h1_put_head(struct h1_text *t, const struct h1 *h, const struct headers *list, uint32_t status, struct str name,
-                        struct str value)
+static void h1_put_head(struct h1_text *t, const struct h1 *h, const struct headers *list,
+                        uint32_t status, struct str name, struct str value)
 {
-    if (h->server) h1_put_status_line(t, status, h->http10);
-    else h1_put_request_line(t, h, list);
+    if (h->server)
+        h1_put_status_line(t, status, h->http10);
+    else
+        h1_put_request_line(t, h, list);
     h1_put_list(t, h, list);
     if (name.len) h1_put_header(t, h, name, value);
     h1_put(t, STR("\r\n"));
 }
 
-static void h1_send_head(struct h1 *h, const struct headers *list, uint32_t status, struct str name, struct str value)
+static void h1_send_head(struct h1 *h, const struct headers *list, uint32_t status, struct str name,
+                         struct str value)
 {
     char stack[H1_HEAD_ON_STACK];
     size_t most = h1_size(list);
@@ -178,7 +192,8 @@ static void h1_note_request(struct h1 *h, const struct headers *list)
     struct str method = headers_get(list, HDR_METHOD);
     h->is_head = str_eq(method, STR("HEAD"));
     h->is_connect = str_eq(method, STR("CONNECT"));
-    h->is_upgrade = !h->is_connect && headers_has(list, HDR_UPGRADE) && headers_has_token(list, HDR_CONNECTION, STR("upgrade"));
+    h->is_upgrade = !h->is_connect && headers_has(list, HDR_UPGRADE) &&
+                    headers_has_token(list, HDR_CONNECTION, STR("upgrade"));
 }
 
 void h1_send_headers(struct codec_stream *s, struct headers *list, bool end)
@@ -200,7 +215,8 @@ void h1_send_headers(struct codec_stream *s, struct headers *list, bool end)
     }
     h1_send_head(h, list, status, name, value);
     if (!end) return;
-    if (h->write == H1_WRITE_LENGTH && h->write_left) h->last = h->peer_close = true; /* promised more than there is */
+    if (h->write == H1_WRITE_LENGTH && h->write_left)
+        h->last = h->peer_close = true; /* promised more than there is */
     h->write = H1_WRITE_DONE;
     h1_settle(h);
 }
@@ -212,7 +228,9 @@ void h1_send_1xx(struct codec_stream *s, struct headers *list)
     h1_send_head(h, list, headers_status(list), STR_NONE, STR_NONE);
 }
 
-/* --- bodies ------------------------------------------------------------------------------------------------------------- */
+/* --- bodies
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static void h1_chunk(struct buf *out, struct buf *data)
 {
@@ -220,7 +238,8 @@ static void h1_chunk(struct buf *out, struct buf *data)
     size_t at = sizeof line;
     line[--at] = '\n';
     line[--at] = '\r';
-    for (size_t n = data->len; n; n >>= 4) line[--at] = "0123456789abcdef"[n & 15];
+    for (size_t n = data->len; n; n >>= 4)
+        line[--at] = "0123456789abcdef"[n & 15];
     buf_append(out, line + at, sizeof line - at);
     buf_move(out, data);
     buf_append(out, "\r\n", 2);
@@ -245,9 +264,12 @@ void h1_send_data(struct codec_stream *s, struct buf *data, bool end)
         return;
     }
     bool tunnel = h->write == H1_WRITE_TUNNEL;
-    if (h->write == H1_WRITE_LENGTH) h1_measured(h, &out, data, end);
-    else if (h->write == H1_WRITE_CHUNKED && data->len) h1_chunk(&out, data);
-    else if (h->write == H1_WRITE_CLOSE || tunnel) buf_move(&out, data);
+    if (h->write == H1_WRITE_LENGTH)
+        h1_measured(h, &out, data, end);
+    else if (h->write == H1_WRITE_CHUNKED && data->len)
+        h1_chunk(&out, data);
+    else if (h->write == H1_WRITE_CLOSE || tunnel)
+        buf_move(&out, data);
     buf_release(data);
     if (end && h->write == H1_WRITE_CHUNKED) buf_append(&out, "0\r\n\r\n", 5);
     if (out.len || (end && tunnel)) h1_out(h, &out, end && tunnel);

@@ -1,4 +1,5 @@
-/* The HTTP/2 codec's life: session, streams, ends. Frames are nghttp2's; what they mean is in h2_recv.c, what we say in h2_send.c. */
+/* The HTTP/2 codec's life: session, streams, ends. Frames are nghttp2's; what they mean is in
+ * h2_recv.c, what we say in h2_send.c. */
 #include "proxy/http/h2.h"
 
 #include "base/arena.h"
@@ -23,7 +24,8 @@ const struct stat_def h2_stat_defs[H2_STAT_COUNT] = {
     [H2_STAT_OGHTTP2_UPSTREAM] = {"oghttp2_upstream_connections", STAT_COUNTER, 0},
     [H2_STAT_CONTROL_FLOOD] = {"outbound_control_flood", STAT_COUNTER, 0},
     [H2_STAT_OUTBOUND_FLOOD] = {"outbound_flood", STAT_COUNTER, 0},
-    [H2_STAT_REJECTED_UNDERSCORES] = {"requests_rejected_with_underscores_in_headers", STAT_COUNTER, 0},
+    [H2_STAT_REJECTED_UNDERSCORES] = {"requests_rejected_with_underscores_in_headers", STAT_COUNTER,
+                                      0},
     [H2_STAT_MESSAGING_ERROR] = {"rx_messaging_error", STAT_COUNTER, 0},
     [H2_STAT_RX_RESET] = {"rx_reset", STAT_COUNTER, 0},
     [H2_STAT_REFUSED] = {"stream_refused_errors", STAT_COUNTER, 0},
@@ -46,7 +48,9 @@ bool h2_preface(struct str bytes, bool *more)
     return same && n == preface.len;
 }
 
-/* --- streams ------------------------------------------------------------------------------------------------------------- */
+/* --- streams
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 struct h2_stream *h2_stream_new(struct h2 *h, int32_t id)
 {
@@ -62,7 +66,9 @@ struct h2_stream *h2_stream_new(struct h2 *h, int32_t id)
 
 void h2_stream_free(struct h2 *h, struct h2_stream *s)
 {
-    if (s->unconsumed) (void)nghttp2_session_consume_connection(h->session, s->unconsumed); /* the window is the connection's, too */
+    if (s->unconsumed)
+        (void)nghttp2_session_consume_connection(
+            h->session, s->unconsumed); /* the window is the connection's, too */
     list_remove(&s->link);
     buf_release(&s->in);
     buf_release(&s->out);
@@ -80,16 +86,20 @@ static void h2_on_flush(struct loop_later *later)
 
 void h2_flush_soon(struct h2 *h)
 {
-    if (!h->dead && conn_is_open(h->base.conn)) loop_later(conn_worker(h->base.conn)->loop, &h->flush, h2_on_flush);
+    if (!h->dead && conn_is_open(h->base.conn))
+        loop_later(conn_worker(h->base.conn)->loop, &h->flush, h2_on_flush);
 }
 
-/* --- ends ------------------------------------------------------------------------------------------------------------------ */
+/* --- ends
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 void h2_fail(struct h2 *h, uint32_t code, const char *details)
 {
     if (h->fail.len) return;
     h->fail = str_of(details);
-    (void)nghttp2_session_terminate_session(h->session, code); /* queues GOAWAY; without memory we abort anyway */
+    (void)nghttp2_session_terminate_session(
+        h->session, code); /* queues GOAWAY; without memory we abort anyway */
     h2_stat(h, H2_STAT_GOAWAY_SENT);
 }
 
@@ -107,7 +117,8 @@ void h2_count_reset(struct h2 *h)
     if (!h->server) return; /* what an upstream resets costs only what we asked for */
     if (h->reset_tokens_us < floor) h->reset_tokens_us = floor;
     h->reset_tokens_us += one;
-    if (h->reset_tokens_us > now + one) h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.too_many_resets");
+    if (h->reset_tokens_us > now + one)
+        h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.too_many_resets");
 }
 
 void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details)
@@ -116,7 +127,8 @@ void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details)
     h2_stat(h, H2_STAT_MESSAGING_ERROR);
     h2_stat(h, H2_STAT_TX_RESET);
     h2_count_reset(h);
-    (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_PROTOCOL_ERROR); /* its close tells the owner */
+    (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
+                                    NGHTTP2_PROTOCOL_ERROR); /* its close tells the owner */
     h2_flush_soon(h);
 }
 
@@ -137,7 +149,8 @@ static void h2_reset(struct codec_stream *cs, enum stream_reset why)
     buf_release(&s->out);
     if (s->id > 0 && (h->server || s->submitted)) {
         h2_stat(h, H2_STAT_TX_RESET);
-        (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, code); /* its close frees the stream */
+        (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
+                                        code); /* its close frees the stream */
         h2_flush_soon(h);
     } else {
         h2_stream_free(h, s);
@@ -170,7 +183,9 @@ static void h2_pause(struct codec_stream *cs, bool pause)
     h2_flush_soon(h);
 }
 
-/* --- bytes -------------------------------------------------------------------------------------------------------------------- */
+/* --- bytes
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
 {
@@ -183,7 +198,8 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
         if (!front.len) break;
         ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)front.ptr, front.len);
         if (n < 0) {
-            h->fail = n == NGHTTP2_ERR_FLOODED ? STR("http2.outbound_control_flood") : STR("http2.protocol_error");
+            h->fail = n == NGHTTP2_ERR_FLOODED ? STR("http2.outbound_control_flood")
+                                               : STR("http2.protocol_error");
             if (n == NGHTTP2_ERR_FLOODED) h2_stat(h, H2_STAT_CONTROL_FLOOD);
             break;
         }
@@ -193,7 +209,9 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
     if (h->fail.len) buf_drain(in, in->len);
     h2_flush(h);
     /* nghttp2 itself ended the session: a GOAWAY went out. */
-    if (!h->fail.len && !nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session)) h->fail = STR("http2.session_ended");
+    if (!h->fail.len && !nghttp2_session_want_read(h->session) &&
+        !nghttp2_session_want_write(h->session))
+        h->fail = STR("http2.session_ended");
     (void)end;
     if (!h->fail.len) return true;
     h2_tell_failure(h);
@@ -203,7 +221,8 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
 static void h2_on_conn_watermark(struct codec *c, bool above)
 {
     struct h2 *h = h2_of(c);
-    /* Frames wait in nghttp2 while the connection is full; each stream's own queue then tells its producer. */
+    /* Frames wait in nghttp2 while the connection is full; each stream's own queue then tells its
+     * producer. */
     if (!above) h2_flush_soon(h);
 }
 
@@ -218,7 +237,9 @@ static void h2_on_conn_closed(struct codec *c, enum stream_reset why, struct str
         struct h2_stream *s = CONTAINER_OF(list_first(&h->streams), struct h2_stream, link);
         const struct codec_stream_events *e = s->base.events;
         s->base.events = NULL;
-        if (s->id > 0) (void)nghttp2_session_set_stream_user_data(h->session, s->id, NULL); /* unknown ids are fine */
+        if (s->id > 0)
+            (void)nghttp2_session_set_stream_user_data(h->session, s->id,
+                                                       NULL); /* unknown ids are fine */
         if (e) e->on_reset(&s->base, s->base.owner, why, details);
         h2_stream_free(h, s);
     }
@@ -233,20 +254,26 @@ static void h2_free(struct codec *c)
     mem_free(h);
 }
 
-/* --- client ---------------------------------------------------------------------------------------------------------------- */
+/* --- client
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static size_t h2_stream_limit(const struct codec *c)
 {
     const struct h2 *h = (const struct h2 *)(const void *)c;
-    uint32_t theirs = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-    uint32_t ours = h->options->h2_max_concurrent_streams ? h->options->h2_max_concurrent_streams : H2_STREAMS_MOST;
+    uint32_t theirs =
+        nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    uint32_t ours = h->options->h2_max_concurrent_streams ? h->options->h2_max_concurrent_streams
+                                                          : H2_STREAMS_MOST;
     return theirs < ours ? theirs : ours;
 }
 
-static struct codec_stream *h2_request(struct codec *c, struct arena *a, const struct codec_stream_events *events, void *owner)
+static struct codec_stream *h2_request(struct codec *c, struct arena *a,
+                                       const struct codec_stream_events *events, void *owner)
 {
     struct h2 *h = h2_of(c);
-    if (h->goaway_received || h->drained || h->fail.len || h->open >= h2_stream_limit(c)) return NULL;
+    if (h->goaway_received || h->drained || h->fail.len || h->open >= h2_stream_limit(c))
+        return NULL;
     struct h2_stream *s = h2_stream_new(h, 0);
     s->base.arena = a;
     s->base.events = events;
@@ -265,7 +292,8 @@ static bool h2_keep_alive(const struct codec *c)
     return !h->goaway_received && !h->drained && !h->fail.len;
 }
 
-/* First call: a notice, so that requests on their way are still served. Second: no stream after the last one seen. */
+/* First call: a notice, so that requests on their way are still served. Second: no stream after the
+ * last one seen. */
 static void h2_drain(struct codec *c)
 {
     struct h2 *h = h2_of(c);
@@ -279,13 +307,16 @@ static void h2_drain(struct codec *c)
     } else {
         h->drained = true;
         int32_t last = nghttp2_session_get_last_proc_stream_id(h->session);
-        (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL, 0); /* out of memory aborts */
+        (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL,
+                                    0); /* out of memory aborts */
     }
     h2_stat(h, H2_STAT_GOAWAY_SENT);
     h2_flush_soon(h);
 }
 
-/* --- keep-alive pings ---------------------------------------------------------------------------------------------------------- */
+/* --- keep-alive pings
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void h2_ping_lost(struct loop_timer *t)
 {
@@ -302,13 +333,17 @@ static void h2_ping_due(struct loop_timer *t)
     struct loop *l = conn_worker(h->base.conn)->loop;
     (void)nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL); /* out of memory aborts */
     h2_flush_soon(h);
-    if (!loop_timer_running(&h->ping_wait)) loop_timer_start(l, &h->ping_wait, h->options->h2_keepalive_timeout_us, h2_ping_lost);
+    if (!loop_timer_running(&h->ping_wait))
+        loop_timer_start(l, &h->ping_wait, h->options->h2_keepalive_timeout_us, h2_ping_lost);
     loop_timer_start(l, &h->ping, h->options->h2_keepalive_interval_us, h2_ping_due);
 }
 
-/* --- making ---------------------------------------------------------------------------------------------------------------------- */
+/* --- making
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-/* Every reset of ours passes here; and an answer that is out before its request was whole ends the request, too (RFC 9113 8.1). */
+/* Every reset of ours passes here; and an answer that is out before its request was whole ends the
+ * request, too (RFC 9113 8.1). */
 static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2 *h = user;
@@ -317,22 +352,28 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
     if (!body || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
     struct h2_stream *s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (!s || !s->detached || s->peer_end) return 0;
-    (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR); /* out of memory aborts */
+    (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id,
+                                    NGHTTP2_NO_ERROR); /* out of memory aborts */
     return 0;
 }
 
-static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error, void *user)
+static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                          void *user)
 {
     struct h2 *h = user;
     (void)session;
     (void)error;
-    if (h->server || frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
-    LIST_FOREACH_SAFE(&h->streams, it, next) {
+    if (h->server || frame->hd.type != NGHTTP2_HEADERS ||
+        frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+        return 0;
+    LIST_FOREACH_SAFE (&h->streams, it, next) {
         struct h2_stream *s = CONTAINER_OF(it, struct h2_stream, link);
         if (s->id != frame->hd.stream_id) continue;
         const struct codec_stream_events *e = s->base.events;
         s->base.events = NULL;
-        if (e) e->on_reset(&s->base, s->base.owner, RESET_REMOTE_REFUSED, STR("http2.remote_refuse")); /* nothing was sent */
+        if (e)
+            e->on_reset(&s->base, s->base.owner, RESET_REMOTE_REFUSED,
+                        STR("http2.remote_refuse")); /* nothing was sent */
         h2_stream_free(h, s);
         return 0;
     }
@@ -340,10 +381,23 @@ static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
 }
 
 static const struct codec_ops h2_ops = {
-    .kind = CODEC_H2, .on_bytes = h2_on_bytes, .on_conn_watermark = h2_on_conn_watermark, .on_conn_closed = h2_on_conn_closed,
-    .request = h2_request, .open_streams = h2_open_streams, .stream_limit = h2_stream_limit, .drain = h2_drain,
-    .keep_alive = h2_keep_alive, .free = h2_free, .send_headers = h2_send_headers, .send_1xx = h2_send_1xx,
-    .send_data = h2_send_data, .send_trailers = h2_send_trailers, .reset = h2_reset, .pause = h2_pause, .detach = h2_detach,
+    .kind = CODEC_H2,
+    .on_bytes = h2_on_bytes,
+    .on_conn_watermark = h2_on_conn_watermark,
+    .on_conn_closed = h2_on_conn_closed,
+    .request = h2_request,
+    .open_streams = h2_open_streams,
+    .stream_limit = h2_stream_limit,
+    .drain = h2_drain,
+    .keep_alive = h2_keep_alive,
+    .free = h2_free,
+    .send_headers = h2_send_headers,
+    .send_1xx = h2_send_1xx,
+    .send_data = h2_send_data,
+    .send_trailers = h2_send_trailers,
+    .reset = h2_reset,
+    .pause = h2_pause,
+    .detach = h2_detach,
 };
 
 static void h2_session_new(struct h2 *h)
@@ -360,10 +414,13 @@ static void h2_session_new(struct h2 *h)
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_option_set_max_settings(option, SETTINGS_MOST);
-    nghttp2_option_set_max_outbound_ack(option, h->options->h2_max_outbound_control_frames ? h->options->h2_max_outbound_control_frames : ACKS_MOST);
+    nghttp2_option_set_max_outbound_ack(option, h->options->h2_max_outbound_control_frames
+                                                    ? h->options->h2_max_outbound_control_frames
+                                                    : ACKS_MOST);
     nghttp2_option_set_max_continuations(option, CONTINUATIONS_MOST);
     nghttp2_option_set_stream_reset_rate_limit(option, H2_RESETS_BURST * 5, H2_RESETS_PER_S * 5);
-    int rv = h->server ? nghttp2_session_server_new2(&h->session, cb, h, option) : nghttp2_session_client_new2(&h->session, cb, h, option);
+    int rv = h->server ? nghttp2_session_server_new2(&h->session, cb, h, option)
+                       : nghttp2_session_client_new2(&h->session, cb, h, option);
     must(rv == 0);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(cb);
@@ -374,21 +431,28 @@ static void h2_say_settings(struct h2 *h)
     const struct codec_options *o = h->options;
     nghttp2_settings_entry v[6];
     size_t n = 0;
-    int32_t window = (int32_t)(o->h2_initial_conn_window ? o->h2_initial_conn_window : H2_CONN_WINDOW);
+    int32_t window =
+        (int32_t)(o->h2_initial_conn_window ? o->h2_initial_conn_window : H2_CONN_WINDOW);
     if (h->server) {
-        v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, o->h2_max_concurrent_streams ? o->h2_max_concurrent_streams : H2_STREAMS_MOST};
-        if (o->h2_allow_connect) v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
+        v[n++] = (nghttp2_settings_entry){
+            NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+            o->h2_max_concurrent_streams ? o->h2_max_concurrent_streams : H2_STREAMS_MOST};
+        if (o->h2_allow_connect)
+            v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
     } else {
         v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
     }
-    v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, o->h2_initial_stream_window ? o->h2_initial_stream_window : H2_STREAM_WINDOW};
+    v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+                                      o->h2_initial_stream_window ? o->h2_initial_stream_window
+                                                                  : H2_STREAM_WINDOW};
     if (o->h2_hpack_table && o->h2_hpack_table != NGHTTP2_DEFAULT_HEADER_TABLE_SIZE)
         v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, o->h2_hpack_table};
     must(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, v, n) == 0);
     must(nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, window) == 0);
 }
 
-static struct codec *h2_new(struct conn *c, bool server, const struct codec_options *options, const struct codec_events *events, void *owner)
+static struct codec *h2_new(struct conn *c, bool server, const struct codec_options *options,
+                            const struct codec_events *events, void *owner)
 {
     struct h2 *h = mem_alloc(sizeof *h);
     h->base = (struct codec){.ops = &h2_ops, .events = events, .owner = owner, .conn = c};
@@ -399,17 +463,20 @@ static struct codec *h2_new(struct conn *c, bool server, const struct codec_opti
     h2_say_settings(h);
     h2_stat(h, server ? H2_STAT_NGHTTP2_DOWNSTREAM : H2_STAT_NGHTTP2_UPSTREAM);
     if (options->h2_keepalive_interval_us)
-        loop_timer_start(conn_worker(c)->loop, &h->ping, options->h2_keepalive_interval_us, h2_ping_due);
+        loop_timer_start(conn_worker(c)->loop, &h->ping, options->h2_keepalive_interval_us,
+                         h2_ping_due);
     h2_flush_soon(h);
     return &h->base;
 }
 
-struct codec *h2_server_new(struct conn *c, const struct codec_options *options, const struct codec_events *events, void *owner)
+struct codec *h2_server_new(struct conn *c, const struct codec_options *options,
+                            const struct codec_events *events, void *owner)
 {
     return h2_new(c, true, options, events, owner);
 }
 
-struct codec *h2_client_new(struct conn *c, const struct codec_options *options, const struct codec_events *events, void *owner)
+struct codec *h2_client_new(struct conn *c, const struct codec_options *options,
+                            const struct codec_events *events, void *owner)
 {
     return h2_new(c, false, options, events, owner);
 }

@@ -1,4 +1,5 @@
-/* Heads of HTTP/2 messages: limits while they arrive, rules when they are whole, and their form on the way out. */
+/* Heads of HTTP/2 messages: limits while they arrive, rules when they are whole, and their form on
+ * the way out. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "proxy/http/h1_chars.h"
@@ -67,14 +68,17 @@ static bool h2_request_finish(struct h2_stream *s)
 {
     struct headers *h = s->head;
     struct str authority = headers_get(h, HDR_AUTHORITY), host = headers_get(h, HDR_HOST);
-    if (host.ptr && authority.ptr && !str_case_eq(host, authority)) return h2_head_refuse(s, "http2.host_differs_from_authority");
+    if (host.ptr && authority.ptr && !str_case_eq(host, authority))
+        return h2_head_refuse(s, "http2.host_differs_from_authority");
     if (host.ptr && !authority.ptr) headers_add_id(h, HDR_AUTHORITY, host);
     (void)headers_remove_id(h, HDR_HOST);
     authority = headers_get(h, HDR_AUTHORITY);
-    if (authority.len && !h1_authority_valid(authority)) return h2_head_refuse(s, "http2.invalid_authority");
+    if (authority.len && !h1_authority_valid(authority))
+        return h2_head_refuse(s, "http2.invalid_authority");
     struct str path = headers_get(h, HDR_PATH), method = headers_get(h, HDR_METHOD);
     if (!h1_token_valid(method)) return h2_head_refuse(s, "http2.invalid_method");
-    if (path.ptr && (!path.len || !h1_target_valid(path))) return h2_head_refuse(s, "http2.invalid_path");
+    if (path.ptr && (!path.len || !h1_target_valid(path)))
+        return h2_head_refuse(s, "http2.invalid_path");
     h2_join_cookies(h);
     s->is_head = str_eq(method, STR("HEAD"));
     s->connect = str_eq(method, STR("CONNECT"));
@@ -105,7 +109,9 @@ bool h2_head_finish(struct h2 *h, struct h2_stream *s, bool trailers)
     return true;
 }
 
-/* --- out ------------------------------------------------------------------------------------------------------------ */
+/* --- out
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static bool h2_hop_by_hop(const struct header *x)
 {
@@ -116,19 +122,17 @@ static bool h2_hop_by_hop(const struct header *x)
     case HDR_TRANSFER_ENCODING:
     case HDR_UPGRADE:
     case HDR_HTTP2_SETTINGS:
-    case HDR_HOST:
-        return true;
-    case HDR_TE:
-        return !str_case_eq(x->value, STR("trailers"));
-    default:
-        return false;
+    case HDR_HOST: return true;
+    case HDR_TE: return !str_case_eq(x->value, STR("trailers"));
+    default: return false;
     }
 }
 
 static void h2_nv(nghttp2_nv *to, struct str name, struct str value)
 {
     /* nghttp2 copies; its struct just lacks const. */
-    *to = (nghttp2_nv){(uint8_t *)(uintptr_t)name.ptr, (uint8_t *)(uintptr_t)(value.ptr ? value.ptr : ""), name.len, value.len,
+    *to = (nghttp2_nv){(uint8_t *)(uintptr_t)name.ptr,
+                       (uint8_t *)(uintptr_t)(value.ptr ? value.ptr : ""), name.len, value.len,
                        NGHTTP2_NV_FLAG_NONE};
 }
 
@@ -141,7 +145,8 @@ static struct str h2_pseudo_value(const struct h2_stream *s, const struct header
     return x->value;
 }
 
-nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, bool server, bool trailers, size_t *count)
+nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, bool server,
+                         bool trailers, size_t *count)
 {
     nghttp2_nv *v = mem_array(h->live + 2, sizeof *v);
     size_t n = 0;
@@ -154,7 +159,8 @@ nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, boo
         if (x->id == HDR_PROTOCOL) continue;
         h2_nv(&v[n++], x->name, h2_pseudo_value(s, x, server));
     }
-    if (!server && s->extended && !trailers) h2_nv(&v[n++], STR(":protocol"), headers_get(h, HDR_UPGRADE));
+    if (!server && s->extended && !trailers)
+        h2_nv(&v[n++], STR(":protocol"), headers_get(h, HDR_UPGRADE));
     it = 0;
     for (const struct header *x; (x = headers_next(h, &it));) {
         if (!x->name.len || x->name.ptr[0] == ':' || h2_hop_by_hop(x)) continue;

@@ -11,25 +11,29 @@
 #include "proxy/runtime/runtime.h"
 
 enum {
-    H2_STREAM_WINDOW = 256 * 1024,     /* ours, unless configured: what a peer may send ahead of a slow reader */
+    H2_STREAM_WINDOW =
+        256 * 1024, /* ours, unless configured: what a peer may send ahead of a slow reader */
     H2_CONN_WINDOW = 1024 * 1024,
-    H2_STREAMS_MOST = 1024,            /* concurrent streams that a client may open, unless configured */
-    H2_OUT_HIGH = 256 * 1024,          /* bytes of one stream that wait for the peer's window: above, the producer stops */
+    H2_STREAMS_MOST = 1024, /* concurrent streams that a client may open, unless configured */
+    H2_OUT_HIGH =
+        256 *
+        1024, /* bytes of one stream that wait for the peer's window: above, the producer stops */
     H2_OUT_LOW = 128 * 1024,
-    H2_HEADER_OVERHEAD = 32,           /* RFC 9113 6.5.2 */
+    H2_HEADER_OVERHEAD = 32, /* RFC 9113 6.5.2 */
     H2_RESET_MEMORY = 128,
-    H2_RESETS_BURST = 200, H2_RESETS_PER_S = 20 /* streams that end before their time, either side's doing */
+    H2_RESETS_BURST = 200,
+    H2_RESETS_PER_S = 20 /* streams that end before their time, either side's doing */
 };
 
 struct h2_stream {
     struct codec_stream base;
-    struct list link;       /* in h2.streams */
+    struct list link; /* in h2.streams */
     int32_t id;
     /* headers being collected */
     struct headers *head;
-    size_t head_bytes;      /* as the limits count them */
+    size_t head_bytes; /* as the limits count them */
     uint32_t head_count;
-    const char *refused;    /* why the head may not pass; NULL: fine */
+    const char *refused; /* why the head may not pass; NULL: fine */
     uint32_t pauses;
     bool final_head;        /* a head that is no 1xx came */
     bool peer_end, our_end; /* END_STREAM seen, sent or queued */
@@ -37,14 +41,14 @@ struct h2_stream {
     bool connect;           /* tunnel: no content-length */
     bool deferred;          /* the data provider waits for bytes */
     bool submitted;         /* our headers went to nghttp2 */
-    bool detached;          /* nobody waits for the rest of the request: reset once our answer is out */
-    bool above;             /* told the producer to stop */
-    bool end_shown;         /* the owner heard of the peer's end */
+    bool detached;  /* nobody waits for the rest of the request: reset once our answer is out */
+    bool above;     /* told the producer to stop */
+    bool end_shown; /* the owner heard of the peer's end */
     struct headers *held_trailers; /* came while paused: shown after the body */
-    struct buf in;          /* body not yet shown (paused, or inside a frame) */
-    size_t unconsumed;      /* bytes of the window that `in` holds */
+    struct buf in;                 /* body not yet shown (paused, or inside a frame) */
+    size_t unconsumed;             /* bytes of the window that `in` holds */
     struct buf out;
-    nghttp2_nv *trailers;   /* to send after out; heap */
+    nghttp2_nv *trailers; /* to send after out; heap */
     size_t trailer_count;
     bool has_trailers;
 };
@@ -57,13 +61,14 @@ struct h2 {
     size_t open;
     struct loop_later flush;
     struct loop_timer ping, ping_wait;
-    struct str fail;        /* details of what ended the session; empty: nothing did */
+    struct str fail; /* details of what ended the session; empty: nothing did */
     bool server, receiving, flushing, dead;
     bool goaway_received, drain_noticed, drained, failed_told;
-    struct buf wire;        /* serialised frames on their way to the connection */
+    struct buf wire; /* serialised frames on their way to the connection */
     /* abuse */
-    uint64_t reset_tokens_us; /* bucket as time: now - this, in tokens */
-    int32_t reset_by_us[H2_RESET_MEMORY]; /* ids, a ring: what the peer still sends on them is no mistake */
+    uint64_t reset_tokens_us;             /* bucket as time: now - this, in tokens */
+    int32_t reset_by_us[H2_RESET_MEMORY]; /* ids, a ring: what the peer still sends on them is no
+                                             mistake */
     int32_t opened_ids[H2_RESET_MEMORY];  /* the last ones that the peer opened */
     unsigned reset_count, opened_count;
     /* frame heads are looked at before nghttp2 sees them */
@@ -98,8 +103,9 @@ void h2_count_reset(struct h2 *h);
 /* Ends one stream by the peer's fault. */
 void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details);
 
-/* h2_check.c: follows the frames in the bytes that nghttp2 will get next: how many it may have now, at most to the end of one frame. 0: a frame
- * came on a closed stream (RFC 9113 5.1), which nghttp2 1.52 lets pass; h2_fail was called. */
+/* h2_check.c: follows the frames in the bytes that nghttp2 will get next: how many it may have now,
+ * at most to the end of one frame. 0: a frame came on a closed stream (RFC 9113 5.1), which
+ * nghttp2 1.52 lets pass; h2_fail was called. */
 size_t h2_check_bytes(struct h2 *h, struct str bytes);
 /* Remembers that we reset a stream. */
 void h2_note_reset(struct h2 *h, int32_t id);
@@ -111,10 +117,13 @@ void h2_show_data(struct h2 *h, struct h2_stream *s);
 
 /* h2_head.c: one header of a message; false: the head is refused (s->refused). */
 bool h2_head_add(struct h2 *h, struct h2_stream *s, struct str name, struct str value);
-/* The head is complete: rules between versions (authority and host, cookies, extended CONNECT). False: s->refused. */
+/* The head is complete: rules between versions (authority and host, cookies, extended CONNECT).
+ * False: s->refused. */
 bool h2_head_finish(struct h2 *h, struct h2_stream *s, bool trailers);
-/* A message's fields for nghttp2, pseudo-headers first; hop-by-hop fields are left out. Heap, borrowed bytes. */
-nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, bool server, bool trailers, size_t *count);
+/* A message's fields for nghttp2, pseudo-headers first; hop-by-hop fields are left out. Heap,
+ * borrowed bytes. */
+nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, bool server,
+                         bool trailers, size_t *count);
 
 /* h2_send.c */
 void h2_send_headers(struct codec_stream *s, struct headers *h, bool end);

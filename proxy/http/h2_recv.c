@@ -8,7 +8,9 @@ static struct h2_stream *h2_find(nghttp2_session *session, int32_t id)
     return nghttp2_session_get_stream_user_data(session, id);
 }
 
-/* --- heads ---------------------------------------------------------------------------------------------------------------- */
+/* --- heads
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static bool h2_is_trailers(const struct h2_stream *s)
 {
@@ -23,17 +25,21 @@ static int h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *fr
     if (!s && h->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         s = h2_stream_new(h, frame->hd.stream_id);
         h->opened++;
-        (void)nghttp2_session_set_stream_user_data(session, s->id, s); /* the stream was just opened: it is there */
+        (void)nghttp2_session_set_stream_user_data(session, s->id,
+                                                   s); /* the stream was just opened: it is there */
         h->base.events->on_new_stream(&h->base, h->base.owner, &s->base);
     }
     if (!s || !s->base.arena) return 0;
     s->head = headers_new(s->base.arena);
-    if (!h2_is_trailers(s)) s->head_bytes = s->head_count = 0; /* trailers count with their head against the same limits */
+    if (!h2_is_trailers(s))
+        s->head_bytes = s->head_count =
+            0; /* trailers count with their head against the same limits */
     return 0;
 }
 
-static int h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-                        const uint8_t *value, size_t value_len, uint8_t flags, void *user)
+static int h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                        size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
+                        void *user)
 {
     struct h2 *h = user;
     struct h2_stream *s = h2_find(session, frame->hd.stream_id);
@@ -45,8 +51,9 @@ static int h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, co
 }
 
 /* A field that RFC 9113 forbids: nghttp2 would leave it out; we refuse the message. */
-static int h2_on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-                                const uint8_t *value, size_t value_len, uint8_t flags, void *user)
+static int h2_on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame,
+                                const uint8_t *name, size_t name_len, const uint8_t *value,
+                                size_t value_len, uint8_t flags, void *user)
 {
     struct h2_stream *s = h2_find(session, frame->hd.stream_id);
     (void)name, (void)name_len, (void)value, (void)value_len, (void)flags, (void)user;
@@ -85,7 +92,9 @@ static void h2_got_head(struct h2 *h, struct h2_stream *s, bool end)
     s->base.events->on_headers(&s->base, s->base.owner, s->head, end);
 }
 
-/* --- bodies --------------------------------------------------------------------------------------------------------------- */
+/* --- bodies
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static void h2_show_body(struct h2_stream *s)
 {
@@ -103,7 +112,9 @@ void h2_show_data(struct h2 *h, struct h2_stream *s)
     if (s->pauses || !s->base.events) return;
     size_t n = s->unconsumed;
     s->unconsumed = 0;
-    if (n) (void)nghttp2_session_consume(h->session, s->id, n); /* the stream may be gone: then the connection's part counts */
+    if (n)
+        (void)nghttp2_session_consume(
+            h->session, s->id, n); /* the stream may be gone: then the connection's part counts */
     h2_show_body(s);
     struct headers *t = s->held_trailers;
     if (!t || !s->base.events) return;
@@ -111,13 +122,15 @@ void h2_show_data(struct h2 *h, struct h2_stream *s)
     s->base.events->on_trailers(&s->base, s->base.owner, t);
 }
 
-static int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes, size_t len, void *user)
+static int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes,
+                      size_t len, void *user)
 {
     struct h2 *h = user;
     struct h2_stream *s = h2_find(session, id);
     (void)flags;
     if (!s || !s->base.events) {
-        (void)nghttp2_session_consume(session, id, len); /* nobody is there to read: the window goes back */
+        (void)nghttp2_session_consume(session, id,
+                                      len); /* nobody is there to read: the window goes back */
         return 0;
     }
     h->inbound_empty = 0;
@@ -126,20 +139,24 @@ static int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const
     return 0;
 }
 
-/* --- frames ---------------------------------------------------------------------------------------------------------------- */
+/* --- frames
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-/* Frames that cost us and say nothing: bounded in proportion to what the peer asks for (Envoy's limits). */
+/* Frames that cost us and say nothing: bounded in proportion to what the peer asks for (Envoy's
+ * limits). */
 static void h2_count_frame(struct h2 *h, const nghttp2_frame *frame)
 {
     const struct codec_options *o = h->options;
     uint64_t empty_most = o->h2_max_inbound_empty_data ? o->h2_max_inbound_empty_data : 1;
     uint64_t priority_most = o->h2_max_inbound_priority ? o->h2_max_inbound_priority : 100;
     uint64_t window_most = o->h2_max_inbound_window_update ? o->h2_max_inbound_window_update : 10;
-    if (frame->hd.type == NGHTTP2_DATA && frame->hd.length == 0 && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
-        ++h->inbound_empty > empty_most) {
+    if (frame->hd.type == NGHTTP2_DATA && frame->hd.length == 0 &&
+        !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && ++h->inbound_empty > empty_most) {
         h2_stat(h, H2_STAT_EMPTY_FLOOD);
         h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.inbound_empty_frames_flood");
-    } else if (frame->hd.type == NGHTTP2_PRIORITY && ++h->inbound_priority > priority_most * (1 + h->opened)) {
+    } else if (frame->hd.type == NGHTTP2_PRIORITY &&
+               ++h->inbound_priority > priority_most * (1 + h->opened)) {
         h2_stat(h, H2_STAT_PRIORITY_FLOOD);
         h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.inbound_priority_frames_flood");
     } else if (frame->hd.type == NGHTTP2_WINDOW_UPDATE &&
@@ -176,12 +193,12 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
     case NGHTTP2_PING:
         if (frame->hd.flags & NGHTTP2_FLAG_ACK) loop_timer_stop(&h->ping_wait);
         return 0;
-    default:
-        return 0;
+    default: return 0;
     }
 }
 
-static int h2_on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error, void *user)
+static int h2_on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                               void *user)
 {
     struct h2 *h = user;
     struct h2_stream *s = frame->hd.stream_id ? h2_find(session, frame->hd.stream_id) : NULL;
@@ -195,12 +212,9 @@ static int h2_on_invalid_frame(nghttp2_session *session, const nghttp2_frame *fr
 static enum stream_reset h2_reset_of(uint32_t code)
 {
     switch (code) {
-    case NGHTTP2_REFUSED_STREAM:
-        return RESET_REMOTE_REFUSED;
-    case NGHTTP2_CONNECT_ERROR:
-        return RESET_CONNECT_ERROR;
-    default:
-        return RESET_REMOTE;
+    case NGHTTP2_REFUSED_STREAM: return RESET_REMOTE_REFUSED;
+    case NGHTTP2_CONNECT_ERROR: return RESET_CONNECT_ERROR;
+    default: return RESET_REMOTE;
     }
 }
 
@@ -225,7 +239,8 @@ static int h2_on_stream_close(nghttp2_session *session, int32_t id, uint32_t cod
         s->base.events = NULL;
         enum stream_reset why = h2_reset_of(code);
         e->on_reset(&s->base, s->base.owner, why,
-                    why == RESET_REMOTE_REFUSED ? STR("http2.remote_refuse") : STR("http2.remote_reset"));
+                    why == RESET_REMOTE_REFUSED ? STR("http2.remote_refuse")
+                                                : STR("http2.remote_reset"));
     }
     h2_stream_free(h, s);
     return 0;

@@ -1,8 +1,11 @@
-/* The writing side: heads, bodies that wait for the peer's window, trailers, and the hand-over of frames to the connection. */
+/* The writing side: heads, bodies that wait for the peer's window, trailers, and the hand-over of
+ * frames to the connection. */
 #include "base/must.h"
 #include "proxy/http/h2_internal.h"
 
-/* --- bodies ------------------------------------------------------------------------------------------------------------ */
+/* --- bodies
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void h2_tell_low(struct h2_stream *s)
 {
@@ -12,9 +15,10 @@ static void h2_tell_low(struct h2_stream *s)
     if (e && e->on_watermark) e->on_watermark(&s->base, s->base.owner, false);
 }
 
-/* nghttp2 asks how much may go into the next DATA frame; the bytes themselves are moved by h2_on_send_data. */
-static ssize_t h2_read_body(nghttp2_session *session, int32_t id, uint8_t *to, size_t most, uint32_t *flags,
-                            nghttp2_data_source *source, void *user)
+/* nghttp2 asks how much may go into the next DATA frame; the bytes themselves are moved by
+ * h2_on_send_data. */
+static ssize_t h2_read_body(nghttp2_session *session, int32_t id, uint8_t *to, size_t most,
+                            uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     struct h2_stream *s = source->ptr;
     (void)session;
@@ -34,8 +38,8 @@ static ssize_t h2_read_body(nghttp2_session *session, int32_t id, uint8_t *to, s
     return (ssize_t)n;
 }
 
-static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length,
-                           nghttp2_data_source *source, void *user)
+static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                           size_t length, nghttp2_data_source *source, void *user)
 {
     enum { FRAME_HEAD = 9 };
     struct h2 *h = user;
@@ -52,7 +56,8 @@ static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const
     return 0;
 }
 
-static ssize_t h2_on_send(nghttp2_session *session, const uint8_t *bytes, size_t length, int flags, void *user)
+static ssize_t h2_on_send(nghttp2_session *session, const uint8_t *bytes, size_t length, int flags,
+                          void *user)
 {
     struct h2 *h = user;
     (void)session;
@@ -78,18 +83,24 @@ void h2_flush(struct h2 *h)
     h->flushing = false;
     if (rv != 0) h2_fail(h, NGHTTP2_INTERNAL_ERROR, "http2.send_failed");
     /* Producers that were told to stop hear of the room; not inside nghttp2's own loop. */
-    LIST_FOREACH_SAFE(&h->streams, it, next) h2_tell_low(CONTAINER_OF(it, struct h2_stream, link));
+    LIST_FOREACH_SAFE (&h->streams, it, next)
+        h2_tell_low(CONTAINER_OF(it, struct h2_stream, link));
 }
 
-/* --- ops ------------------------------------------------------------------------------------------------------------------ */
+/* --- ops
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
-static void h2_submit_head(struct h2 *h, struct h2_stream *s, const nghttp2_nv *v, size_t n, bool end)
+static void h2_submit_head(struct h2 *h, struct h2_stream *s, const nghttp2_nv *v, size_t n,
+                           bool end)
 {
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = h2_read_body};
     const nghttp2_data_provider *more = end ? NULL : &body;
     if (h->server) {
         int rv = nghttp2_submit_response(h->session, s->id, v, n, more);
-        if (rv != 0) (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
+        if (rv != 0)
+            (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
+                                            NGHTTP2_INTERNAL_ERROR);
         return;
     }
     int32_t id = nghttp2_submit_request(h->session, NULL, v, n, more, s);
@@ -111,7 +122,8 @@ void h2_send_headers(struct codec_stream *cs, struct headers *head, bool end)
     if (!h->server) {
         s->is_head = str_eq(headers_get(head, HDR_METHOD), STR("HEAD"));
         s->connect = str_eq(headers_get(head, HDR_METHOD), STR("CONNECT"));
-        s->extended = headers_has(head, HDR_UPGRADE) && headers_has_token(head, HDR_CONNECTION, STR("upgrade"));
+        s->extended = headers_has(head, HDR_UPGRADE) &&
+                      headers_has_token(head, HDR_CONNECTION, STR("upgrade"));
         if (s->extended) end = false;
     }
     nghttp2_nv *v = h2_head_wire(s, head, h->server, false, &n);
@@ -128,7 +140,8 @@ void h2_send_1xx(struct codec_stream *cs, struct headers *head)
     struct h2 *h = h2_of(cs->codec);
     size_t n;
     nghttp2_nv *v = h2_head_wire(s, head, h->server, false, &n);
-    (void)nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, v, n, NULL); /* an interim answer may be lost */
+    (void)nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, v, n,
+                                 NULL); /* an interim answer may be lost */
     mem_free(v);
     h2_flush_soon(h);
 }
@@ -137,7 +150,8 @@ static void h2_resume(struct h2 *h, struct h2_stream *s)
 {
     if (s->deferred) {
         s->deferred = false;
-        (void)nghttp2_session_resume_data(h->session, s->id); /* fails only when the stream is gone; then its end comes */
+        (void)nghttp2_session_resume_data(
+            h->session, s->id); /* fails only when the stream is gone; then its end comes */
     }
     h2_flush_soon(h);
 }

@@ -9,7 +9,8 @@
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 
-/* --- arenas of streams, recycled per worker --------------------------------------------------------------------------- */
+/* --- arenas of streams, recycled per worker
+ * --------------------------------------------------------------------------- */
 
 enum { HCM_PREFACE = 24 };
 enum { ARENAS_KEPT = 64, ARENA_KEEP_BYTES = 64 * 1024, STREAM_ARENA_BLOCK = 8192 };
@@ -46,14 +47,17 @@ static void http_worker_stop(struct worker *w)
 {
     struct http_worker *hw = w->slot[WORKER_HTTP];
     if (!hw) return;
-    while (hw->count) arena_free(&hw->free[--hw->count]);
+    while (hw->count)
+        arena_free(&hw->free[--hw->count]);
     mem_free(hw);
     w->slot[WORKER_HTTP] = NULL;
 }
 
 const struct worker_hooks http_worker_hooks = {.stop = http_worker_stop};
 
-/* --- the end of streams ---------------------------------------------------------------------------------------------------- */
+/* --- the end of streams
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void hcm_sweep_all(struct hcm *m)
 {
@@ -84,8 +88,9 @@ static void hcm_on_delayed(struct loop_timer *t)
     hcm_close(m);
 }
 
-/* The response that says "Connection: close" is queued. Envoy: unless the client asked for the end, it may close first, so that no reset
- * overtakes the response; what it still sends is thrown away. */
+/* The response that says "Connection: close" is queued. Envoy: unless the client asked for the end,
+ * it may close first, so that no reset overtakes the response; what it still sends is thrown away.
+ */
 static void hcm_close_gently(struct hcm *m)
 {
     if (m->closing || m->closed || m->winding) return;
@@ -99,7 +104,8 @@ static void hcm_close_gently(struct hcm *m)
 
 static void hcm_idle_start(struct hcm *m)
 {
-    if (m->conf->idle_timeout_us && !m->closing && !m->closed) loop_timer_start(m->worker->loop, &m->idle, m->conf->idle_timeout_us, hcm_on_idle);
+    if (m->conf->idle_timeout_us && !m->closing && !m->closed)
+        loop_timer_start(m->worker->loop, &m->idle, m->conf->idle_timeout_us, hcm_on_idle);
 }
 
 void hcm_stream_ended(struct hcm *m, struct http_stream *s)
@@ -109,14 +115,21 @@ void hcm_stream_ended(struct hcm *m, struct http_stream *s)
     m->open--;
     loop_later(m->worker->loop, &m->sweep, hcm_sweep);
     if (m->open) return;
-    if (!m->close_next) hcm_idle_start(m);
-    else if (m->close_asked && s->end_in) hcm_close(m);
-    else if (s->info.protocol == HTTP_PROTOCOL_10 && s->info.resp && !headers_has(s->info.resp, HDR_CONTENT_LENGTH)) hcm_close(m);
-    else if (m->codec->ops->kind != CODEC_H1) hcm_close(m);
-    else hcm_close_gently(m);
+    if (!m->close_next)
+        hcm_idle_start(m);
+    else if (m->close_asked && s->end_in)
+        hcm_close(m);
+    else if (s->info.protocol == HTTP_PROTOCOL_10 && s->info.resp &&
+             !headers_has(s->info.resp, HDR_CONTENT_LENGTH))
+        hcm_close(m);
+    else if (m->codec->ops->kind != CODEC_H1)
+        hcm_close(m);
+    else
+        hcm_close_gently(m);
 }
 
-/* --- the end of the connection --------------------------------------------------------------------------------------------- */
+/* --- the end of the connection
+ * --------------------------------------------------------------------------------------------- */
 
 void hcm_close(struct hcm *m)
 {
@@ -136,13 +149,16 @@ static void hcm_on_drained(struct loop_timer *t)
     if (!m->open) hcm_close(m);
 }
 
-/* Says that the end is near: HTTP/1 with the next response, HTTP/2 at once. `timed`: and closes after drain_timeout. */
+/* Says that the end is near: HTTP/1 with the next response, HTTP/2 at once. `timed`: and closes
+ * after drain_timeout. */
 static void hcm_drain_start(struct hcm *m, bool timed)
 {
     if (m->draining || m->closing) return;
     m->draining = true;
     if (m->codec) m->codec->ops->drain(m->codec);
-    if (timed) loop_timer_start(m->worker->loop, &m->drain_wait, m->conf->drain_timeout_us, hcm_on_drained);
+    if (timed)
+        loop_timer_start(m->worker->loop, &m->drain_wait, m->conf->drain_timeout_us,
+                         hcm_on_drained);
 }
 
 static bool hcm_speaks_h1(const struct hcm *m)
@@ -154,11 +170,14 @@ static void hcm_on_max_age(struct loop_timer *t)
 {
     struct hcm *m = CONTAINER_OF(t, struct hcm, max_age);
     stat_hcm_add(m, HCM_STAT_CX_MAX_DURATION_REACHED);
-    if (!m->codec) hcm_close(m);
-    else hcm_drain_start(m, !(hcm_speaks_h1(m) && m->conf->h1_safe_max_connection));
+    if (!m->codec)
+        hcm_close(m);
+    else
+        hcm_drain_start(m, !(hcm_speaks_h1(m) && m->conf->h1_safe_max_connection));
 }
 
-/* An idle HTTP/1 connection stays: a request may be on its way. Its response says the end, or net ends it with the drain time. */
+/* An idle HTTP/1 connection stays: a request may be on its way. Its response says the end, or net
+ * ends it with the drain time. */
 void hcm_on_drain(struct hcm *m)
 {
     hcm_drain_start(m, !hcm_speaks_h1(m));
@@ -171,12 +190,16 @@ static void hcm_count_end(struct hcm *m)
     stat_hcm_add(m, local ? HCM_STAT_CX_DESTROY_LOCAL : HCM_STAT_CX_DESTROY_REMOTE);
     if (m->open) {
         stat_hcm_add(m, HCM_STAT_CX_DESTROY_ACTIVE_RQ);
-        stat_hcm_add(m, local ? HCM_STAT_CX_DESTROY_LOCAL_ACTIVE_RQ : HCM_STAT_CX_DESTROY_REMOTE_ACTIVE_RQ);
+        stat_hcm_add(m, local ? HCM_STAT_CX_DESTROY_LOCAL_ACTIVE_RQ
+                              : HCM_STAT_CX_DESTROY_REMOTE_ACTIVE_RQ);
     }
     stat_dec(m->conf->stats, HCM_STAT_CX_ACTIVE);
     if (m->info->tls) stat_dec(m->conf->stats, HCM_STAT_CX_SSL_ACTIVE);
-    if (m->codec) stat_dec(m->conf->stats, m->codec->ops->kind == CODEC_H1 ? HCM_STAT_CX_HTTP1_ACTIVE : HCM_STAT_CX_HTTP2_ACTIVE);
-    stat_record(m->conf->stats, HCM_STAT_CX_LENGTH_MS, (loop_now_us(m->worker->loop) - m->start_us) / 1000);
+    if (m->codec)
+        stat_dec(m->conf->stats, m->codec->ops->kind == CODEC_H1 ? HCM_STAT_CX_HTTP1_ACTIVE
+                                                                 : HCM_STAT_CX_HTTP2_ACTIVE);
+    stat_record(m->conf->stats, HCM_STAT_CX_LENGTH_MS,
+                (loop_now_us(m->worker->loop) - m->start_us) / 1000);
 }
 
 void hcm_on_close(struct hcm *m)
@@ -201,7 +224,9 @@ void hcm_release(struct hcm *m)
     m->codec = NULL;
 }
 
-/* --- the codec ---------------------------------------------------------------------------------------------------------------- */
+/* --- the codec
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static void hcm_on_new_stream(struct codec *c, void *owner, struct codec_stream *cs)
 {
@@ -219,17 +244,20 @@ static void hcm_on_error(struct codec *c, void *owner, struct str details)
     hcm_close(m);
 }
 
-static void hcm_on_bad_request(struct codec *c, void *owner, struct codec_stream *cs, uint32_t status, struct str details)
+static void hcm_on_bad_request(struct codec *c, void *owner, struct codec_stream *cs,
+                               uint32_t status, struct str details)
 {
     (void)c;
     (void)owner;
     stream_bad_request(cs->owner, status, details);
 }
 
-static const struct codec_events hcm_codec_events = {
-    .on_new_stream = hcm_on_new_stream, .on_error = hcm_on_error, .on_bad_request = hcm_on_bad_request};
+static const struct codec_events hcm_codec_events = {.on_new_stream = hcm_on_new_stream,
+                                                     .on_error = hcm_on_error,
+                                                     .on_bad_request = hcm_on_bad_request};
 
-/* Which HTTP does the peer speak? ALPN says it, else the first bytes. False: too few bytes to tell. */
+/* Which HTTP does the peer speak? ALPN says it, else the first bytes. False: too few bytes to tell.
+ */
 static bool hcm_is_h2(const struct hcm *m, struct buf *in, bool *h2)
 {
     struct str alpn = conn_alpn(m->conn);
@@ -278,11 +306,17 @@ void hcm_note_request(struct hcm *m, const struct headers *h, bool http10)
     m->close_next |= close;
 }
 
-/* --- events of the connection ------------------------------------------------------------------------------------------------ */
+/* --- events of the connection
+ * ------------------------------------------------------------------------------------------------
+ */
 
 void hcm_init(struct hcm *m, const struct hcm_conf *conf, struct conn *c, struct worker *w)
 {
-    *m = (struct hcm){.conf = conf, .conn = c, .worker = w, .info = conn_info_of(c), .start_us = loop_now_us(w->loop)};
+    *m = (struct hcm){.conf = conf,
+                      .conn = c,
+                      .worker = w,
+                      .info = conn_info_of(c),
+                      .start_us = loop_now_us(w->loop)};
     list_init(&m->streams);
     list_init(&m->ended);
     stat_hcm_add(m, HCM_STAT_CX_TOTAL);
@@ -292,7 +326,8 @@ void hcm_init(struct hcm *m, const struct hcm_conf *conf, struct conn *c, struct
         stat_hcm_add(m, HCM_STAT_CX_SSL_ACTIVE);
     }
     if (conf->byte_stats) conn_set_byte_stats(c, conf->byte_stats);
-    if (conf->max_connection_us) loop_timer_start(w->loop, &m->max_age, conf->max_connection_us, hcm_on_max_age);
+    if (conf->max_connection_us)
+        loop_timer_start(w->loop, &m->max_age, conf->max_connection_us, hcm_on_max_age);
     hcm_idle_start(m);
 }
 

@@ -1,6 +1,7 @@
 /* The HTTP connection manager: what its configuration became, and one connection under its care.
- * hcm.c owns the connection's life, stream.c one request, filter_chain.c the order of filters, conn_manager_headers.c what is changed in
- * requests and responses at the edge. Worker thread unless told otherwise. */
+ * hcm.c owns the connection's life, stream.c one request, filter_chain.c the order of filters,
+ * conn_manager_headers.c what is changed in requests and responses at the edge. Worker thread
+ * unless told otherwise. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,10 +25,26 @@ struct http_stream;
 struct regex;
 
 enum hcm_codec { HCM_CODEC_AUTO, HCM_CODEC_H1, HCM_CODEC_H2 };
-enum hcm_server_header { HCM_SERVER_OVERWRITE, HCM_SERVER_APPEND_IF_ABSENT, HCM_SERVER_PASS_THROUGH };
-enum hcm_escaped_slashes { HCM_SLASHES_DEFAULT, HCM_SLASHES_KEEP, HCM_SLASHES_REJECT, HCM_SLASHES_UNESCAPE_REDIRECT, HCM_SLASHES_UNESCAPE };
+enum hcm_server_header {
+    HCM_SERVER_OVERWRITE,
+    HCM_SERVER_APPEND_IF_ABSENT,
+    HCM_SERVER_PASS_THROUGH
+};
+enum hcm_escaped_slashes {
+    HCM_SLASHES_DEFAULT,
+    HCM_SLASHES_KEEP,
+    HCM_SLASHES_REJECT,
+    HCM_SLASHES_UNESCAPE_REDIRECT,
+    HCM_SLASHES_UNESCAPE
+};
 enum hcm_underscores { HCM_UNDERSCORES_ALLOW, HCM_UNDERSCORES_REJECT, HCM_UNDERSCORES_DROP };
-enum hcm_xfcc { HCM_XFCC_SANITIZE, HCM_XFCC_FORWARD_ONLY, HCM_XFCC_APPEND_FORWARD, HCM_XFCC_SANITIZE_SET, HCM_XFCC_ALWAYS_FORWARD_ONLY };
+enum hcm_xfcc {
+    HCM_XFCC_SANITIZE,
+    HCM_XFCC_FORWARD_ONLY,
+    HCM_XFCC_APPEND_FORWARD,
+    HCM_XFCC_SANITIZE_SET,
+    HCM_XFCC_ALWAYS_FORWARD_ONLY
+};
 
 /* One filter of a chain as configured. */
 struct http_filter_conf {
@@ -50,7 +67,7 @@ struct hcm_upgrade {
 
 /* Immutable; lives in the arena of the filter chain (listener) and is pinned by its connections. */
 struct hcm_conf {
-    struct str stat_prefix; /* "http.ingress." */
+    struct str stat_prefix;                                          /* "http.ingress." */
     struct stat_group *stats, *listener_stats, *h1_stats, *h2_stats; /* the last one may be NULL */
     enum hcm_codec codec;
     struct codec_options codec_options, h2_options; /* the same but for their statistics */
@@ -68,10 +85,11 @@ struct hcm_conf {
     bool access_log_on_new, access_log_on_tunnel;
 
     /* times, 0 = none */
-    uint64_t idle_timeout_us, stream_idle_timeout_us, request_timeout_us, request_headers_timeout_us, max_connection_us,
-        max_stream_us, drain_timeout_us, delayed_close_us, stream_flush_timeout_us;
+    uint64_t idle_timeout_us, stream_idle_timeout_us, request_timeout_us,
+        request_headers_timeout_us, max_connection_us, max_stream_us, drain_timeout_us,
+        delayed_close_us, stream_flush_timeout_us;
     uint32_t max_requests_per_connection; /* 0: no limit */
-    bool h1_safe_max_connection;          /* HTTP/1: the end of max_connection_us only with a response */
+    bool h1_safe_max_connection; /* HTTP/1: the end of max_connection_us only with a response */
 
     /* requests */
     struct str local_address; /* of this machine: stands in x-forwarded-for for a loopback peer */
@@ -103,7 +121,8 @@ struct hcm_conf {
     bool tracing;
     uint32_t sample_client, sample_random, sample_overall;
     bool spawn_upstream_span;
-    uint64_t buffer_limit; /* per_connection_buffer_limit_bytes: how much one filter may keep of a body */
+    uint64_t buffer_limit; /* per_connection_buffer_limit_bytes: how much one filter may keep of a
+                              body */
     struct stat_group *tracing_stats;
     struct conn_byte_stats *byte_stats;
 };
@@ -122,16 +141,17 @@ struct hcm {
     uint64_t start_us;
     uint64_t requests;
     uint32_t open;
-    bool draining;   /* the listener or the process is leaving: say so on the next response */
-    bool close_next; /* Connection: close was or will be said; no more requests */
+    bool draining;    /* the listener or the process is leaving: say so on the next response */
+    bool close_next;  /* Connection: close was or will be said; no more requests */
     bool close_asked; /* by the client */
-    bool winding;    /* the last response is queued; the client may close first */
-    bool closing;    /* conn_close was called, or must be once flushed */
-    bool closed;     /* on_close came */
+    bool winding;     /* the last response is queued; the client may close first */
+    bool closing;     /* conn_close was called, or must be once flushed */
+    bool closed;      /* on_close came */
     bool remote_closed, protocol_error;
 };
 
-/* Begins to serve a connection (the network filter's on_new). The conf must live as long as the connection. */
+/* Begins to serve a connection (the network filter's on_new). The conf must live as long as the
+ * connection. */
 void hcm_init(struct hcm *m, const struct hcm_conf *conf, struct conn *c, struct worker *w);
 /* Bytes came; what is not used yet stays in `in`. */
 void hcm_on_read(struct hcm *m, struct buf *in, bool end);

@@ -19,20 +19,24 @@ static struct str without_controls(struct str v, struct arena *a)
     return v;
 }
 
-static struct str op_value(const struct header_op *op, const struct headers *h, const struct stream_info *info)
+static struct str op_value(const struct header_op *op, const struct headers *h,
+                           const struct stream_info *info)
 {
     if (!op->format || !info) return op->literal;
     return without_controls(format_dup(op->format, info, h->arena), h->arena);
 }
 
-/* Envoy: a header that it knows by a slot of its own gets further values joined with ","; any other becomes another line. */
+/* Envoy: a header that it knows by a slot of its own gets further values joined with ","; any other
+ * becomes another line. */
 static void add_value(struct headers *h, struct str name, struct str value)
 {
     enum header_id id = header_id_of(name);
-    bool joined = id != HDR_OTHER && id != HDR_COOKIE && id != HDR_SET_COOKIE && id != HDR_WWW_AUTHENTICATE &&
-                  id != HDR_PROXY_AUTHENTICATE;
-    if (joined && headers_has(h, id)) headers_append(h, name, value, STR(","));
-    else headers_add(h, name, value);
+    bool joined = id != HDR_OTHER && id != HDR_COOKIE && id != HDR_SET_COOKIE &&
+                  id != HDR_WWW_AUTHENTICATE && id != HDR_PROXY_AUTHENTICATE;
+    if (joined && headers_has(h, id))
+        headers_append(h, name, value, STR(","));
+    else
+        headers_add(h, name, value);
 }
 
 /* Envoy: what is overwritten moves to the end. */
@@ -82,12 +86,15 @@ static bool present(const struct headers *h, struct str name)
     return headers_find(h, name).ptr != NULL;
 }
 
-static void apply_ordered(const struct header_change *c, struct headers *h, const struct stream_info *info)
+static void apply_ordered(const struct header_change *c, struct headers *h,
+                          const struct stream_info *info)
 {
     for (size_t i = 0; i < c->count; i++) {
         const struct header_op *op = &c->ops[i];
-        if (op->kind == HEADER_OP_ADD) op_apply(op, h, op_value(op, h, info), present(h, op->name));
-        else op_apply(op, h, STR_NONE, false);
+        if (op->kind == HEADER_OP_ADD)
+            op_apply(op, h, op_value(op, h, info), present(h, op->name));
+        else
+            op_apply(op, h, STR_NONE, false);
     }
 }
 
@@ -102,7 +109,8 @@ static bool overwrites(const struct header_op *op)
     return op->append == HEADER_OVERWRITE_OR_ADD || op->append == HEADER_OVERWRITE_IF_EXISTS;
 }
 
-void header_change_apply(const struct header_change *c, struct headers *h, const struct stream_info *info)
+void header_change_apply(const struct header_change *c, struct headers *h,
+                         const struct stream_info *info)
 {
     if (!c) return;
     if (c->ordered) {
@@ -110,7 +118,8 @@ void header_change_apply(const struct header_change *c, struct headers *h, const
         return;
     }
     size_t first = 0;
-    while (first < c->count && c->ops[first].kind != HEADER_OP_ADD) op_apply(&c->ops[first++], h, STR_NONE, false);
+    while (first < c->count && c->ops[first].kind != HEADER_OP_ADD)
+        op_apply(&c->ops[first++], h, STR_NONE, false);
     if (first == c->count) return;
     if (first + 1 == c->count) { /* the usual case: nothing to plan */
         const struct header_op *op = &c->ops[first];
@@ -120,12 +129,15 @@ void header_change_apply(const struct header_change *c, struct headers *h, const
     /* Envoy: all formats see the headers as they were, then what overwrites goes first. */
     struct planned *plan = ARENA_ARRAY(h->arena, struct planned, c->count - first);
     for (size_t i = first; i < c->count; i++) {
-        plan[i - first] = (struct planned){op_value(&c->ops[i], h, info), present(h, c->ops[i].name)};
+        plan[i - first] =
+            (struct planned){op_value(&c->ops[i], h, info), present(h, c->ops[i].name)};
     }
     for (size_t i = first; i < c->count; i++) {
-        if (overwrites(&c->ops[i])) op_apply(&c->ops[i], h, plan[i - first].value, plan[i - first].existed);
+        if (overwrites(&c->ops[i]))
+            op_apply(&c->ops[i], h, plan[i - first].value, plan[i - first].existed);
     }
     for (size_t i = first; i < c->count; i++) {
-        if (!overwrites(&c->ops[i])) op_apply(&c->ops[i], h, plan[i - first].value, plan[i - first].existed);
+        if (!overwrites(&c->ops[i]))
+            op_apply(&c->ops[i], h, plan[i - first].value, plan[i - first].existed);
     }
 }

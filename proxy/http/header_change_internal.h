@@ -5,7 +5,10 @@
 #include "proxy/api/matcher.h"
 
 enum header_append {
-    HEADER_APPEND_OR_ADD, HEADER_ADD_IF_ABSENT, HEADER_OVERWRITE_OR_ADD, HEADER_OVERWRITE_IF_EXISTS
+    HEADER_APPEND_OR_ADD,
+    HEADER_ADD_IF_ABSENT,
+    HEADER_OVERWRITE_OR_ADD,
+    HEADER_OVERWRITE_IF_EXISTS
 }; /* numbers of HeaderValueOption.HeaderAppendAction */
 enum header_op_kind { HEADER_OP_REMOVE, HEADER_OP_REMOVE_MATCH, HEADER_OP_ADD };
 struct header_op {

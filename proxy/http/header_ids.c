@@ -1,4 +1,5 @@
-/* Header names to small integers: by length, then the few candidates of that length. On the hot path: one lookup a header. */
+/* Header names to small integers: by length, then the few candidates of that length. On the hot
+ * path: one lookup a header. */
 #include "proxy/api/headers.h"
 
 #define IS(id, text) \
@@ -9,9 +10,7 @@
 static enum header_id header_id_short(struct str name)
 {
     switch (name.len) {
-    case 2:
-        IS(TE, "te");
-        return HDR_OTHER;
+    case 2: IS(TE, "te"); return HDR_OTHER;
     case 3:
         IS(AGE, "age");
         IS(VIA, "via");
@@ -41,12 +40,8 @@ static enum header_id header_id_short(struct str name)
         IS(TRAILER, "trailer");
         IS(UPGRADE, "upgrade");
         return HDR_OTHER;
-    case 8:
-        IS(LOCATION, "location");
-        return HDR_OTHER;
-    case 9:
-        IS(PROTOCOL, ":protocol");
-        return HDR_OTHER;
+    case 8: IS(LOCATION, "location"); return HDR_OTHER;
+    case 9: IS(PROTOCOL, ":protocol"); return HDR_OTHER;
     case 10:
         IS(USER_AGENT, "user-agent");
         IS(AUTHORITY, ":authority");
@@ -74,8 +69,7 @@ static enum header_id header_id_short(struct str name)
         IS(CONTENT_LENGTH, "content-length");
         IS(HTTP2_SETTINGS, "http2-settings");
         return HDR_OTHER;
-    default:
-        return HDR_OTHER;
+    default: return HDR_OTHER;
     }
 }
 
@@ -123,11 +117,8 @@ static enum header_id header_id_medium(struct str name)
         IS(X_ENVOY_ORIGINAL_PATH, "x-envoy-original-path");
         IS(X_ENVOY_RETRY_GRPC_ON, "x-envoy-retry-grpc-on");
         return HDR_OTHER;
-    case 22:
-        IS(ACCESS_CONTROL_MAX_AGE, "access-control-max-age");
-        return HDR_OTHER;
-    default:
-        return HDR_OTHER;
+    case 22: IS(ACCESS_CONTROL_MAX_AGE, "access-control-max-age"); return HDR_OTHER;
+    default: return HDR_OTHER;
     }
 }
 
@@ -144,9 +135,7 @@ static enum header_id header_id_long(struct str name)
         IS(X_ENVOY_IS_TIMEOUT_RETRY, "x-envoy-is-timeout-retry");
         IS(X_ENVOY_LOCAL_OVERLOADED, "x-envoy-local-overloaded");
         return HDR_OTHER;
-    case 25:
-        IS(X_ENVOY_ORIGINAL_DST_HOST, "x-envoy-original-dst-host");
-        return HDR_OTHER;
+    case 25: IS(X_ENVOY_ORIGINAL_DST_HOST, "x-envoy-original-dst-host"); return HDR_OTHER;
     case 27:
         IS(ACCESS_CONTROL_ALLOW_ORIGIN, "access-control-allow-origin");
         IS(X_ENVOY_DECORATOR_OPERATION, "x-envoy-decorator-operation");
@@ -187,10 +176,10 @@ static enum header_id header_id_long(struct str name)
         IS(X_ENVOY_UPSTREAM_REQUEST_PER_TRY_TIMEOUT_MS, "x-envoy-upstream-rq-per-try-timeout-ms");
         return HDR_OTHER;
     case 40:
-        IS(X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_ALT_RESPONSE, "x-envoy-upstream-rq-timeout-alt-response");
+        IS(X_ENVOY_UPSTREAM_REQUEST_TIMEOUT_ALT_RESPONSE,
+           "x-envoy-upstream-rq-timeout-alt-response");
         return HDR_OTHER;
-    default:
-        return HDR_OTHER;
+    default: return HDR_OTHER;
     }
 }
 

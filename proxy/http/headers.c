@@ -17,7 +17,8 @@ struct headers *headers_dup(struct arena *a, const struct headers *h)
     struct headers *copy = headers_new(a);
     uint32_t it = 0;
     const struct header *x;
-    while ((x = headers_next(h, &it))) headers_add_copy(copy, x->name, x->value);
+    while ((x = headers_next(h, &it)))
+        headers_add_copy(copy, x->name, x->value);
     return copy;
 }
 
@@ -59,7 +60,8 @@ void headers_add_copy(struct headers *h, struct str name, struct str value)
 }
 
 /* Index of the first live entry of that name from `from` on; count when there is none. */
-static uint32_t headers_seek(const struct headers *h, uint32_t from, enum header_id id, struct str name)
+static uint32_t headers_seek(const struct headers *h, uint32_t from, enum header_id id,
+                             struct str name)
 {
     for (uint32_t i = from; i < h->count; i++) {
         const struct header *x = &h->v[i];
@@ -89,7 +91,8 @@ struct str headers_all(const struct headers *h, struct str name, struct arena *a
     uint32_t next = headers_seek(h, i + 1, id, name);
     if (next == h->count) return h->v[i].value;
     size_t len = h->v[i].value.len;
-    for (uint32_t n = next; n < h->count; n = headers_seek(h, n + 1, id, name)) len += 1 + h->v[n].value.len;
+    for (uint32_t n = next; n < h->count; n = headers_seek(h, n + 1, id, name))
+        len += 1 + h->v[n].value.len;
     char *text = arena_alloc_raw(a, len + 1), *at = text;
     for (uint32_t n = i; n < h->count; n = headers_seek(h, n + 1, id, name)) {
         if (at != text) *at++ = ',';
@@ -108,10 +111,12 @@ static void headers_drop(struct headers *h, uint32_t i)
 }
 
 /* Removes the entries of a name from index `from` on. */
-static size_t headers_drop_from(struct headers *h, uint32_t from, enum header_id id, struct str name)
+static size_t headers_drop_from(struct headers *h, uint32_t from, enum header_id id,
+                                struct str name)
 {
     size_t gone = 0;
-    for (uint32_t i = headers_seek(h, from, id, name); i < h->count; i = headers_seek(h, i + 1, id, name)) {
+    for (uint32_t i = headers_seek(h, from, id, name); i < h->count;
+         i = headers_seek(h, i + 1, id, name)) {
         headers_drop(h, i);
         gone++;
     }
@@ -207,7 +212,8 @@ void headers_set_status(struct headers *h, uint32_t status)
 
 bool headers_has_token(const struct headers *h, enum header_id id, struct str token)
 {
-    for (uint32_t i = headers_first(h, id, STR_NONE); i < h->count; i = headers_seek(h, i + 1, id, STR_NONE)) {
+    for (uint32_t i = headers_first(h, id, STR_NONE); i < h->count;
+         i = headers_seek(h, i + 1, id, STR_NONE)) {
         struct str rest = h->v[i].value, part;
         while (str_next(&rest, ',', &part)) {
             if (str_case_eq(str_trim(part), token)) return true;

@@ -1,4 +1,5 @@
-/* Answers that we make ourselves: status, body, gRPC form, local_reply_config; through the encode filters, or a reset when it is too late. */
+/* Answers that we make ourselves: status, body, gRPC form, local_reply_config; through the encode
+ * filters, or a reset when it is too late. */
 #include "proxy/http/local_reply.h"
 #include "base/arena.h"
 #include "base/must.h"
@@ -12,21 +13,15 @@
 static int grpc_status_of(uint32_t status)
 {
     switch (status) {
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
+    case 400: return 13;
+    case 401: return 16;
+    case 403: return 7;
+    case 404: return 12;
     case 429:
     case 502:
     case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
+    case 504: return 14;
+    default: return 2;
     }
 }
 
@@ -40,7 +35,8 @@ static const struct local_reply_mapper *local_reply_mapper(struct http_stream *s
     return NULL;
 }
 
-void local_reply_rewrite(struct http_stream *s, struct headers *h, uint32_t *status, struct str *body, struct str *type)
+void local_reply_rewrite(struct http_stream *s, struct headers *h, uint32_t *status,
+                         struct str *body, struct str *type)
 {
     const struct local_reply_conf *c = s->m->conf->local_reply;
     if (!c) return;
@@ -66,7 +62,8 @@ void local_reply_rewrite(struct http_stream *s, struct headers *h, uint32_t *sta
     *type = format->content_type.len ? format->content_type : *type;
 }
 
-static void local_reply_grpc(struct http_stream *s, struct headers *h, const struct local_reply *r, uint32_t status, struct str body)
+static void local_reply_grpc(struct http_stream *s, struct headers *h, const struct local_reply *r,
+                             uint32_t status, struct str body)
 {
     headers_set_status(h, 200);
     headers_set_id(h, HDR_CONTENT_TYPE, STR("application/grpc"));
@@ -74,7 +71,8 @@ static void local_reply_grpc(struct http_stream *s, struct headers *h, const str
     headers_set_id(h, HDR_GRPC_STATUS, str_fmt(s->arena, "%d", code));
     if (!body.len) return;
     /* gRPC: percent-encoding keeps visible ASCII but "%". */
-    headers_set_id(h, HDR_GRPC_MESSAGE, percent_encode(s->arena, body, STR(" !\"#$&'()*+,/:;<=>?@[\\]^`{|}")));
+    headers_set_id(h, HDR_GRPC_MESSAGE,
+                   percent_encode(s->arena, body, STR(" !\"#$&'()*+,/:;<=>?@[\\]^`{|}")));
 }
 
 static void local_reply_send(struct http_stream *s, struct headers *h, struct str body)
@@ -137,7 +135,8 @@ void stream_reply(struct http_stream *s, struct filter_slot *by, const struct lo
     headers_set_status(h, status);
     /* Envoy: whoever answers for a forwarding route, its response header changes apply. */
     const struct route *route = s->route_known ? s->info.route : NULL;
-    if (route && route->action == ROUTE_FORWARD) route_finalize_response(route, &s->choice, h, &s->info);
+    if (route && route->action == ROUTE_FORWARD)
+        route_finalize_response(route, &s->choice, h, &s->info);
     if (r->edit) r->edit(r->edit_arg, h);
     struct str type = headers_get(h, HDR_CONTENT_TYPE);
     s->info.resp = h;

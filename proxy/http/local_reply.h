@@ -19,7 +19,7 @@ struct local_reply_format {
 struct local_reply_mapper {
     const void *filter; /* an access log filter, read by `match`; NULL: every reply */
     bool (*match)(struct worker *w, const void *filter, const struct stream_info *info);
-    uint32_t status;    /* 0: unchanged */
+    uint32_t status; /* 0: unchanged */
     bool has_body;
     struct str body;
     const struct local_reply_format *format; /* NULL: the list's */
@@ -30,5 +30,7 @@ struct local_reply_conf {
     size_t mapper_count;
     const struct local_reply_format *format; /* NULL: plain */
 };
-/* Applies the first mapper that fits and the body format. *body and *type are in the stream's arena. */
-void local_reply_rewrite(struct http_stream *s, struct headers *h, uint32_t *status, struct str *body, struct str *type);
+/* Applies the first mapper that fits and the body format. *body and *type are in the stream's
+ * arena. */
+void local_reply_rewrite(struct http_stream *s, struct headers *h, uint32_t *status,
+                         struct str *body, struct str *type);

@@ -22,9 +22,11 @@ bool string_match(const struct string_matcher *m, struct str s)
 {
     switch (m->kind) {
     case STRING_MATCH_EXACT: return m->ignore_case ? str_case_eq(s, m->text) : str_eq(s, m->text);
-    case STRING_MATCH_PREFIX: return m->ignore_case ? str_case_starts(s, m->text) : str_starts(s, m->text);
+    case STRING_MATCH_PREFIX:
+        return m->ignore_case ? str_case_starts(s, m->text) : str_starts(s, m->text);
     case STRING_MATCH_SUFFIX: return m->ignore_case ? case_ends(s, m->text) : str_ends(s, m->text);
-    case STRING_MATCH_CONTAINS: return m->ignore_case ? case_contains(s, m->text) : str_find(s, m->text) != SIZE_MAX;
+    case STRING_MATCH_CONTAINS:
+        return m->ignore_case ? case_contains(s, m->text) : str_find(s, m->text) != SIZE_MAX;
     case STRING_MATCH_REGEX: return regex_full(m->regex, s);
     }
     return false;
@@ -42,14 +44,16 @@ static bool value_matches(const struct header_matcher *m, struct str v)
 {
     int64_t n = 0;
     if (m->kind == HEADER_MATCH_RANGE) {
-        if (v.len > 1 && v.ptr[0] == '+' && v.ptr[1] != '-') v = str_sub(v, 1, v.len); /* Envoy: "+3" is a number */
+        if (v.len > 1 && v.ptr[0] == '+' && v.ptr[1] != '-')
+            v = str_sub(v, 1, v.len); /* Envoy: "+3" is a number */
         return str_to_i64(v, &n) && n >= m->range_start && n < m->range_end;
     }
     return string_match(&m->string, v);
 }
 
 /* Envoy: with several values of a name, one that matches is enough. */
-static bool any_value_matches(const struct header_matcher *m, const struct headers *h, bool *present)
+static bool any_value_matches(const struct header_matcher *m, const struct headers *h,
+                              bool *present)
 {
     uint32_t at = 0;
     *present = false;
@@ -59,9 +63,12 @@ static bool any_value_matches(const struct header_matcher *m, const struct heade
     }
     const struct header *x;
     while ((x = headers_next(h, &at))) {
-        if (m->id != HDR_OTHER ? x->id != m->id : x->id != HDR_OTHER || !str_eq(x->name, m->name)) continue;
+        if (m->id != HDR_OTHER ? x->id != m->id : x->id != HDR_OTHER || !str_eq(x->name, m->name))
+            continue;
         *present = true;
-        if (m->kind == HEADER_MATCH_PRESENT || m->kind == HEADER_MATCH_ABSENT || value_matches(m, x->value)) return true;
+        if (m->kind == HEADER_MATCH_PRESENT || m->kind == HEADER_MATCH_ABSENT ||
+            value_matches(m, x->value))
+            return true;
     }
     return false;
 }
@@ -83,7 +90,8 @@ bool header_match(const struct header_matcher *m, const struct headers *h, struc
     return false;
 }
 
-bool header_match_all(const struct header_matcher *v, size_t count, const struct headers *h, struct arena *scratch)
+bool header_match_all(const struct header_matcher *v, size_t count, const struct headers *h,
+                      struct arena *scratch)
 {
     for (size_t i = 0; i < count; i++) {
         if (!header_match(&v[i], h, scratch)) return false;
@@ -91,7 +99,8 @@ bool header_match_all(const struct header_matcher *v, size_t count, const struct
     return true;
 }
 
-bool header_match_any(const struct header_matcher *v, size_t count, const struct headers *h, struct arena *scratch)
+bool header_match_any(const struct header_matcher *v, size_t count, const struct headers *h,
+                      struct arena *scratch)
 {
     for (size_t i = 0; i < count; i++) {
         if (header_match(&v[i], h, scratch)) return true;
@@ -120,7 +129,8 @@ static bool query_match(const struct query_matcher *m, struct str path)
     return v.ptr && string_match(&m->string, v);
 }
 
-bool query_match_all(const struct query_matcher *v, size_t count, struct str path, struct arena *scratch)
+bool query_match_all(const struct query_matcher *v, size_t count, struct str path,
+                     struct arena *scratch)
 {
     (void)scratch;
     for (size_t i = 0; i < count; i++) {
@@ -144,8 +154,10 @@ bool value_match(const struct value_matcher *m, const struct value *v)
     case VALUE_MATCH_DOUBLE_EXACT:
         return v && v->kind == VALUE_NUMBER && v->u.number >= m->number && v->u.number <= m->number;
     case VALUE_MATCH_DOUBLE_RANGE:
-        return v && v->kind == VALUE_NUMBER && v->u.number >= m->number && v->u.number < m->range_end;
-    case VALUE_MATCH_STRING: return v && v->kind == VALUE_STRING && string_match(&m->string, v->u.text);
+        return v && v->kind == VALUE_NUMBER && v->u.number >= m->number &&
+               v->u.number < m->range_end;
+    case VALUE_MATCH_STRING:
+        return v && v->kind == VALUE_STRING && string_match(&m->string, v->u.text);
     case VALUE_MATCH_BOOL: return v && v->kind == VALUE_BOOL && v->u.boolean == m->boolean;
     case VALUE_MATCH_PRESENT: return (v != NULL) == m->boolean;
     case VALUE_MATCH_LIST: return v && v->kind == VALUE_LIST && value_match_list(m, v);

@@ -2,5 +2,6 @@
 #pragma once
 #include "proxy/api/matcher.h"
 
-/* First value of a query parameter of `path` as it stands there (Envoy does not decode for matching); ptr NULL: absent. Borrows. */
+/* First value of a query parameter of `path` as it stands there (Envoy does not decode for
+ * matching); ptr NULL: absent. Borrows. */
 struct str query_find(struct str path, struct str name);

@@ -17,11 +17,13 @@ const struct value *value_field(const struct value *v, struct str name)
     return NULL;
 }
 
-const struct value *metadata_find(const struct metadata *m, struct str ns, const struct str *path, size_t count)
+const struct value *metadata_find(const struct metadata *m, struct str ns, const struct str *path,
+                                  size_t count)
 {
     if (!m) return NULL;
     const struct value *v = value_field(&m->root, ns);
-    for (size_t i = 0; v && i < count; i++) v = value_field(v, path[i]);
+    for (size_t i = 0; v && i < count; i++)
+        v = value_field(v, path[i]);
     return v;
 }
 
@@ -32,7 +34,8 @@ static void value_copy(struct arena *a, const struct value *from, struct value *
         to->u.text = str_dup(a, from->u.text);
     } else if (from->kind == VALUE_LIST) {
         to->u.list.items = ARENA_ARRAY(a, struct value, from->u.list.count);
-        for (size_t i = 0; i < from->u.list.count; i++) value_copy(a, &from->u.list.items[i], &to->u.list.items[i]);
+        for (size_t i = 0; i < from->u.list.count; i++)
+            value_copy(a, &from->u.list.items[i], &to->u.list.items[i]);
     } else if (from->kind == VALUE_STRUCT) {
         to->u.fields.fields = ARENA_ARRAY(a, struct value_field, from->u.fields.count);
         for (size_t i = 0; i < from->u.fields.count; i++) {
@@ -47,7 +50,8 @@ static struct value *value_field_make(struct arena *a, struct value *v, struct s
 {
     struct value_field *f = v->u.fields.fields;
     size_t count = v->u.fields.count, at = 0;
-    while (at < count && str_cmp(f[at].name, name) < 0) at++;
+    while (at < count && str_cmp(f[at].name, name) < 0)
+        at++;
     if (at < count && str_eq(f[at].name, name)) return &f[at].value;
     struct value_field *grown = ARENA_ARRAY(a, struct value_field, count + 1);
     if (count) {
@@ -73,7 +77,8 @@ static void value_merge(struct arena *a, struct value *to, const struct value *f
     }
 }
 
-void metadata_set(struct metadata **m, struct arena *a, struct str ns, struct str key, const struct value *v)
+void metadata_set(struct metadata **m, struct arena *a, struct str ns, struct str key,
+                  const struct value *v)
 {
     if (!*m) {
         *m = ARENA_NEW(a, struct metadata);
@@ -109,7 +114,8 @@ bool value_equal(const struct value *a, const struct value *b)
     return false;
 }
 
-/* Shortest digits that read back as the same number; gives back the power of ten of the last digit. */
+/* Shortest digits that read back as the same number; gives back the power of ten of the last digit.
+ */
 static int shortest_digits(double v, char *digits, size_t *count)
 {
     char text[40];
@@ -124,12 +130,14 @@ static int shortest_digits(double v, char *digits, size_t *count)
         if (text[i] != '.') digits[n++] = text[i];
     }
     if (text[i] == 'e') exponent = (int)strtol(text + i + 1, NULL, 10);
-    while (n > 1 && digits[n - 1] == '0') n--;
+    while (n > 1 && digits[n - 1] == '0')
+        n--;
     *count = n;
     return exponent - (int)n + 1;
 }
 
-/* Envoy: numbers are written as C++ std::to_chars does, i.e. fixed unless the scientific form is shorter. */
+/* Envoy: numbers are written as C++ std::to_chars does, i.e. fixed unless the scientific form is
+ * shorter. */
 void json_number(struct sb *out, double v)
 {
     if (isnan(v) || isinf(v)) {
@@ -162,7 +170,8 @@ void json_number(struct sb *out, double v)
         sb_add(out, str_make(digits + n + exponent, (size_t)-exponent));
     } else {
         sb_add(out, STR("0."));
-        for (int i = (int)n + exponent; i < 0; i++) sb_char(out, '0');
+        for (int i = (int)n + exponent; i < 0; i++)
+            sb_char(out, '0');
         sb_add(out, str_make(digits, n));
     }
 }
@@ -234,7 +243,8 @@ static struct str text_object(const void *object, struct arena *a)
     return *s;
 }
 
-bool filter_state_set_text(struct filter_state **s, struct arena *a, struct str name, struct str text)
+bool filter_state_set_text(struct filter_state **s, struct arena *a, struct str name,
+                           struct str text)
 {
     struct arena *own = *s ? (*s)->arena : a;
     struct str *copy = ARENA_NEW(own, struct str);

@@ -6,8 +6,8 @@
 
 struct arena;
 
-/* Dot segments removed, escapes of unreserved bytes undone, backslashes made slashes; the query stays as it is. False: not a path, or it
- * holds a NUL. The result is in `a`. */
+/* Dot segments removed, escapes of unreserved bytes undone, backslashes made slashes; the query
+ * stays as it is. False: not a path, or it holds a NUL. The result is in `a`. */
 bool path_normalize(struct arena *a, struct str path, struct str *out);
 /* Runs of slashes in front of the query become one. */
 struct str path_merge_slashes(struct arena *a, struct str path);

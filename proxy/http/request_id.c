@@ -1,4 +1,5 @@
-/* x-request-id: made where there is none or where a client must not choose it; carries the decision to trace in its 15th digit. */
+/* x-request-id: made where there is none or where a client must not choose it; carries the decision
+ * to trace in its 15th digit. */
 #include "base/arena.h"
 #include "base/rand.h"
 #include "proxy/api/headers.h"
@@ -10,7 +11,8 @@ enum { TRACE_DIGIT = 14, UUID_LENGTH = 36, PERCENT_100 = 10000 };
 
 static bool request_id_is_uuid(struct str id)
 {
-    return id.len == UUID_LENGTH && id.ptr[8] == '-' && id.ptr[13] == '-' && id.ptr[18] == '-' && id.ptr[23] == '-';
+    return id.len == UUID_LENGTH && id.ptr[8] == '-' && id.ptr[13] == '-' && id.ptr[18] == '-' &&
+           id.ptr[23] == '-';
 }
 
 /* 'a' forced, 'b' asked for by the client, '9' sampled, 0 none. */
@@ -18,7 +20,8 @@ static char request_id_trace(struct http_stream *s, const struct headers *h)
 {
     const struct hcm_conf *conf = s->m->conf;
     struct rng *rng = &s->m->worker->rng;
-    if (headers_has(h, HDR_X_CLIENT_TRACE_ID) && rng_below(rng, PERCENT_100) < conf->sample_client) return 'b';
+    if (headers_has(h, HDR_X_CLIENT_TRACE_ID) && rng_below(rng, PERCENT_100) < conf->sample_client)
+        return 'b';
     if (headers_has(h, HDR_X_ENVOY_FORCE_TRACE)) return 'a';
     if (rng_below(rng, PERCENT_100) < conf->sample_random) return '9';
     return 0;
@@ -28,7 +31,9 @@ static void request_id_mark(struct http_stream *s, struct headers *h)
 {
     const struct hcm_conf *conf = s->m->conf;
     struct str id = headers_get(h, HDR_X_REQUEST_ID);
-    if (!conf->tracing || !conf->request_id_tracing || !request_id_is_uuid(id) || id.ptr[TRACE_DIGIT] != '4') return;
+    if (!conf->tracing || !conf->request_id_tracing || !request_id_is_uuid(id) ||
+        id.ptr[TRACE_DIGIT] != '4')
+        return;
     char reason = request_id_trace(s, h);
     if (!reason || rng_below(&s->m->worker->rng, PERCENT_100) >= conf->sample_overall) return;
     char *marked = arena_copy(s->arena, id.ptr, id.len);

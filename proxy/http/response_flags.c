@@ -24,9 +24,12 @@ struct str response_flag_long(enum response_flag f)
 struct str response_flags_text(uint64_t flags, bool long_names, struct arena *a)
 {
     if (!flags) return STR("-");
-    /* Envoy lists flags in the order in which they were set; of those that come together only URX is set before lower numbers. */
+    /* Envoy lists flags in the order in which they were set; of those that come together only URX
+     * is set before lower numbers. */
     const uint64_t first = (uint64_t)1 << RF_URX;
-    struct str text = flags & first ? (long_names ? flag_texts[RF_URX].long_name : flag_texts[RF_URX].short_name) : STR_NONE;
+    struct str text =
+        flags & first ? (long_names ? flag_texts[RF_URX].long_name : flag_texts[RF_URX].short_name)
+                      : STR_NONE;
     for (unsigned f = 0; f < RF_COUNT; f++) {
         if (!(flags >> f & 1) || f == RF_URX) continue;
         struct str name = long_names ? flag_texts[f].long_name : flag_texts[f].short_name;

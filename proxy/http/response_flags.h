@@ -1,4 +1,5 @@
-/* Texts of the response flags, for access logs, formats and filters that name them in configuration. Any thread. */
+/* Texts of the response flags, for access logs, formats and filters that name them in
+ * configuration. Any thread. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* Hashes of requests by the hash policies of their route, with Envoy's own values, so that keys land alike. */
+/* Hashes of requests by the hash policies of their route, with Envoy's own values, so that keys
+ * land alike. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,8 +17,10 @@ static int by_bytes(const void *x, const void *y)
     return str_cmp(*(const struct str *)x, *(const struct str *)y);
 }
 
-/* Envoy: several values are sorted and hashed one after the other, each seeded by the one before. */
-static bool hash_header(const struct hash_policy *p, const struct headers *h, struct arena *a, uint64_t *hash)
+/* Envoy: several values are sorted and hashed one after the other, each seeded by the one before.
+ */
+static bool hash_header(const struct hash_policy *p, const struct headers *h, struct arena *a,
+                        uint64_t *hash)
 {
     struct str *v = NULL;
     size_t n = 0;
@@ -31,7 +34,8 @@ static bool hash_header(const struct hash_policy *p, const struct headers *h, st
     if (!n) return false;
     if (n > 1) qsort(v, n, sizeof *v, by_bytes);
     *hash = 0;
-    for (size_t i = 0; i < n; i++) *hash = hash_xxh64(v[i], *hash);
+    for (size_t i = 0; i < n; i++)
+        *hash = hash_xxh64(v[i], *hash);
     return true;
 }
 
@@ -45,7 +49,8 @@ static struct str cookie_value(const struct headers *h, struct str name)
         struct str rest = x->value, part, key, value;
         while (str_next(&rest, ';', &part)) {
             if (!str_cut(str_trim(part), '=', &key, &value) || !str_eq(key, name)) continue;
-            if (value.len >= 2 && value.ptr[0] == '"' && value.ptr[value.len - 1] == '"') value = str_sub(value, 1, value.len - 2);
+            if (value.len >= 2 && value.ptr[0] == '"' && value.ptr[value.len - 1] == '"')
+                value = str_sub(value, 1, value.len - 2);
             return value.ptr ? value : STR("");
         }
     }
@@ -62,16 +67,18 @@ static struct str new_cookie(const struct stream_info *info, struct arena *a)
     return str_fmt(a, "%016llx", (unsigned long long)hash_xxh64(str_make(text, n), 0));
 }
 
-static bool hash_cookie(const struct hash_policy *p, const struct headers *h, const struct stream_info *info, struct arena *a,
-                        uint64_t *hash, struct str *set_cookie)
+static bool hash_cookie(const struct hash_policy *p, const struct headers *h,
+                        const struct stream_info *info, struct arena *a, uint64_t *hash,
+                        struct str *set_cookie)
 {
     struct str v = cookie_value(h, p->name);
     if (!v.len && p->has_ttl) {
         v = new_cookie(info, a);
-        struct str age = p->ttl_s ? str_fmt(a, "; Max-Age=%llu", (unsigned long long)p->ttl_s) : STR_NONE;
+        struct str age =
+            p->ttl_s ? str_fmt(a, "; Max-Age=%llu", (unsigned long long)p->ttl_s) : STR_NONE;
         struct str path = p->path.len ? str_fmt(a, "; Path=%.*s", STR_ARG(p->path)) : STR_NONE;
-        *set_cookie = str_fmt(a, "%.*s=\"%.*s\"%.*s%.*s%.*s; HttpOnly", STR_ARG(p->name), STR_ARG(v), STR_ARG(age), STR_ARG(path),
-                              STR_ARG(p->attributes));
+        *set_cookie = str_fmt(a, "%.*s=\"%.*s\"%.*s%.*s%.*s; HttpOnly", STR_ARG(p->name),
+                              STR_ARG(v), STR_ARG(age), STR_ARG(path), STR_ARG(p->attributes));
     }
     if (!v.len) return false;
     *hash = hash_xxh64(v, 0);
@@ -80,7 +87,9 @@ static bool hash_cookie(const struct hash_policy *p, const struct headers *h, co
 
 static bool hash_source_ip(const struct stream_info *info, uint64_t *hash)
 {
-    const struct addr *x = info->remote.len ? &info->remote : info->conn ? &info->conn->remote : NULL;
+    const struct addr *x = info->remote.len ? &info->remote
+                           : info->conn     ? &info->conn->remote
+                                            : NULL;
     char text[ADDR_TEXT_MAX];
     if (!x || !x->len || !addr_is_ip(x)) return false;
     size_t n = addr_format_ip(x, text);
@@ -88,7 +97,8 @@ static bool hash_source_ip(const struct stream_info *info, uint64_t *hash)
     return true;
 }
 
-static bool hash_state(const struct hash_policy *p, const struct stream_info *info, struct arena *a, uint64_t *hash)
+static bool hash_state(const struct hash_policy *p, const struct stream_info *info, struct arena *a,
+                       uint64_t *hash)
 {
     const struct filter_state_entry *e = filter_state_find(info->state, p->name);
     if (!e && info->conn) e = filter_state_find(info->conn->state, p->name);
@@ -97,8 +107,9 @@ static bool hash_state(const struct hash_policy *p, const struct stream_info *in
     return true;
 }
 
-static bool hash_one(const struct hash_policy *p, const struct headers *h, const struct stream_info *info, struct arena *a,
-                     uint64_t *hash, struct str *set_cookie)
+static bool hash_one(const struct hash_policy *p, const struct headers *h,
+                     const struct stream_info *info, struct arena *a, uint64_t *hash,
+                     struct str *set_cookie)
 {
     switch (p->kind) {
     case HASH_HEADER: return hash_header(p, h, a, hash);
@@ -115,8 +126,8 @@ static bool hash_one(const struct hash_policy *p, const struct headers *h, const
     return false;
 }
 
-bool route_hash(const struct route *r, const struct headers *h, const struct stream_info *info, struct arena *a, uint64_t *hash,
-                struct str *set_cookie)
+bool route_hash(const struct route *r, const struct headers *h, const struct stream_info *info,
+                struct arena *a, uint64_t *hash, struct str *set_cookie)
 {
     bool has = false;
     *hash = 0;
@@ -124,7 +135,8 @@ bool route_hash(const struct route *r, const struct headers *h, const struct str
     for (size_t i = 0; i < r->hash_count; i++) {
         uint64_t one = 0;
         if (hash_one(&r->hash[i], h, info, a, &one, set_cookie)) {
-            uint64_t turned = has ? (*hash << 1) | (*hash >> 63) : 0; /* equal rules must not cancel each other */
+            uint64_t turned =
+                has ? (*hash << 1) | (*hash >> 63) : 0; /* equal rules must not cancel each other */
             *hash = turned ^ one;
             has = true;
         }

@@ -1,4 +1,5 @@
-/* Inside of route tables: what translation (proxy/config/route*.c) fills in and route_match.c reads. Immutable. */
+/* Inside of route tables: what translation (proxy/config/route*.c) fills in and route_match.c
+ * reads. Immutable. */
 #pragma once
 #include "base/addr.h"
 #include "base/map.h"
@@ -39,8 +40,8 @@ struct route_bucket {
 };
 /* Finds candidates without looking at each route. NULL for a handful of routes. */
 struct route_index {
-    struct map exact, exact_lower;   /* path -> struct route_bucket * */
-    struct map prefix, prefix_lower; /* prefix or separated prefix -> struct route_bucket * */
+    struct map exact, exact_lower;     /* path -> struct route_bucket * */
+    struct map prefix, prefix_lower;   /* prefix or separated prefix -> struct route_bucket * */
     uint32_t *lengths, *lengths_lower; /* the different lengths of prefixes */
     size_t length_count, length_lower_count;
     struct route_bucket rest; /* all others: regex, CONNECT, templates */
@@ -55,7 +56,8 @@ struct virtual_cluster {
 
 /* Domains of a route configuration. */
 struct route_table {
-    struct map exact, suffix, prefix; /* lower case -> struct virtual_host *; "*.x" is kept as ".x", "x.*" as "x." */
+    struct map exact, suffix,
+        prefix; /* lower case -> struct virtual_host *; "*.x" is kept as ".x", "x.*" as "x." */
     uint32_t *suffix_lengths, *prefix_lengths; /* longest first */
     size_t suffix_length_count, prefix_length_count;
     const struct virtual_host *any; /* "*" */
@@ -66,18 +68,28 @@ struct route_table {
 /* --- building; main thread; all in `a`, whose end releases the maps too */
 struct route_table *route_table_new(struct arena *a);
 enum route_domain { ROUTE_DOMAIN_OK, ROUTE_DOMAIN_TWICE, ROUTE_DOMAIN_ANY_TWICE };
-enum route_domain route_table_add(struct arena *a, struct route_table *t, struct str domain, const struct virtual_host *v);
+enum route_domain route_table_add(struct arena *a, struct route_table *t, struct str domain,
+                                  const struct virtual_host *v);
 void route_table_finish(struct arena *a, struct route_table *t);
 /* The index over v->routes; NULL when there are few. */
 const struct route_index *route_index_new(struct arena *a, const struct virtual_host *v);
 
 /* The virtual host of a name; NULL: none. */
-const struct virtual_host *route_table_find(const struct route_config *c, const struct headers *h, struct arena *scratch);
+const struct virtual_host *route_table_find(const struct route_config *c, const struct headers *h,
+                                            struct arena *scratch);
 
 /* envoy.lb criteria of two levels, the inner one's winning; either may be NULL. */
-const struct metadata *route_metadata_merge(const struct metadata *outer, const struct metadata *inner, struct arena *a);
+const struct metadata *route_metadata_merge(const struct metadata *outer,
+                                            const struct metadata *inner, struct arena *a);
 
-enum hash_kind { HASH_HEADER, HASH_COOKIE, HASH_SOURCE_IP, HASH_QUERY, HASH_FILTER_STATE, HASH_NOTHING };
+enum hash_kind {
+    HASH_HEADER,
+    HASH_COOKIE,
+    HASH_SOURCE_IP,
+    HASH_QUERY,
+    HASH_FILTER_STATE,
+    HASH_NOTHING
+};
 struct hash_policy {
     enum hash_kind kind;
     bool terminal;

@@ -1,5 +1,6 @@
-/* Finds the route of a request: the virtual host by its name, then the first route in configured order for which all is true. An index
- * gives the few routes whose path may fit, so that a thousand routes cost what one costs. */
+/* Finds the route of a request: the virtual host by its name, then the first route in configured
+ * order for which all is true. An index gives the few routes whose path may fit, so that a thousand
+ * routes cost what one costs. */
 #include "base/arena.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/metadata.h"
@@ -67,9 +68,12 @@ static bool path_fits(const struct search *s, const struct route_entry *e)
     if (!s->full.ptr) return false; /* Envoy: requests without a path match CONNECT matchers only */
     switch (e->route.path_kind) {
     case PATH_PREFIX: return path_starts(e, s->path);
-    case PATH_EXACT: return e->ignore_case ? str_case_eq(s->path, e->route.path) : str_eq(s->path, e->route.path);
+    case PATH_EXACT:
+        return e->ignore_case ? str_case_eq(s->path, e->route.path)
+                              : str_eq(s->path, e->route.path);
     case PATH_SEPARATED_PREFIX:
-        return path_starts(e, s->path) && (s->path.len == e->route.path.len || s->path.ptr[e->route.path.len] == '/');
+        return path_starts(e, s->path) &&
+               (s->path.len == e->route.path.len || s->path.ptr[e->route.path.len] == '/');
     case PATH_REGEX:
     case PATH_TEMPLATE: return regex_full(e->regex, s->path);
     case PATH_CONNECT: break;
@@ -87,7 +91,8 @@ static bool tls_fits(const struct search *s, const struct route_entry *e)
 {
     const struct tls_info *t = s->info->conn ? s->info->conn->tls : NULL;
     if (!t) return false;
-    return yes_no_fits(e->tls_presented, t->peer.present) && yes_no_fits(e->tls_validated, t->peer.present && t->peer_validated);
+    return yes_no_fits(e->tls_presented, t->peer.present) &&
+           yes_no_fits(e->tls_validated, t->peer.present && t->peer_validated);
 }
 
 static bool state_fits(const struct search *s, const struct filter_state_matcher *m)
@@ -107,11 +112,15 @@ static bool state_fits(const struct search *s, const struct filter_state_matcher
 
 static bool rest_fits(const struct search *s, const struct route_entry *e)
 {
-    if (e->has_fraction && !runtime_fraction(s->worker, e->runtime_key, e->numerator, e->denominator, s->info->random)) return false;
+    if (e->has_fraction &&
+        !runtime_fraction(s->worker, e->runtime_key, e->numerator, e->denominator, s->info->random))
+        return false;
     if (e->grpc && !headers_is_grpc(s->headers)) return false;
     if (!header_match_all(e->headers, e->header_count, s->headers, s->scratch)) return false;
-    if (e->query_count && !query_match_all(e->query, e->query_count, s->full, s->scratch)) return false;
-    if ((e->tls_presented != ROUTE_ANY || e->tls_validated != ROUTE_ANY) && !tls_fits(s, e)) return false;
+    if (e->query_count && !query_match_all(e->query, e->query_count, s->full, s->scratch))
+        return false;
+    if ((e->tls_presented != ROUTE_ANY || e->tls_validated != ROUTE_ANY) && !tls_fits(s, e))
+        return false;
     for (size_t i = 0; i < e->metadata_count; i++) {
         if (!metadata_match(&e->metadata[i], s->info->dynamic)) return false;
     }
@@ -147,7 +156,8 @@ static void lists_add(struct lists *l, const struct route_bucket *b)
     l->v[l->count++] = b;
 }
 
-static void lists_add_prefixes(struct lists *l, const struct map *m, const uint32_t *lengths, size_t count, struct str path)
+static void lists_add_prefixes(struct lists *l, const struct map *m, const uint32_t *lengths,
+                               size_t count, struct str path)
 {
     for (size_t i = 0; i < count; i++) {
         if (lengths[i] <= path.len) lists_add(l, map_get(m, str_sub(path, 0, lengths[i])));
@@ -161,7 +171,9 @@ static void collect(struct search *s, const struct route_index *x, struct lists 
     lists_add(l, map_get(&x->exact, s->path));
     lists_add_prefixes(l, &x->prefix, x->lengths, x->length_count, s->path);
     if (x->exact_lower.count) lists_add(l, map_get(&x->exact_lower, lower_path(s)));
-    if (x->length_lower_count) lists_add_prefixes(l, &x->prefix_lower, x->lengths_lower, x->length_lower_count, lower_path(s));
+    if (x->length_lower_count)
+        lists_add_prefixes(l, &x->prefix_lower, x->lengths_lower, x->length_lower_count,
+                           lower_path(s));
 }
 
 /* Takes the lowest ordinal left; false: none. */
@@ -170,7 +182,8 @@ static bool lists_next(struct lists *l, uint32_t *ordinal)
     size_t best = SIZE_MAX;
     for (size_t i = 0; i < l->count; i++) {
         if (l->at[i] == l->v[i]->count) continue;
-        if (best == SIZE_MAX || l->v[i]->ordinals[l->at[i]] < l->v[best]->ordinals[l->at[best]]) best = i;
+        if (best == SIZE_MAX || l->v[i]->ordinals[l->at[i]] < l->v[best]->ordinals[l->at[best]])
+            best = i;
     }
     if (best == SIZE_MAX) return false;
     *ordinal = l->v[best]->ordinals[l->at[best]++];
@@ -202,10 +215,12 @@ static bool wants_https(const struct virtual_host *v, const struct headers *h)
     struct str proto = headers_get(h, HDR_X_FORWARDED_PROTO);
     if (!proto.ptr) proto = headers_get(h, HDR_SCHEME);
     if (str_eq(proto, STR("https"))) return false;
-    return v->require_tls == REQUIRE_TLS_ALL || !str_eq(headers_get(h, HDR_X_ENVOY_INTERNAL), STR("true"));
+    return v->require_tls == REQUIRE_TLS_ALL ||
+           !str_eq(headers_get(h, HDR_X_ENVOY_INTERNAL), STR("true"));
 }
 
-const struct route *route_find(const struct route_config *c, struct worker *w, const struct headers *h, struct stream_info *info)
+const struct route *route_find(const struct route_config *c, struct worker *w,
+                               const struct headers *h, struct stream_info *info)
 {
     struct search s = {.config = c, .worker = w, .headers = h, .info = info};
     s.scratch = w && w->scratch ? w->scratch : info->arena;
@@ -227,7 +242,8 @@ const struct route *route_find(const struct route_config *c, struct worker *w, c
     return info->route;
 }
 
-struct str route_virtual_cluster(const struct virtual_host *v, const struct headers *h, struct arena *scratch)
+struct str route_virtual_cluster(const struct virtual_host *v, const struct headers *h,
+                                 struct arena *scratch)
 {
     for (size_t i = 0; i < v->virtual_cluster_count; i++) {
         const struct virtual_cluster *c = &v->virtual_clusters[i];

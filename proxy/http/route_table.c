@@ -19,7 +19,8 @@ struct route_table *route_table_new(struct arena *a)
     return t;
 }
 
-enum route_domain route_table_add(struct arena *a, struct route_table *t, struct str domain, const struct virtual_host *v)
+enum route_domain route_table_add(struct arena *a, struct route_table *t, struct str domain,
+                                  const struct virtual_host *v)
 {
     struct str name = str_dup_lower(a, domain);
     struct map *m = &t->exact;
@@ -53,7 +54,8 @@ static uint32_t *key_lengths(struct arena *a, const struct map *m, size_t *count
     size_t it = 0, n = 0, unique = 0;
     struct str key;
     void *value;
-    while (map_next(m, &it, &key, &value)) v[n++] = (uint32_t)key.len;
+    while (map_next(m, &it, &key, &value))
+        v[n++] = (uint32_t)key.len;
     if (n > 1) qsort(v, n, sizeof *v, longest_first);
     for (size_t i = 0; i < n; i++) {
         if (!unique || v[unique - 1] != v[i]) v[unique++] = v[i];
@@ -101,11 +103,13 @@ static const struct virtual_host *find_wildcard(const struct route_table *t, str
     return t->any;
 }
 
-const struct virtual_host *route_table_find(const struct route_config *c, const struct headers *h, struct arena *scratch)
+const struct virtual_host *route_table_find(const struct route_config *c, const struct headers *h,
+                                            struct arena *scratch)
 {
     const struct route_table *t = c->table;
     if (!t->exact.count && !t->suffix_length_count && !t->prefix_length_count) return t->any;
-    struct str host = c->vhost_header.len ? headers_find(h, c->vhost_header) : headers_get(h, HDR_AUTHORITY);
+    struct str host =
+        c->vhost_header.len ? headers_find(h, c->vhost_header) : headers_get(h, HDR_AUTHORITY);
     if (!host.ptr) return c->vhost_header.len ? t->any : NULL;
     if (c->ignore_port_in_host_matching) host = host_without_port(host);
     host = lower_host(host, scratch);
@@ -140,14 +144,16 @@ const struct route_index *route_index_new(struct arena *a, const struct virtual_
     if (v->route_count < ROUTE_INDEX_FROM) return NULL;
     struct route_index *x = ARENA_NEW(a, struct route_index);
     struct map *maps[] = {&x->exact, &x->exact_lower, &x->prefix, &x->prefix_lower};
-    for (size_t i = 0; i < sizeof maps / sizeof maps[0]; i++) arena_on_free(a, release_map, maps[i]);
+    for (size_t i = 0; i < sizeof maps / sizeof maps[0]; i++)
+        arena_on_free(a, release_map, maps[i]);
     for (size_t i = 0; i < v->route_count; i++) {
         const struct route_entry *e = (const struct route_entry *)v->routes[i];
         struct str path = e->ignore_case ? str_dup_lower(a, e->route.path) : e->route.path;
         uint32_t n = (uint32_t)i;
         if (e->route.path_kind == PATH_EXACT) {
             map_add(a, e->ignore_case ? &x->exact_lower : &x->exact, path, n);
-        } else if (e->route.path_kind == PATH_PREFIX || e->route.path_kind == PATH_SEPARATED_PREFIX) {
+        } else if (e->route.path_kind == PATH_PREFIX ||
+                   e->route.path_kind == PATH_SEPARATED_PREFIX) {
             map_add(a, e->ignore_case ? &x->prefix_lower : &x->prefix, path, n);
         } else {
             bucket_add(a, &x->rest, n);

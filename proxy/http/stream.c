@@ -1,4 +1,5 @@
-/* The life of one request, from top to bottom: first byte, headers, route and filters, body, response (stream_encode.c), end, log, free. */
+/* The life of one request, from top to bottom: first byte, headers, route and filters, body,
+ * response (stream_encode.c), end, log, free. */
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
@@ -17,11 +18,15 @@ static void stat_hcm(struct http_stream *s, enum hcm_stat which)
     stat_inc(s->m->conf->stats, which);
 }
 
-/* --- time ------------------------------------------------------------------------------------------------------------------- */
+/* --- time
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
-static void stream_timeout_reply(struct http_stream *s, uint32_t status, const char *body, const char *details, enum response_flag flag)
+static void stream_timeout_reply(struct http_stream *s, uint32_t status, const char *body,
+                                 const char *details, enum response_flag flag)
 {
-    struct local_reply r = {.status = status, .body = str_of(body), .details = str_of(details), .grpc_status = -1};
+    struct local_reply r = {
+        .status = status, .body = str_of(body), .details = str_of(details), .grpc_status = -1};
     if (flag != RF_COUNT) r.flags = (uint64_t)1 << flag;
     stream_reply(s, NULL, &r);
 }
@@ -51,19 +56,23 @@ static void stream_on_max_duration(struct loop_timer *t)
 {
     struct http_stream *s = CONTAINER_OF(t, struct http_stream, max_timer);
     stat_hcm(s, HCM_STAT_RQ_MAX_DURATION_REACHED);
-    stream_timeout_reply(s, s->end_in ? 504 : 408, "downstream duration timeout", "max_duration_timeout", RF_COUNT);
+    stream_timeout_reply(s, s->end_in ? 504 : 408, "downstream duration timeout",
+                         "max_duration_timeout", RF_COUNT);
 }
 
 static void stream_on_log_timer(struct loop_timer *t)
 {
     struct http_stream *s = CONTAINER_OF(t, struct http_stream, log_timer);
-    access_log_run(s->m->worker, s->m->conf->access_log, &s->info, ACCESS_LOG_TYPE_DOWNSTREAM_PERIODIC);
-    loop_timer_start(s->m->worker->loop, t, s->m->conf->access_log_interval_us, stream_on_log_timer);
+    access_log_run(s->m->worker, s->m->conf->access_log, &s->info,
+                   ACCESS_LOG_TYPE_DOWNSTREAM_PERIODIC);
+    loop_timer_start(s->m->worker->loop, t, s->m->conf->access_log_interval_us,
+                     stream_on_log_timer);
 }
 
 void stream_touch(struct http_stream *s)
 {
-    if (s->idle_us && !s->over) loop_timer_start(s->m->worker->loop, &s->idle, s->idle_us, stream_on_idle);
+    if (s->idle_us && !s->over)
+        loop_timer_start(s->m->worker->loop, &s->idle, s->idle_us, stream_on_idle);
 }
 
 static void stream_timers_stop(struct http_stream *s)
@@ -75,20 +84,26 @@ static void stream_timers_stop(struct http_stream *s)
     loop_timer_stop(&s->log_timer);
 }
 
-/* --- the codec's events -------------------------------------------------------------------------------------------------- */
+/* --- the codec's events
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void stream_on_headers(struct codec_stream *cs, void *owner, struct headers *h, bool end);
 static void stream_on_data(struct codec_stream *cs, void *owner, struct buf *data, bool end);
 static void stream_on_trailers(struct codec_stream *cs, void *owner, struct headers *t);
 
-static void stream_on_reset(struct codec_stream *cs, void *owner, enum stream_reset why, struct str details)
+static void stream_on_reset(struct codec_stream *cs, void *owner, enum stream_reset why,
+                            struct str details)
 {
     struct http_stream *s = owner;
     (void)cs;
     s->codec = NULL;
-    if (why == RESET_PROTOCOL_ERROR) stream_info_flag(&s->info, RF_DPE);
-    else if (why == RESET_REMOTE) stream_info_flag(&s->info, RF_DR);
-    else if (!s->info.conn->local_close) stream_info_flag(&s->info, RF_DC);
+    if (why == RESET_PROTOCOL_ERROR)
+        stream_info_flag(&s->info, RF_DPE);
+    else if (why == RESET_REMOTE)
+        stream_info_flag(&s->info, RF_DR);
+    else if (!s->info.conn->local_close)
+        stream_info_flag(&s->info, RF_DC);
     if (!s->response_done) {
         s->info.code_details = details.len ? details : STR("downstream_remote_disconnect");
         stat_hcm(s, HCM_STAT_RQ_RX_RESET);
@@ -131,7 +146,9 @@ static const struct codec_stream_events stream_events = {
     .on_complete = stream_on_complete,
 };
 
-/* --- 1. the first byte --------------------------------------------------------------------------------------------------- */
+/* --- 1. the first byte
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void stream_count_begin(struct hcm *m, bool h1)
 {
@@ -172,9 +189,12 @@ void stream_begin(struct hcm *m, struct codec_stream *cs)
     loop_timer_stop(&m->idle);
     stream_count_begin(m, h1);
     if (conf->request_headers_timeout_us) {
-        loop_timer_start(w->loop, &s->header_timer, conf->request_headers_timeout_us, stream_on_header_timeout);
+        loop_timer_start(w->loop, &s->header_timer, conf->request_headers_timeout_us,
+                         stream_on_header_timeout);
     }
-    if (conf->request_timeout_us) loop_timer_start(w->loop, &s->request_timer, conf->request_timeout_us, stream_on_request_timeout);
+    if (conf->request_timeout_us)
+        loop_timer_start(w->loop, &s->request_timer, conf->request_timeout_us,
+                         stream_on_request_timeout);
     stream_touch(s);
 }
 
@@ -186,13 +206,18 @@ void stream_bad_request(struct http_stream *s, uint32_t status, struct str detai
     stat_hcm(s, HCM_STAT_RQ_RX_RESET);
     loop_timer_stop(&s->header_timer);
     s->m->close_next = true;
-    struct local_reply r = {.status = status ? status : 400, .details = details, .grpc_status = -1, .flags = (uint64_t)1 << RF_DPE};
+    struct local_reply r = {.status = status ? status : 400,
+                            .details = details,
+                            .grpc_status = -1,
+                            .flags = (uint64_t)1 << RF_DPE};
     r.body = http_status_text(r.status);
     if (s->response_started) s->info.flags |= r.flags;
     stream_reply(s, NULL, &r);
 }
 
-/* --- 2. headers ------------------------------------------------------------------------------------------------------------- */
+/* --- 2. headers
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static void stream_end_in(struct http_stream *s)
 {
@@ -245,16 +270,21 @@ static void stream_route_times(struct http_stream *s)
     }
     if (r && r->has_max_stream_duration) most = r->max_stream_duration_us;
     uint64_t age = loop_now_us(s->m->worker->loop) - s->info.start_us;
-    if (most) loop_timer_start(s->m->worker->loop, &s->max_timer, most > age ? most - age : 0, stream_on_max_duration);
+    if (most)
+        loop_timer_start(s->m->worker->loop, &s->max_timer, most > age ? most - age : 0,
+                         stream_on_max_duration);
     uint32_t limit = 0;
     bool limited = r && (r->has_buffer_limit || r->vhost->has_buffer_limit);
-    if (limited) limit = r->has_buffer_limit ? r->per_request_buffer_limit : r->vhost->per_request_buffer_limit;
+    if (limited)
+        limit =
+            r->has_buffer_limit ? r->per_request_buffer_limit : r->vhost->per_request_buffer_limit;
     if (limited && limit < s->buffer_limit) s->buffer_limit = limit;
 }
 
 static void stream_refuse(struct http_stream *s, const struct edge_refusal *why)
 {
-    struct local_reply r = {.status = why->status, .details = str_of(why->details), .grpc_status = -1};
+    struct local_reply r = {
+        .status = why->status, .details = str_of(why->details), .grpc_status = -1};
     struct str location = why->location;
     if (location.len) {
         r.edit = stream_edit_location;
@@ -285,7 +315,8 @@ static bool stream_make_chain(struct http_stream *s, struct headers *h)
 {
     const struct http_filter_chain *chain = &s->m->conf->chain;
     bool connect = str_eq(headers_get(h, HDR_METHOD), STR("CONNECT"));
-    bool upgrade = headers_has(h, HDR_UPGRADE) && headers_has_token(h, HDR_CONNECTION, STR("upgrade"));
+    bool upgrade =
+        headers_has(h, HDR_UPGRADE) && headers_has_token(h, HDR_CONNECTION, STR("upgrade"));
     if (connect || upgrade) {
         struct str type = connect ? STR("CONNECT") : headers_get(h, HDR_UPGRADE);
         s->upgrade_wanted = true;
@@ -305,16 +336,20 @@ static bool stream_make_chain(struct http_stream *s, struct headers *h)
 static void stream_log_begin(struct http_stream *s)
 {
     const struct hcm_conf *conf = s->m->conf;
-    if (conf->access_log_on_new) access_log_run(s->m->worker, conf->access_log, &s->info, ACCESS_LOG_TYPE_DOWNSTREAM_START);
+    if (conf->access_log_on_new)
+        access_log_run(s->m->worker, conf->access_log, &s->info, ACCESS_LOG_TYPE_DOWNSTREAM_START);
     if (conf->access_log_interval_us && conf->access_log) {
-        loop_timer_start(s->m->worker->loop, &s->log_timer, conf->access_log_interval_us, stream_on_log_timer);
+        loop_timer_start(s->m->worker->loop, &s->log_timer, conf->access_log_interval_us,
+                         stream_on_log_timer);
     }
 }
 
 static void stream_expect_continue(struct http_stream *s, struct headers *h)
 {
     if (s->m->conf->proxy_100_continue) return;
-    if (!headers_has(h, HDR_EXPECT) || !str_case_eq(headers_get(h, HDR_EXPECT), STR("100-continue"))) return;
+    if (!headers_has(h, HDR_EXPECT) ||
+        !str_case_eq(headers_get(h, HDR_EXPECT), STR("100-continue")))
+        return;
     headers_remove_id(h, HDR_EXPECT);
     struct headers *answer = headers_new(s->arena);
     headers_set_status(answer, 100);
@@ -355,7 +390,9 @@ static void stream_on_headers(struct codec_stream *cs, void *owner, struct heade
     chain_headers(s, HTTP_DECODE, 0, h, end);
 }
 
-/* --- 3. body and trailers ------------------------------------------------------------------------------------------------- */
+/* --- 3. body and trailers
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static void stream_on_data(struct codec_stream *cs, void *owner, struct buf *data, bool end)
 {
@@ -384,24 +421,33 @@ static void stream_on_trailers(struct codec_stream *cs, void *owner, struct head
 void stream_too_large(struct http_stream *s)
 {
     stat_hcm(s, HCM_STAT_RQ_TOO_LARGE);
-    struct local_reply r = {.status = 413, .body = STR("Payload Too Large"), .details = STR("request_payload_too_large"), .grpc_status = -1};
+    struct local_reply r = {.status = 413,
+                            .body = STR("Payload Too Large"),
+                            .details = STR("request_payload_too_large"),
+                            .grpc_status = -1};
     stream_reply(s, NULL, &r);
 }
 
 void stream_response_too_large(struct http_stream *s)
 {
     stat_hcm(s, HCM_STAT_RS_TOO_LARGE);
-    struct local_reply r = {
-        .status = 500, .body = STR("Internal Server Error"), .details = STR("response_payload_too_large"), .grpc_status = -1};
+    struct local_reply r = {.status = 500,
+                            .body = STR("Internal Server Error"),
+                            .details = STR("response_payload_too_large"),
+                            .grpc_status = -1};
     stream_reply(s, NULL, &r);
 }
 
 void stream_pause_request(struct http_stream *s, bool pause)
 {
-    if (pause) s->pauses++;
-    else if (s->pauses) s->pauses--;
-    else return;
-    stat_hcm(s, pause ? HCM_STAT_FLOW_CONTROL_PAUSED_READING_TOTAL : HCM_STAT_FLOW_CONTROL_RESUMED_READING_TOTAL);
+    if (pause)
+        s->pauses++;
+    else if (s->pauses)
+        s->pauses--;
+    else
+        return;
+    stat_hcm(s, pause ? HCM_STAT_FLOW_CONTROL_PAUSED_READING_TOTAL
+                      : HCM_STAT_FLOW_CONTROL_RESUMED_READING_TOTAL);
     if (s->codec) s->codec->codec->ops->pause(s->codec, pause);
 }
 
@@ -412,12 +458,16 @@ void stream_pressure(struct http_stream *s, enum http_dir dir, bool stop)
         return;
     }
     bool was = s->above || s->response_stops;
-    if (stop) s->response_stops++;
-    else if (s->response_stops) s->response_stops--;
+    if (stop)
+        s->response_stops++;
+    else if (s->response_stops)
+        s->response_stops--;
     stream_tell_above(s, was);
 }
 
-/* --- 4. the end ---------------------------------------------------------------------------------------------------------------- */
+/* --- 4. the end
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 void stream_reset(struct http_stream *s, enum stream_reset why)
 {
@@ -425,7 +475,8 @@ void stream_reset(struct http_stream *s, enum stream_reset why)
     stat_hcm(s, HCM_STAT_RQ_TX_RESET);
     struct codec_stream *cs = s->codec;
     s->codec = NULL;
-    if (s->m->codec->ops->kind == CODEC_H1) s->m->closing = true; /* the codec closes the connection */
+    if (s->m->codec->ops->kind == CODEC_H1)
+        s->m->closing = true; /* the codec closes the connection */
     if (cs) cs->codec->ops->reset(cs, why);
     stream_over(s);
 }
@@ -448,7 +499,8 @@ static void stream_count_end(struct http_stream *s)
     if (s->tunnel) stat_dec(g, HCM_STAT_CX_UPGRADES_ACTIVE);
 }
 
-/* Envoy: the log names the route's cluster though a filter answered before the router saw the request. */
+/* Envoy: the log names the route's cluster though a filter answered before the router saw the
+ * request. */
 static void stream_log_end(struct http_stream *s)
 {
     struct worker *w = s->m->worker;

@@ -1,5 +1,6 @@
-/* One request and its response: from the codec's first byte to the access log. stream.c reads in the order of a request's life;
- * filter_chain.c moves headers, data and trailers through the filters. Worker thread. */
+/* One request and its response: from the codec's first byte to the access log. stream.c reads in
+ * the order of a request's life; filter_chain.c moves headers, data and trailers through the
+ * filters. Worker thread. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,17 +22,17 @@ enum side_state {
 };
 /* One filter, one direction. */
 struct filter_side {
-    struct buf held;           /* data that waits here */
-    struct headers *trailers;  /* trailers that wait here */
-    uint8_t state;             /* enum side_state */
-    bool headers_wait;         /* headers reached it and did not go on */
+    struct buf held;          /* data that waits here */
+    struct headers *trailers; /* trailers that wait here */
+    uint8_t state;            /* enum side_state */
+    bool headers_wait;        /* headers reached it and did not go on */
     bool headers_passed;
-    bool end_wait;             /* the end of data waits here */
-    bool paused_peer;          /* it holds so much that the peer was stopped */
-    bool resume;               /* asked to resume inside its own callback */
+    bool end_wait;    /* the end of data waits here */
+    bool paused_peer; /* it holds so much that the peer was stopped */
+    bool resume;      /* asked to resume inside its own callback */
 };
 struct filter_slot {
-    struct http_filter *f;     /* NULL: not part of this request */
+    struct http_filter *f; /* NULL: not part of this request */
     const struct http_filter_conf *conf;
     struct filter_side side[2]; /* enum http_dir */
     bool in_call;               /* inside one of its callbacks: it is not entered again */
@@ -55,26 +56,28 @@ struct http_stream {
     uint64_t buffer_limit;
 
     struct headers *add_trailers[2]; /* made by a filter in its last data callback */
-    const struct local_reply *reply_wanted; /* a local reply asked for inside a callback; in the arena */
+    const struct local_reply
+        *reply_wanted; /* a local reply asked for inside a callback; in the arena */
     struct filter_slot *reply_by;
-    uint32_t depth;      /* callbacks of filters on the C stack */
-    uint32_t pauses;     /* how often the request's reading was stopped by filters */
+    uint32_t depth;          /* callbacks of filters on the C stack */
+    uint32_t pauses;         /* how often the request's reading was stopped by filters */
     uint32_t response_stops; /* how often the response's source was */
-    bool header_end[2];  /* the message was headers only */
-    bool end_in;         /* the last byte of the request arrived */
+    bool header_end[2];      /* the message was headers only */
+    bool end_in;             /* the last byte of the request arrived */
     bool chain_made, headers_in;
-    bool decode_cut;     /* the rest of the request is thrown away (local reply, reset) */
+    bool decode_cut; /* the rest of the request is thrown away (local reply, reset) */
     bool response_started, response_done; /* headers / end given to the codec */
-    bool codec_done;     /* both sides complete */
+    bool codec_done;                      /* both sides complete */
     bool local_reply;
     bool is_head, is_grpc, tunnel, upgrade_wanted;
-    bool above;          /* downstream cannot take more response */
-    bool encoding;       /* response headers entered the encode path */
-    bool over;           /* ended; only logging and freeing are left */
+    bool above;    /* downstream cannot take more response */
+    bool encoding; /* response headers entered the encode path */
+    bool over;     /* ended; only logging and freeing are left */
     bool reset_wanted;
 };
 
-/* --- stream.c: life ------------------------------------------------------------------------------------------- */
+/* --- stream.c: life
+ * ------------------------------------------------------------------------------------------- */
 /* The codec saw the first byte of a request. */
 void stream_begin(struct hcm *m, struct codec_stream *cs);
 /* The codec refuses the bytes: an answer if none was begun, else a reset. */
@@ -90,7 +93,8 @@ void stream_touch(struct http_stream *s); /* restarts the idle timer */
 const struct route *stream_route(struct http_stream *s);
 void stream_forget_route(struct http_stream *s);
 
-/* --- filter_chain.c: movement --------------------------------------------------------------------------------- */
+/* --- filter_chain.c: movement
+ * --------------------------------------------------------------------------------- */
 /* Makes the filters of `chain` for this stream. */
 void chain_make(struct http_stream *s, const struct http_filter_chain *chain);
 void chain_headers(struct http_stream *s, enum http_dir dir, int from, struct headers *h, bool end);
@@ -103,12 +107,15 @@ void chain_route_confs(struct http_stream *s);
 void chain_log(struct http_stream *s);
 void chain_destroy(struct http_stream *s);
 
-/* --- stream_encode.c: the end of the encode path ---------------------------------------------------------------- */
+/* --- stream_encode.c: the end of the encode path
+ * ---------------------------------------------------------------- */
 void stream_send_headers(struct http_stream *s, struct headers *h, bool end);
 void stream_send_1xx(struct http_stream *s, struct headers *h);
 void stream_send_data(struct http_stream *s, struct buf *data, bool end);
 void stream_send_trailers(struct http_stream *s, struct headers *t);
 
-/* --- local_reply.c ------------------------------------------------------------------------------------------------- */
+/* --- local_reply.c
+ * -------------------------------------------------------------------------------------------------
+ */
 /* Answers from here. `by` NULL: the connection manager itself; all encode filters see it. */
 void stream_reply(struct http_stream *s, struct filter_slot *by, const struct local_reply *r);

@@ -35,7 +35,8 @@ static void stream_say_close(struct http_stream *s, struct headers *h)
 {
     struct hcm *m = s->m;
     if (!s->end_in) {
-        if (stream_is_h1(s)) m->close_next = true; /* HTTP/1: nobody waits for the rest of the request */
+        if (stream_is_h1(s))
+            m->close_next = true; /* HTTP/1: nobody waits for the rest of the request */
         stat_inc(m->conf->stats, HCM_STAT_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
     }
     if (m->draining && !m->close_next && stream_is_h1(s)) {
@@ -43,8 +44,10 @@ static void stream_say_close(struct http_stream *s, struct headers *h)
         stat_inc(m->conf->stats, HCM_STAT_CX_DRAIN_CLOSE);
     }
     if (!stream_is_h1(s) || s->tunnel) return;
-    if (m->close_next) headers_set_id(h, HDR_CONNECTION, STR("close"));
-    else if (s->info.protocol == HTTP_PROTOCOL_10) headers_set_id(h, HDR_CONNECTION, STR("keep-alive"));
+    if (m->close_next)
+        headers_set_id(h, HDR_CONNECTION, STR("close"));
+    else if (s->info.protocol == HTTP_PROTOCOL_10)
+        headers_set_id(h, HDR_CONNECTION, STR("keep-alive"));
 }
 
 /* Our side is complete. If the request is not, HTTP/1 ends the connection, HTTP/2 the stream. */
@@ -96,7 +99,8 @@ void stream_send_headers(struct http_stream *s, struct headers *h, bool end)
     cs->codec->ops->send_headers(cs, h, end);
     stream_note_sent(s);
     if (s->tunnel && s->m->conf->access_log_on_tunnel) {
-        access_log_run(s->m->worker, s->m->conf->access_log, &s->info, ACCESS_LOG_TYPE_DOWNSTREAM_TUNNEL_ESTABLISHED);
+        access_log_run(s->m->worker, s->m->conf->access_log, &s->info,
+                       ACCESS_LOG_TYPE_DOWNSTREAM_TUNNEL_ESTABLISHED);
     }
     if (end) stream_response_end(s);
 }
@@ -105,7 +109,8 @@ void stream_send_1xx(struct http_stream *s, struct headers *h)
 {
     struct codec_stream *cs = s->codec;
     if (!cs || s->response_started) return;
-    if (headers_status(h) != 100 || !s->m->conf->proxy_100_continue) return; /* Envoy: no other one is passed on */
+    if (headers_status(h) != 100 || !s->m->conf->proxy_100_continue)
+        return; /* Envoy: no other one is passed on */
     headers_remove_id(h, HDR_CONNECTION);
     headers_remove_id(h, HDR_KEEP_ALIVE);
     headers_remove_id(h, HDR_UPGRADE);

@@ -7,7 +7,8 @@ bool chain_stopped(const struct http_stream *s, enum http_dir dir);
 void chain_resume(struct http_stream *s, struct filter_slot *slot, enum http_dir dir);
 
 /* stream.c */
-/* A filter holds more than the limit (or no longer): stops the source of that direction. Counted. */
+/* A filter holds more than the limit (or no longer): stops the source of that direction. Counted.
+ */
 void stream_pressure(struct http_stream *s, enum http_dir dir, bool stop);
 void stream_too_large(struct http_stream *s);          /* 413 */
 void stream_response_too_large(struct http_stream *s); /* 500 */
@@ -21,7 +22,8 @@ static inline void stat_hcm_add(struct hcm *m, enum hcm_stat which)
 {
     stat_inc(m->conf->stats, which);
 }
-/* Does this request end the connection (Connection: close, HTTP/1.0, the last one allowed)? Notes it. */
+/* Does this request end the connection (Connection: close, HTTP/1.0, the last one allowed)? Notes
+ * it. */
 void hcm_note_request(struct hcm *m, const struct headers *h, bool http10);
 
 /* local_reply.c: an `edit` that sets the Location header; arg is a struct str *. */
@@ -29,9 +31,9 @@ void stream_edit_location(void *arg, struct headers *h);
 
 /* conn_manager_headers.c: what the edge changes. A refusal is told with its status and details. */
 struct edge_refusal {
-    uint32_t status;       /* 0: go on */
+    uint32_t status; /* 0: go on */
     const char *details;
-    struct str location;   /* of a redirect */
+    struct str location; /* of a redirect */
 };
 void edge_close_after(struct http_stream *s);
 struct edge_refusal edge_check_request(struct http_stream *s, struct headers *h);

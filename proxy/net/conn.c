@@ -1,5 +1,5 @@
-/* The life of a connection: connect or accept, pauses, closing in its three ways, the end of the turn, and the facts that others ask for.
- * Its bytes are in conn_io.c. */
+/* The life of a connection: connect or accept, pauses, closing in its three ways, the end of the
+ * turn, and the facts that others ask for. Its bytes are in conn_io.c. */
 #include "proxy/net/conn.h"
 
 #include <errno.h>
@@ -19,15 +19,17 @@
 
 enum {
     BUFFER_LIMIT_DEFAULT = 1024 * 1024,
-    LINGER_US = 1000 * 1000,    /* how long a closed connection waits for the peer's end */
-    FLUSH_MOST_US = 300 * 1000 * 1000, /* without delayed_close: bytes that nobody takes are dropped after this */
+    LINGER_US = 1000 * 1000, /* how long a closed connection waits for the peer's end */
+    FLUSH_MOST_US =
+        300 * 1000 *
+        1000, /* without delayed_close: bytes that nobody takes are dropped after this */
     FREE_ROUNDS = 4,
     FDS_KEPT = 256,
-    LOOK_US = 250 * 1000        /* how often a paused connection looks whether its peer left */
+    LOOK_US = 250 * 1000 /* how often a paused connection looks whether its peer left */
 };
 
-/* Accepting stops where the upper half (at most FDS_KEPT) begins: an accepted request is of no use without a descriptor for its
- * upstream connection. */
+/* Accepting stops where the upper half (at most FDS_KEPT) begins: an accepted request is of no use
+ * without a descriptor for its upstream connection. */
 int net_fd_most(void)
 {
     struct rlimit limit;
@@ -53,7 +55,8 @@ uint64_t net_next_id(struct worker *w)
     return net_worker(w)->next_id++ * w->rt->concurrency + w->index;
 }
 
-/* --- the end of the turn -------------------------------------------------------------------------- */
+/* --- the end of the turn
+ * -------------------------------------------------------------------------- */
 
 static void conn_drop_stats(struct conn *c)
 {
@@ -116,8 +119,10 @@ static void conn_on_later(struct loop_later *later)
     unsigned work = c->later_work;
     c->later_work = 0;
     if (work & CONN_LATER_FREE) {
-        if (++c->rounds >= FREE_ROUNDS) conn_free(c);
-        else conn_later_add(c, CONN_LATER_FREE);
+        if (++c->rounds >= FREE_ROUNDS)
+            conn_free(c);
+        else
+            conn_later_add(c, CONN_LATER_FREE);
         return;
     }
     if (work & CONN_LATER_FAIL) {
@@ -129,7 +134,8 @@ static void conn_on_later(struct loop_later *later)
         if (c->in.len || c->end_seen) conn_show(c);
         if (c->state == CONN_OPEN && c->transport) conn_read(c);
     }
-    if ((work & CONN_LATER_FLUSH) && (c->state == CONN_OPEN || c->state == CONN_FLUSHING)) conn_flush(c, true);
+    if ((work & CONN_LATER_FLUSH) && (c->state == CONN_OPEN || c->state == CONN_FLUSHING))
+        conn_flush(c, true);
 }
 
 void conn_later_add(struct conn *c, enum conn_later work)
@@ -138,7 +144,8 @@ void conn_later_add(struct conn *c, enum conn_later work)
     loop_later(c->worker->loop, &c->later, conn_on_later);
 }
 
-/* --- connecting ----------------------------------------------------------------------------------- */
+/* --- connecting
+ * ----------------------------------------------------------------------------------- */
 
 void conn_set_failure(struct conn *c, struct str text)
 {
@@ -214,7 +221,8 @@ static void conn_on_ready(struct loop_io *io, int ready)
     }
 }
 
-static struct conn *conn_new(struct worker *w, int fd, const struct conn_limits *limits, const struct conn_events *events, void *owner)
+static struct conn *conn_new(struct worker *w, int fd, const struct conn_limits *limits,
+                             const struct conn_events *events, void *owner)
 {
     struct conn *c = mem_alloc(sizeof(*c));
     c->worker = w;
@@ -235,17 +243,20 @@ static void conn_fail_later(struct conn *c, int error)
     conn_later_add(c, CONN_LATER_FAIL);
 }
 
-static int conn_dial(int fd, const struct addr *to, const struct addr *bind_to, const struct socket_options *opts)
+static int conn_dial(int fd, const struct addr *to, const struct addr *bind_to,
+                     const struct socket_options *opts)
 {
     int r = socket_apply(fd, opts, SOCKET_PREBIND, NULL);
-    if (r == 0 && bind_to && bind_to->len && bind(fd, &bind_to->sa.any, bind_to->len) != 0) r = -errno;
+    if (r == 0 && bind_to && bind_to->len && bind(fd, &bind_to->sa.any, bind_to->len) != 0)
+        r = -errno;
     if (r == 0) r = socket_apply(fd, opts, SOCKET_BOUND, NULL);
     if (r == 0 && connect(fd, &to->sa.any, to->len) != 0) r = -errno;
     return r;
 }
 
-struct conn *conn_connect(struct worker *w, const struct addr *to, const struct addr *bind_to, const struct socket_options *opts,
-                          const struct transport_socket *ts, const void *ts_ask, uint64_t timeout_us, const struct conn_limits *limits,
+struct conn *conn_connect(struct worker *w, const struct addr *to, const struct addr *bind_to,
+                          const struct socket_options *opts, const struct transport_socket *ts,
+                          const void *ts_ask, uint64_t timeout_us, const struct conn_limits *limits,
                           const struct conn_events *events, void *owner)
 {
     int fd = socket_open(to);
@@ -267,13 +278,17 @@ struct conn *conn_connect(struct worker *w, const struct addr *to, const struct 
         c->transport = ts->type->open(ts, c, fd, false, ts_ask);
     }
     if (timeout_us) loop_timer_start(w->loop, &c->timer, timeout_us, conn_on_timeout);
-    if (r == 0) conn_later_add(c, CONN_LATER_STEP);
-    else conn_update_want(c);
+    if (r == 0)
+        conn_later_add(c, CONN_LATER_STEP);
+    else
+        conn_update_want(c);
     return c;
 }
 
-struct conn *conn_accept(struct worker *w, int fd, struct conn_info *info, const struct transport_socket *ts, uint64_t handshake_us,
-                         const struct conn_limits *limits, const struct conn_events *events, void *owner)
+struct conn *conn_accept(struct worker *w, int fd, struct conn_info *info,
+                         const struct transport_socket *ts, uint64_t handshake_us,
+                         const struct conn_limits *limits, const struct conn_events *events,
+                         void *owner)
 {
     struct conn *c = conn_new(w, fd, limits, events, owner);
     c->server = true;
@@ -294,9 +309,11 @@ void conn_set_owner(struct conn *c, const struct conn_events *events, void *owne
     c->owner = owner;
 }
 
-/* --- pauses --------------------------------------------------------------------------------------- */
+/* --- pauses
+ * --------------------------------------------------------------------------------------- */
 
-/* While nothing is read, epoll would not tell that the client has left; a request for nobody need not go on. */
+/* While nothing is read, epoll would not tell that the client has left; a request for nobody need
+ * not go on. */
 static void conn_look(struct loop_timer *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
@@ -335,10 +352,11 @@ void conn_set_half_close(struct conn *c, bool on)
     c->half_close = on;
 }
 
-/* --- closing -------------------------------------------------------------------------------------- */
+/* --- closing
+ * -------------------------------------------------------------------------------------- */
 
-/* All is written: our end goes out, and the peer's last bytes are read and dropped, because closing a socket with unread bytes
- * sends a reset that can destroy the answer on its way. */
+/* All is written: our end goes out, and the peer's last bytes are read and dropped, because closing
+ * a socket with unread bytes sends a reset that can destroy the answer on its way. */
 void conn_linger(struct conn *c)
 {
     if (c->transport && c->type->shutdown) (void)c->type->shutdown(c->transport);
@@ -349,7 +367,8 @@ void conn_linger(struct conn *c)
     }
     c->state = CONN_LINGERING;
     c->blocked = c->write_wants_read = false;
-    loop_timer_start(c->worker->loop, &c->timer, c->delayed_us ? c->delayed_us : LINGER_US, conn_on_timeout);
+    loop_timer_start(c->worker->loop, &c->timer, c->delayed_us ? c->delayed_us : LINGER_US,
+                     conn_on_timeout);
     conn_update_want(c);
 }
 
@@ -357,7 +376,8 @@ static void conn_close_flush(struct conn *c)
 {
     c->state = CONN_FLUSHING;
     buf_release(&c->in);
-    loop_timer_start(c->worker->loop, &c->timer, c->delayed_us ? c->delayed_us : FLUSH_MOST_US, conn_on_timeout);
+    loop_timer_start(c->worker->loop, &c->timer, c->delayed_us ? c->delayed_us : FLUSH_MOST_US,
+                     conn_on_timeout);
     if (!c->blocked) conn_later_add(c, CONN_LATER_FLUSH);
     conn_update_want(c);
     conn_tell_end(c, CONN_END_LOCAL);
@@ -372,7 +392,8 @@ void conn_close(struct conn *c, enum conn_close how)
     }
     if (how == CONN_CLOSE_RESET && c->io.fd >= 0) {
         struct linger now = {.l_onoff = 1, .l_linger = 0};
-        (void)setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)); /* Unix sockets have no RST */
+        (void)setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &now,
+                         sizeof(now)); /* Unix sockets have no RST */
     }
     conn_end_with(c, CONN_END_LOCAL);
 }
@@ -387,7 +408,8 @@ void conn_set_delayed_close(struct conn *c, uint64_t us)
     c->delayed_us = us;
 }
 
-/* --- facts ---------------------------------------------------------------------------------------- */
+/* --- facts
+ * ---------------------------------------------------------------------------------------- */
 
 size_t conn_write_queued(const struct conn *c)
 {
@@ -419,7 +441,8 @@ struct conn_info *conn_info_of(struct conn *c)
     i->start_us = loop_now_us(c->worker->loop);
     i->start_wall_us = loop_wall_us(c->worker->loop);
     if (c->failure) i->transport_failure = str_of(c->failure);
-    if (c->state == CONN_OPEN && c->transport && c->type->info) i->tls = c->type->info(c->transport);
+    if (c->state == CONN_OPEN && c->transport && c->type->info)
+        i->tls = c->type->info(c->transport);
     return i;
 }
 

@@ -1,4 +1,5 @@
-/* A connection's bytes: handshake, reading, showing, writing, half-closes. The rest of its life is in conn.c. */
+/* A connection's bytes: handshake, reading, showing, writing, half-closes. The rest of its life is
+ * in conn.c. */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,7 +14,8 @@ enum {
     WRITE_SOON = 128 * 1024 /* queued bytes that are written before the end of the turn */
 };
 
-/* --- the raw transport -------------------------------------------------------------------------- */
+/* --- the raw transport --------------------------------------------------------------------------
+ */
 
 static ssize_t raw_result(ssize_t n)
 {
@@ -47,7 +49,8 @@ static bool transport_pending(const struct conn *c)
     return c->transport && c->type->pending && c->type->pending(c->transport);
 }
 
-/* --- what the loop watches ---------------------------------------------------------------------- */
+/* --- what the loop watches ----------------------------------------------------------------------
+ */
 
 static bool conn_may_read(const struct conn *c)
 {
@@ -74,7 +77,8 @@ void conn_update_want(struct conn *c)
     loop_io_want(&c->io, want);
 }
 
-/* --- handshake ----------------------------------------------------------------------------------- */
+/* --- handshake -----------------------------------------------------------------------------------
+ */
 
 static void conn_opened(struct conn *c)
 {
@@ -107,7 +111,8 @@ void conn_begin(struct conn *c)
     conn_update_want(c);
 }
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading
+ * -------------------------------------------------------------------------------------- */
 
 /* Envoy keeps in the gauge what was buffered right after the last read. */
 static void conn_count_read(struct conn *c, size_t n)
@@ -127,8 +132,10 @@ static void conn_count_written(struct conn *c, size_t n)
     const struct conn_byte_stats *s = c->stats;
     if (!s) return;
     stat_add(s->group, s->tx_total, n);
-    if (c->out.len > c->tx_buffered) stat_add(s->group, s->tx_buffered, c->out.len - c->tx_buffered);
-    if (c->out.len < c->tx_buffered) stat_sub(s->group, s->tx_buffered, c->tx_buffered - c->out.len);
+    if (c->out.len > c->tx_buffered)
+        stat_add(s->group, s->tx_buffered, c->out.len - c->tx_buffered);
+    if (c->out.len < c->tx_buffered)
+        stat_sub(s->group, s->tx_buffered, c->tx_buffered - c->out.len);
     c->tx_buffered = c->out.len;
 }
 
@@ -139,8 +146,8 @@ void conn_show(struct conn *c)
     conn_update_want(c);
 }
 
-/* Reads until the socket (or the transport) is empty, the buffer is full or it is another's turn. Gives back what the last
- * read said; *got: bytes read. */
+/* Reads until the socket (or the transport) is empty, the buffer is full or it is another's turn.
+ * Gives back what the last read said; *got: bytes read. */
 static ssize_t conn_fill(struct conn *c, size_t *got)
 {
     for (int round = 0; round < READ_ROUNDS && c->in.len < c->limit; round++) {
@@ -181,13 +188,17 @@ void conn_read(struct conn *c)
         conn_update_want(c);
     }
     if (!conn_is_open(c)) return;
-    if (last == TRANSPORT_ERROR) conn_end_with(c, why);
-    else if (c->write_broken && (!got || c->end_seen)) conn_end_with(c, CONN_END_RESET);
+    if (last == TRANSPORT_ERROR)
+        conn_end_with(c, why);
+    else if (c->write_broken && (!got || c->end_seen))
+        conn_end_with(c, CONN_END_RESET);
 }
 
-/* --- writing -------------------------------------------------------------------------------------- */
+/* --- writing
+ * -------------------------------------------------------------------------------------- */
 
-/* The peer does not listen any more. What it said before is still read, then the connection ends. */
+/* The peer does not listen any more. What it said before is still read, then the connection ends.
+ */
 static void conn_write_failed(struct conn *c, bool may_end)
 {
     buf_release(&c->out);
@@ -207,8 +218,10 @@ static void conn_write_failed(struct conn *c, bool may_end)
         conn_read(c);
         return;
     }
-    if (may_end) conn_end_with(c, CONN_END_RESET);
-    else conn_later_add(c, CONN_LATER_FAIL);
+    if (may_end)
+        conn_end_with(c, CONN_END_RESET);
+    else
+        conn_later_add(c, CONN_LATER_FAIL);
 }
 
 /* Our end after the last byte. */
@@ -223,7 +236,8 @@ static void conn_send_end(struct conn *c)
         }
     }
     c->end_sent = true;
-    (void)shutdown(c->io.fd, SHUT_WR); /* fails only when the peer is gone, which reading will tell */
+    (void)shutdown(c->io.fd,
+                   SHUT_WR); /* fails only when the peer is gone, which reading will tell */
 }
 
 /* Writes what the socket takes. False: the write side broke. */
@@ -234,7 +248,8 @@ static bool conn_write_out(struct conn *c)
         struct iovec iov[IOV_MOST];
         int count = buf_iov(&c->out, iov, IOV_MOST);
         size_t asked = 0;
-        for (int i = 0; i < count; i++) asked += iov[i].iov_len;
+        for (int i = 0; i < count; i++)
+            asked += iov[i].iov_len;
         ssize_t n = transport_writev(c, iov, count);
         if (n == TRANSPORT_ERROR || n == 0) return false;
         if (n == TRANSPORT_WANT_READ) c->write_wants_read = true;
@@ -253,7 +268,8 @@ static bool conn_write_out(struct conn *c)
 static void conn_written(struct conn *c, size_t before)
 {
     if (c->state == CONN_FLUSHING) {
-        if (before > c->out.len && c->delayed_us) loop_timer_start(c->worker->loop, &c->timer, c->delayed_us, c->timer.fire);
+        if (before > c->out.len && c->delayed_us)
+            loop_timer_start(c->worker->loop, &c->timer, c->delayed_us, c->timer.fire);
         if (c->out.len == 0) conn_linger(c);
         return;
     }
@@ -271,14 +287,18 @@ static void conn_written(struct conn *c, size_t before)
 
 void conn_flush(struct conn *c, bool may_end)
 {
-    if (c->write_broken || c->state == CONN_CONNECTING || c->state == CONN_HANDSHAKE || c->state == CONN_CLOSED) return;
+    if (c->write_broken || c->state == CONN_CONNECTING || c->state == CONN_HANDSHAKE ||
+        c->state == CONN_CLOSED)
+        return;
     size_t before = c->out.len;
     if (!conn_write_out(c)) {
         conn_write_failed(c, may_end);
         return;
     }
-    if (may_end) conn_written(c, before);
-    else conn_later_add(c, CONN_LATER_FLUSH); /* callbacks wait for the end of the turn */
+    if (may_end)
+        conn_written(c, before);
+    else
+        conn_later_add(c, CONN_LATER_FLUSH); /* callbacks wait for the end of the turn */
     conn_update_want(c);
 }
 
@@ -300,8 +320,10 @@ static void conn_queue(struct conn *c, struct buf *data, bool end)
         return;
     }
     if (c->blocked || c->state != CONN_OPEN) return;
-    if (c->out.len >= WRITE_SOON) conn_flush(c, false);
-    else conn_later_add(c, CONN_LATER_FLUSH);
+    if (c->out.len >= WRITE_SOON)
+        conn_flush(c, false);
+    else
+        conn_later_add(c, CONN_LATER_FLUSH);
 }
 
 void conn_write(struct conn *c, struct buf *data, bool end)
@@ -323,6 +345,8 @@ void conn_write_str(struct conn *c, struct str bytes)
 
 void conn_write_filtered(struct conn *c, struct buf *data, bool end)
 {
-    if (conn_is_open(c)) conn_queue(c, data, end);
-    else buf_release(data);
+    if (conn_is_open(c))
+        conn_queue(c, data, end);
+    else
+        buf_release(data);
 }

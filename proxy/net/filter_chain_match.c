@@ -1,5 +1,6 @@
-/* Which filter chain gets a connection. Criterion by criterion, in Envoy's order, the most specific value that fits is found among the
- * chains that are still in the running; those that have it go on, the others are out: there is no stepping back. */
+/* Which filter chain gets a connection. Criterion by criterion, in Envoy's order, the most specific
+ * value that fits is found among the chains that are still in the running; those that have it go
+ * on, the others are out: there is no stepping back. */
 #include "proxy/net/filter_chain_match.h"
 
 #include "base/must.h"
@@ -14,8 +15,8 @@ struct running {
     size_t count;
 };
 
-/* How well a chain fits in one criterion. 0: not at all; 1: it names no value; more: a more specific value. Scores are equal only
- * for the same value. */
+/* How well a chain fits in one criterion. 0: not at all; 1: it names no value; more: a more
+ * specific value. Scores are equal only for the same value. */
 static size_t fit_port(const struct net_match *m, const struct net_facts *f)
 {
     if (m->destination_port == 0) return 1;
@@ -42,7 +43,8 @@ static size_t fit_destination(const struct net_match *m, const struct net_facts 
 /* ".example.com" fits "www.example.com" and "a.b.example.com", not "example.com". */
 static bool name_fits(struct str pattern, struct str sni)
 {
-    if (pattern.len && pattern.ptr[0] == '.') return sni.len > pattern.len && str_ends(sni, pattern);
+    if (pattern.len && pattern.ptr[0] == '.')
+        return sni.len > pattern.len && str_ends(sni, pattern);
     return str_eq(pattern, sni);
 }
 
@@ -126,7 +128,7 @@ static size_t fit_source_port(const struct net_match *m, const struct net_facts 
 
 /* Envoy's order: docs of FilterChainMatch. */
 static size_t (*const criteria[])(const struct net_match *m, const struct net_facts *f) = {
-    fit_port,  fit_destination,   fit_server_name, fit_transport,   fit_alpn,
+    fit_port,          fit_destination, fit_server_name, fit_transport,   fit_alpn,
     fit_direct_source, fit_source_type, fit_source,      fit_source_port,
 };
 
@@ -152,9 +154,10 @@ static void narrow(struct running *r, size_t criterion, const struct net_facts *
 
 static bool is_match_all(const struct net_match *m)
 {
-    return !m || (m->destination_port == 0 && m->destination_count + m->direct_source_count + m->source_count == 0 &&
-                  m->server_name_count + m->alpn_count + m->source_port_count == 0 && m->transport_protocol.len == 0 &&
-                  m->source_type == NET_SOURCE_ANY);
+    return !m || (m->destination_port == 0 &&
+                  m->destination_count + m->direct_source_count + m->source_count == 0 &&
+                  m->server_name_count + m->alpn_count + m->source_port_count == 0 &&
+                  m->transport_protocol.len == 0 && m->source_type == NET_SOURCE_ANY);
 }
 
 size_t filter_chain_find(const struct listener_conf *l, const struct net_facts *f)
@@ -163,23 +166,28 @@ size_t filter_chain_find(const struct listener_conf *l, const struct net_facts *
     uint32_t on_stack[RUNNING_ON_STACK];
     struct running r = {.l = l, .index = on_stack, .count = l->chain_count};
     if (l->chain_count > RUNNING_ON_STACK) r.index = mem_array(l->chain_count, sizeof(*r.index));
-    for (size_t i = 0; i < l->chain_count; i++) r.index[i] = (uint32_t)i;
-    for (size_t i = 0; i < ARRAY_LEN(criteria) && r.count; i++) narrow(&r, i, f);
+    for (size_t i = 0; i < l->chain_count; i++)
+        r.index[i] = (uint32_t)i;
+    for (size_t i = 0; i < ARRAY_LEN(criteria) && r.count; i++)
+        narrow(&r, i, f);
     size_t found = r.count ? r.index[0] : SIZE_MAX;
     if (r.index != on_stack) mem_free(r.index);
     if (found == SIZE_MAX && l->default_chain) found = l->chain_count;
     return found;
 }
 
-/* --- collisions ------------------------------------------------------------------------------------ */
+/* --- collisions
+ * ------------------------------------------------------------------------------------ */
 
 static bool cidr_same(const struct cidr *a, const struct cidr *b)
 {
     return a->bits == b->bits && addr_eq(&a->base, &b->base);
 }
 
-/* Does list a have an element of list b (both empty: yes)? *same: every element of a is in b and they are as many. */
-static bool cidrs_meet(const struct cidr *a, size_t a_count, const struct cidr *b, size_t b_count, bool *same)
+/* Does list a have an element of list b (both empty: yes)? *same: every element of a is in b and
+ * they are as many. */
+static bool cidrs_meet(const struct cidr *a, size_t a_count, const struct cidr *b, size_t b_count,
+                       bool *same)
 {
     if (a_count == 0 && b_count == 0) return true;
     size_t found = 0;
@@ -194,7 +202,8 @@ static bool cidrs_meet(const struct cidr *a, size_t a_count, const struct cidr *
     return found > 0;
 }
 
-static bool strs_meet(const struct str *a, size_t a_count, const struct str *b, size_t b_count, bool *same)
+static bool strs_meet(const struct str *a, size_t a_count, const struct str *b, size_t b_count,
+                      bool *same)
 {
     if (a_count == 0 && b_count == 0) return true;
     size_t found = 0;
@@ -220,7 +229,8 @@ static bool ports_meet(const struct net_match *a, const struct net_match *b, boo
             break;
         }
     }
-    if (found != a->source_port_count || a->source_port_count != b->source_port_count) *same = false;
+    if (found != a->source_port_count || a->source_port_count != b->source_port_count)
+        *same = false;
     return found > 0;
 }
 
@@ -229,15 +239,22 @@ enum net_overlap net_match_overlap(const struct net_match *a, const struct net_m
     bool same = true;
     if (!a) a = &match_all;
     if (!b) b = &match_all;
-    if (a->destination_port != b->destination_port || a->source_type != b->source_type) return NET_OVERLAP_NONE;
+    if (a->destination_port != b->destination_port || a->source_type != b->source_type)
+        return NET_OVERLAP_NONE;
     if (!str_eq(a->transport_protocol, b->transport_protocol)) return NET_OVERLAP_NONE;
-    if (!strs_meet(a->server_names, a->server_name_count, b->server_names, b->server_name_count, &same)) return NET_OVERLAP_NONE;
+    if (!strs_meet(a->server_names, a->server_name_count, b->server_names, b->server_name_count,
+                   &same))
+        return NET_OVERLAP_NONE;
     if (!strs_meet(a->alpn, a->alpn_count, b->alpn, b->alpn_count, &same)) return NET_OVERLAP_NONE;
-    if (!cidrs_meet(a->destination, a->destination_count, b->destination, b->destination_count, &same)) return NET_OVERLAP_NONE;
-    if (!cidrs_meet(a->direct_source, a->direct_source_count, b->direct_source, b->direct_source_count, &same)) {
+    if (!cidrs_meet(a->destination, a->destination_count, b->destination, b->destination_count,
+                    &same))
+        return NET_OVERLAP_NONE;
+    if (!cidrs_meet(a->direct_source, a->direct_source_count, b->direct_source,
+                    b->direct_source_count, &same)) {
         return NET_OVERLAP_NONE;
     }
-    if (!cidrs_meet(a->source, a->source_count, b->source, b->source_count, &same)) return NET_OVERLAP_NONE;
+    if (!cidrs_meet(a->source, a->source_count, b->source, b->source_count, &same))
+        return NET_OVERLAP_NONE;
     if (!ports_meet(a, b, &same)) return NET_OVERLAP_NONE;
     return same ? NET_OVERLAP_SAME : NET_OVERLAP_PART;
 }

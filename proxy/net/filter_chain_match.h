@@ -1,4 +1,5 @@
-/* Which filter chain gets a connection: Envoy's fixed order of criteria, most specific value first, no stepping back. */
+/* Which filter chain gets a connection: Envoy's fixed order of criteria, most specific value first,
+ * no stepping back. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,5 +35,9 @@ struct net_facts {
 /* Index in l->chains; l->chain_count: the default chain; SIZE_MAX: none. */
 size_t filter_chain_find(const struct listener_conf *l, const struct net_facts *f);
 /* How two chains collide. */
-enum net_overlap { NET_OVERLAP_NONE, NET_OVERLAP_SAME /* equal rules */, NET_OVERLAP_PART /* some connection fits both equally */ };
+enum net_overlap {
+    NET_OVERLAP_NONE,
+    NET_OVERLAP_SAME /* equal rules */,
+    NET_OVERLAP_PART /* some connection fits both equally */
+};
 enum net_overlap net_match_overlap(const struct net_match *a, const struct net_match *b);

@@ -1,7 +1,9 @@
-/* Translated listeners: what proxy/config/listener.c makes and the listener manager runs. Immutable once made; main makes and
- * frees them, workers borrow. Three objects by lifetime: a filter chain is kept while one of its connections lives, the base while a
- * connection of any of its chains does, the listener (which chains there are) only while it is current. An update that leaves a
- * chain or the base as they were shares the old object, so that a long-lived connection keeps alive only what it uses. */
+/* Translated listeners: what proxy/config/listener.c makes and the listener manager runs. Immutable
+ * once made; main makes and frees them, workers borrow. Three objects by lifetime: a filter chain
+ * is kept while one of its connections lives, the base while a connection of any of its chains
+ * does, the listener (which chains there are) only while it is current. An update that leaves a
+ * chain or the base as they were shares the old object, so that a long-lived connection keeps alive
+ * only what it uses. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -16,7 +18,7 @@ struct access_log_list;
 struct network_filter_type;
 struct listener_filter_type;
 struct transport_socket;
-struct net_match;  /* criteria of one filter chain: filter_chain_match.h */
+struct net_match; /* criteria of one filter chain: filter_chain_match.h */
 struct metadata;
 struct need;
 
@@ -36,7 +38,13 @@ struct filter_chain_conf {
     const struct metadata *metadata;
 };
 /* When a listener filter is skipped (ListenerFilter.filter_disabled). */
-enum listener_predicate_kind { PREDICATE_OR, PREDICATE_AND, PREDICATE_NOT, PREDICATE_ANY, PREDICATE_PORT_RANGE };
+enum listener_predicate_kind {
+    PREDICATE_OR,
+    PREDICATE_AND,
+    PREDICATE_NOT,
+    PREDICATE_ANY,
+    PREDICATE_PORT_RANGE
+};
 struct listener_predicate {
     enum listener_predicate_kind kind;
     const struct listener_predicate *v; /* OR, AND: count; NOT: one */
@@ -49,11 +57,12 @@ struct listener_filter_conf {
     const struct listener_predicate *disabled; /* NULL: never */
 };
 struct listener_address {
-    struct addr addr;    /* as configured: port 0 stays */
+    struct addr addr; /* as configured: port 0 stays */
     uint32_t pipe_mode;
     struct socket_options options;
 };
-/* All of a listener but its filter chains. obj.name: the listener's; obj.hash: of the message without its chains. */
+/* All of a listener but its filter chains. obj.name: the listener's; obj.hash: of the message
+ * without its chains. */
 struct listener_base {
     struct obj obj;
     struct listener_address *addresses; /* the first is the primary */
@@ -70,19 +79,21 @@ struct listener_base {
     const struct access_log_list *access_log;
     int traffic_direction;
     const struct metadata *metadata;
-    struct str limit_key;       /* runtime: envoy.resource_limits.listener.<name>.connection_limit */
-    _Atomic uint32_t open;      /* connections of all workers, relaxed; the one thing here that changes */
+    struct str limit_key; /* runtime: envoy.resource_limits.listener.<name>.connection_limit */
+    _Atomic uint32_t
+        open; /* connections of all workers, relaxed; the one thing here that changes */
 };
 /* A listener as configured. obj.name: the listener's name; obj.hash: of the whole message. */
 struct listener_conf {
     struct obj obj;
-    struct listener_base *base;            /* a reference */
-    struct filter_chain_conf **chains;     /* references */
+    struct listener_base *base;        /* a reference */
+    struct filter_chain_conf **chains; /* references */
     size_t chain_count;
     struct filter_chain_conf *default_chain; /* a reference; may be NULL */
-    struct need *needs;                    /* of the whole listener */
+    struct need *needs;                      /* of the whole listener */
 };
-/* Main. Empty objects with their arenas; the caller fills them. listener_conf's on_free drops the references. */
+/* Main. Empty objects with their arenas; the caller fills them. listener_conf's on_free drops the
+ * references. */
 struct listener_conf *listener_conf_new(struct arena *a);
 struct listener_base *listener_base_new(void);
 struct filter_chain_conf *filter_chain_conf_new(void);

@@ -1,5 +1,5 @@
-/* From a readable listening socket to a connection with a filter chain: limits, listener filters that peek at the first bytes, the
- * choice of the chain. */
+/* From a readable listening socket to a connection with a filter chain: limits, listener filters
+ * that peek at the first bytes, the choice of the chain. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -30,16 +30,17 @@ struct accept_step {
     struct worker_listener *listener;
     struct worker_base *base;
     struct accepting a;
-    size_t at;               /* the filter that is asked */
-    size_t wanted;           /* bytes that the peek must exceed */
+    size_t at;     /* the filter that is asked */
+    size_t wanted; /* bytes that the peek must exceed */
     void **selves;
-    bool low_water;          /* SO_RCVLOWAT was raised */
+    bool low_water; /* SO_RCVLOWAT was raised */
     char *peek;
     size_t peek_size;
     bool done;
 };
 
-/* --- choosing the chain ---------------------------------------------------------------------------------- */
+/* --- choosing the chain
+ * ---------------------------------------------------------------------------------- */
 
 static struct worker_listener *listener_at(struct worker *w, const struct addr *to, bool any_ip)
 {
@@ -51,16 +52,21 @@ static struct worker_listener *listener_at(struct worker *w, const struct addr *
         for (size_t i = 0; i < l->base->conf->address_count; i++) {
             const struct addr *a = &l->base->conf->addresses[i].addr;
             if (addr_eq(a, to)) return l;
-            if (any_ip && addr_is_ip(a) && addr_is_any(a) && addr_port(a) == addr_port(to) && addr_is_v4(a) == addr_is_v4(to)) return l;
+            if (any_ip && addr_is_ip(a) && addr_is_any(a) && addr_port(a) == addr_port(to) &&
+                addr_is_v4(a) == addr_is_v4(to))
+                return l;
         }
     }
     return NULL;
 }
 
-/* use_original_dst: the listener of the original destination takes over; without one this listener serves it itself. */
+/* use_original_dst: the listener of the original destination takes over; without one this listener
+ * serves it itself. */
 static struct worker_listener *hand_over(struct worker_listener *l, const struct conn_info *info)
 {
-    if (!l->base->conf->use_original_dst || addr_eq(&info->local, &info->direct_local) || !addr_is_ip(&info->local)) return l;
+    if (!l->base->conf->use_original_dst || addr_eq(&info->local, &info->direct_local) ||
+        !addr_is_ip(&info->local))
+        return l;
     struct worker_listener *to = listener_at(l->worker, &info->local, false);
     if (!to) to = listener_at(l->worker, &info->local, true);
     return to ? to : l;
@@ -69,21 +75,24 @@ static struct worker_listener *hand_over(struct worker_listener *l, const struct
 static void refuse(struct worker_base *b, int fd, struct conn_info *info, struct arena *arena)
 {
     stat_inc(b->stats, LISTENER_NO_CHAIN);
-    struct stream_info end = {.flags = (uint64_t)1 << RF_NR, .code_details = STR("filter_chain_not_found")};
+    struct stream_info end = {.flags = (uint64_t)1 << RF_NR,
+                              .code_details = STR("filter_chain_not_found")};
     listener_log(b, info, &end);
     (void)close(fd);
     mem_free(info);
     arena_free(&arena);
 }
 
-static void start_chain(struct worker_listener *l, int fd, struct conn_info *info, const struct accepting *a)
+static void start_chain(struct worker_listener *l, int fd, struct conn_info *info,
+                        const struct accepting *a)
 {
     struct net_facts facts = {
         .local = &info->local,
         .remote = &info->remote,
         .direct_remote = &info->direct_remote,
         .sni = info->sni,
-        .transport_protocol = a && a->transport_protocol.len ? a->transport_protocol : STR("raw_buffer"),
+        .transport_protocol =
+            a && a->transport_protocol.len ? a->transport_protocol : STR("raw_buffer"),
         .alpn = a ? a->alpn : NULL,
         .alpn_count = a ? a->alpn_count : 0,
     };
@@ -99,14 +108,16 @@ static void start_chain(struct worker_listener *l, int fd, struct conn_info *inf
     network_chain_start(l->base, l->chains[i], fd, info, arena);
 }
 
-/* --- listener filters -------------------------------------------------------------------------------------- */
+/* --- listener filters
+ * -------------------------------------------------------------------------------------- */
 
 static bool predicate_fits(const struct listener_predicate *p, const struct conn_info *info)
 {
     bool any = false;
     switch (p->kind) {
     case PREDICATE_OR:
-        for (size_t i = 0; i < p->count && !any; i++) any = predicate_fits(&p->v[i], info);
+        for (size_t i = 0; i < p->count && !any; i++)
+            any = predicate_fits(&p->v[i], info);
         return any;
     case PREDICATE_AND:
         for (size_t i = 0; i < p->count; i++) {
@@ -116,7 +127,8 @@ static bool predicate_fits(const struct listener_predicate *p, const struct conn
     case PREDICATE_NOT: return !predicate_fits(p->v, info);
     case PREDICATE_ANY: return true;
     case PREDICATE_PORT_RANGE:
-        return addr_is_ip(&info->local) && addr_port(&info->local) >= p->from && addr_port(&info->local) < p->to;
+        return addr_is_ip(&info->local) && addr_port(&info->local) >= p->from &&
+               addr_port(&info->local) < p->to;
     }
     return false;
 }
@@ -160,7 +172,8 @@ static void step_close(struct accept_step *s, struct str details)
 static void step_low_water(struct accept_step *s, size_t bytes)
 {
     int value = bytes > INT_MAX ? INT_MAX : (int)bytes;
-    (void)setsockopt(s->a.fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value)); /* only wakes us more often if it fails */
+    (void)setsockopt(s->a.fd, SOL_SOCKET, SO_RCVLOWAT, &value,
+                     sizeof(value)); /* only wakes us more often if it fails */
     s->low_water = value > 1;
 }
 
@@ -204,7 +217,8 @@ static ssize_t step_peek(struct accept_step *s, size_t most, bool *end)
     return n < 0 ? 0 : n;
 }
 
-/* Bytes before what an earlier filter consumes are not shown to the next one: it would see a PROXY header as data. */
+/* Bytes before what an earlier filter consumes are not shown to the next one: it would see a PROXY
+ * header as data. */
 static enum accept_flow step_show(struct accept_step *s, const struct listener_filter_conf *f)
 {
     if (s->a.consume && !step_consume(s)) return ACCEPT_CLOSE;
@@ -216,7 +230,8 @@ static enum accept_flow step_show(struct accept_step *s, const struct listener_f
     }
     /* A peer that sent something and left: no more will come. */
     if (!end && s->wanted && (size_t)n < s->wanted && n > 0) end = true;
-    enum accept_flow flow = f->type->on_data(s->selves[s->at], f->conf, &s->a, str_make(s->peek, (size_t)n), end);
+    enum accept_flow flow =
+        f->type->on_data(s->selves[s->at], f->conf, &s->a, str_make(s->peek, (size_t)n), end);
     if (flow == ACCEPT_WAIT && end) {
         stat_inc(s->base->stats, LISTENER_FILTER_REMOTE_CLOSE);
         return ACCEPT_CLOSE;
@@ -254,13 +269,13 @@ static void step_run(struct accept_step *s)
             stat_inc(s->base->stats, LISTENER_FILTER_ERROR);
             step_close(s, STR("listener_filter_close"));
             return;
-        case ACCEPT_DROP:
-            step_close(s, STR_NONE);
-            return;
+        case ACCEPT_DROP: step_close(s, STR_NONE); return;
         }
     }
-    if (s->a.consume && !step_consume(s)) step_close(s, STR_NONE);
-    else step_pass(s);
+    if (s->a.consume && !step_consume(s))
+        step_close(s, STR_NONE);
+    else
+        step_pass(s);
 }
 
 static void step_on_ready(struct loop_io *io, int ready)
@@ -274,8 +289,10 @@ static void step_on_timeout(struct loop_timer *t)
 {
     struct accept_step *s = CONTAINER_OF(t, struct accept_step, timer);
     stat_inc(s->base->stats, LISTENER_PRE_CX_TIMEOUT);
-    if (s->base->conf->continue_on_timeout) step_pass(s);
-    else step_close(s, STR("listener_filter_timeout"));
+    if (s->base->conf->continue_on_timeout)
+        step_pass(s);
+    else
+        step_close(s, STR("listener_filter_timeout"));
 }
 
 void accepting_restore_destination(struct accepting *a)
@@ -292,27 +309,32 @@ static void step_start(struct worker_listener *l, int fd, struct conn_info *info
     s->listener = l;
     s->base = l->base;
     s->base->users++;
-    s->a = (struct accepting){.worker = l->worker, .fd = fd, .info = info, .arena = arena_new("connection", 1024)};
+    s->a = (struct accepting){
+        .worker = l->worker, .fd = fd, .info = info, .arena = arena_new("connection", 1024)};
     s->selves = mem_array(l->base->conf->filter_count, sizeof(void *));
     list_push_back(&l->accepting, &s->link);
     loop_io_init(&s->io, l->worker->loop, fd, step_on_ready);
     stat_inc(l->base->stats, LISTENER_PRE_CX_ACTIVE);
     info->listener_name = l->base->conf->obj.name;
-    if (l->base->conf->filters_timeout_us) loop_timer_start(l->worker->loop, &s->timer, l->base->conf->filters_timeout_us, step_on_timeout);
+    if (l->base->conf->filters_timeout_us)
+        loop_timer_start(l->worker->loop, &s->timer, l->base->conf->filters_timeout_us,
+                         step_on_timeout);
     step_run(s);
 }
 
 void accept_steps_end(struct worker_listener *l)
 {
-    LIST_FOREACH_SAFE(&l->accepting, it, next)
-    {
+    LIST_FOREACH_SAFE (&l->accepting, it, next) {
         step_close(CONTAINER_OF(it, struct accept_step, link), STR("listener_removed"));
     }
 }
 
-/* --- accepting ------------------------------------------------------------------------------------------------ */
+/* --- accepting
+ * ------------------------------------------------------------------------------------------------
+ */
 
-/* Envoy: runtime keys envoy.resource_limits.listener.<name>.connection_limit and overload.global_downstream_max_connections. */
+/* Envoy: runtime keys envoy.resource_limits.listener.<name>.connection_limit and
+ * overload.global_downstream_max_connections. */
 static bool over_global_limit(struct worker *w)
 {
     uint64_t most = runtime_u64(w, STR("overload.global_downstream_max_connections"), UINT64_MAX);
@@ -337,7 +359,8 @@ static bool over_limit(struct worker_base *b)
     return true;
 }
 
-static struct conn_info *info_for(struct worker_listener *l, const struct bound *b, int fd, const struct addr *peer)
+static struct conn_info *info_for(struct worker_listener *l, const struct bound *b, int fd,
+                                  const struct addr *peer)
 {
     struct loop *loop = l->worker->loop;
     struct conn_info *i = mem_alloc(sizeof(*i));
@@ -346,8 +369,10 @@ static struct conn_info *info_for(struct worker_listener *l, const struct bound 
     i->start_wall_us = loop_wall_us(loop);
     i->remote = *peer;
     /* The kernel need only be asked when the socket takes any address. */
-    if (addr_is_ip(&b->addr) && !addr_is_any(&b->addr) && !l->base->conf->use_original_dst) i->local = b->addr;
-    else if (!addr_is_ip(&b->addr) || !socket_local(fd, &i->local)) i->local = b->addr;
+    if (addr_is_ip(&b->addr) && !addr_is_any(&b->addr) && !l->base->conf->use_original_dst)
+        i->local = b->addr;
+    else if (!addr_is_ip(&b->addr) || !socket_local(fd, &i->local))
+        i->local = b->addr;
     addr_unmap(&i->remote);
     addr_unmap(&i->local);
     i->direct_remote = i->remote;
@@ -363,8 +388,10 @@ static void accepted(struct accept_socket *s, int fd, struct addr *peer)
         return;
     }
     struct conn_info *info = info_for(l, s->bound, fd, peer);
-    if (l->base->conf->filter_count) step_start(l, fd, info);
-    else start_chain(l, fd, info, NULL);
+    if (l->base->conf->filter_count)
+        step_start(l, fd, info);
+    else
+        start_chain(l, fd, info, NULL);
 }
 
 /* The number that the next descriptor would have. */
@@ -392,7 +419,9 @@ static void accept_resume(struct loop_timer *t)
 static void accept_pause(struct accept_socket *s, int error)
 {
     struct str name = s->listener->name;
-    if (!s->warned) log_warn(LOG_C_CONN_HANDLER, "listener '%.*s': accept failed: %s; pausing", STR_ARG(name), strerrordesc_np(error));
+    if (!s->warned)
+        log_warn(LOG_C_CONN_HANDLER, "listener '%.*s': accept failed: %s; pausing", STR_ARG(name),
+                 strerrordesc_np(error));
     s->warned = true;
     s->paused = true;
     loop_io_want(&s->io, 0);
@@ -431,12 +460,15 @@ void accept_ready(struct loop_io *io, int ready)
     int error;
     uint32_t count = accept_some(s, most, &error);
     if (count) stat_record(b->stats, LISTENER_ACCEPTED_PER_EVENT, count);
-    if (error) accept_pause(s, error);
-    else s->warned = false;
+    if (error)
+        accept_pause(s, error);
+    else
+        s->warned = false;
 }
 
 void accept_rest(struct accept_socket *s)
 {
     int error;
-    (void)accept_some(s, UINT32_MAX, &error); /* what cannot be accepted now is lost with the socket */
+    (void)accept_some(s, UINT32_MAX,
+                      &error); /* what cannot be accepted now is lost with the socket */
 }

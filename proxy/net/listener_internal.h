@@ -1,4 +1,5 @@
-/* Listeners inside a worker, the sockets that main binds for them, and the mail between the two. For proxy/net only. */
+/* Listeners inside a worker, the sockets that main binds for them, and the mail between the two.
+ * For proxy/net only. */
 #pragma once
 #include <stdatomic.h>
 #include "base/list.h"
@@ -10,16 +11,34 @@
 #include "proxy/stats/stats.h"
 
 enum listener_stat {
-    LISTENER_CX_ACTIVE, LISTENER_CX_DESTROY, LISTENER_CX_LENGTH_MS, LISTENER_CX_OVERFLOW, LISTENER_CX_OVERLOAD_REJECT,
-    LISTENER_CX_TOTAL, LISTENER_CX_TRANSPORT_TIMEOUT, LISTENER_GLOBAL_CX_OVERFLOW, LISTENER_FILTER_ERROR,
-    LISTENER_FILTER_REMOTE_CLOSE, LISTENER_PRE_CX_ACTIVE, LISTENER_PRE_CX_TIMEOUT, LISTENER_EXTENSION_MISSING,
-    LISTENER_NETWORK_EXTENSION_MISSING, LISTENER_NO_CHAIN, LISTENER_ACCEPTED_PER_EVENT, LISTENER_STAT_COUNT
+    LISTENER_CX_ACTIVE,
+    LISTENER_CX_DESTROY,
+    LISTENER_CX_LENGTH_MS,
+    LISTENER_CX_OVERFLOW,
+    LISTENER_CX_OVERLOAD_REJECT,
+    LISTENER_CX_TOTAL,
+    LISTENER_CX_TRANSPORT_TIMEOUT,
+    LISTENER_GLOBAL_CX_OVERFLOW,
+    LISTENER_FILTER_ERROR,
+    LISTENER_FILTER_REMOTE_CLOSE,
+    LISTENER_PRE_CX_ACTIVE,
+    LISTENER_PRE_CX_TIMEOUT,
+    LISTENER_EXTENSION_MISSING,
+    LISTENER_NETWORK_EXTENSION_MISSING,
+    LISTENER_NO_CHAIN,
+    LISTENER_ACCEPTED_PER_EVENT,
+    LISTENER_STAT_COUNT
 };
 extern const struct stat_def listener_stat_defs[LISTENER_STAT_COUNT];
-enum listener_worker_stat { LISTENER_WORKER_CX_ACTIVE, LISTENER_WORKER_CX_TOTAL, LISTENER_WORKER_STAT_COUNT };
+enum listener_worker_stat {
+    LISTENER_WORKER_CX_ACTIVE,
+    LISTENER_WORKER_CX_TOTAL,
+    LISTENER_WORKER_STAT_COUNT
+};
 extern const struct stat_def listener_worker_stat_defs[LISTENER_WORKER_STAT_COUNT];
 
-/* The sockets of one address: one, or one for each worker (SO_REUSEPORT). Owned by main; workers read fds only. */
+/* The sockets of one address: one, or one for each worker (SO_REUSEPORT). Owned by main; workers
+ * read fds only. */
 struct bound {
     struct addr addr; /* as bound: port 0 resolved */
     bool reuse_port;
@@ -33,7 +52,8 @@ static inline int bound_fd(const struct bound *b, unsigned worker)
     return b->fds[b->fd_count > 1 ? worker : 0];
 }
 /* Main. Binds; NULL with *err (negative errno). holders = 1. */
-struct bound *bound_new(struct runtime *rt, const struct listener_base *base, const struct listener_address *a, int *err);
+struct bound *bound_new(struct runtime *rt, const struct listener_base *base,
+                        const struct listener_address *a, int *err);
 void bound_unref(struct bound **b); /* main; the last closes the sockets */
 
 /* Worker-local wrapper of a listener's base. */
@@ -47,9 +67,9 @@ struct worker_base {
 struct worker_chain {
     struct filter_chain_conf *conf; /* this worker's reference */
     struct worker *worker;
-    struct list conns;  /* network_chain.link */
-    struct list link;   /* worker_listener.old_chains while it drains */
-    uint32_t users;     /* the listener while current, its connections */
+    struct list conns; /* network_chain.link */
+    struct list link;  /* worker_listener.old_chains while it drains */
+    uint32_t users;    /* the listener while current, its connections */
     bool draining, immediate;
     uint64_t drain_from_us, drain_us;
     struct loop_timer timer; /* drain time over: the rest is closed */
@@ -64,7 +84,7 @@ struct accept_socket {
 };
 struct worker_listener {
     struct worker *worker;
-    struct str name; /* heap */
+    struct str name;            /* heap */
     struct listener_conf *conf; /* this worker's reference */
     struct worker_base *base;
     struct worker_chain **chains; /* by index in conf->chains; the default chain last */
@@ -101,9 +121,12 @@ void accept_ready(struct loop_io *io, int ready);
 void accept_rest(struct accept_socket *s);
 void accept_steps_end(struct worker_listener *l);
 
-/* A connection and its network filters (network_chain.c): takes fd, info and arena (may be NULL). */
-void network_chain_start(struct worker_base *b, struct worker_chain *c, int fd, struct conn_info *info, struct arena *arena);
-void network_chain_drain(struct worker_chain *c);      /* tells the filters of all its connections */
-void network_chain_close_all(struct worker_chain *c);  /* drain time is over */
-/* Writes the listener's access log for a connection. end: flags, details and bytes; the rest is filled in. */
+/* A connection and its network filters (network_chain.c): takes fd, info and arena (may be NULL).
+ */
+void network_chain_start(struct worker_base *b, struct worker_chain *c, int fd,
+                         struct conn_info *info, struct arena *arena);
+void network_chain_drain(struct worker_chain *c);     /* tells the filters of all its connections */
+void network_chain_close_all(struct worker_chain *c); /* drain time is over */
+/* Writes the listener's access log for a connection. end: flags, details and bytes; the rest is
+ * filled in. */
 void listener_log(struct worker_base *b, struct conn_info *info, struct stream_info *end);

@@ -1,4 +1,5 @@
-/* Main's listeners: sockets by address, what changed in an update, orders to the workers, the drain of what was replaced. */
+/* Main's listeners: sockets by address, what changed in an update, orders to the workers, the drain
+ * of what was replaced. */
 #include "proxy/net/listener_manager.h"
 
 #include <string.h>
@@ -9,8 +10,19 @@
 #include "proxy/net/listener_internal.h"
 
 enum manager_stat {
-    MANAGER_ADDED, MANAGER_CREATE_FAILURE, MANAGER_CREATE_SUCCESS, MANAGER_IN_PLACE, MANAGER_MODIFIED, MANAGER_REMOVED,
-    MANAGER_STOPPED, MANAGER_CHAINS_DRAINING, MANAGER_ACTIVE, MANAGER_DRAINING, MANAGER_WARMING, MANAGER_PINNED, MANAGER_STARTED,
+    MANAGER_ADDED,
+    MANAGER_CREATE_FAILURE,
+    MANAGER_CREATE_SUCCESS,
+    MANAGER_IN_PLACE,
+    MANAGER_MODIFIED,
+    MANAGER_REMOVED,
+    MANAGER_STOPPED,
+    MANAGER_CHAINS_DRAINING,
+    MANAGER_ACTIVE,
+    MANAGER_DRAINING,
+    MANAGER_WARMING,
+    MANAGER_PINNED,
+    MANAGER_STARTED,
     MANAGER_STAT_COUNT
 };
 static const struct stat_def manager_stat_defs[MANAGER_STAT_COUNT] = {
@@ -32,13 +44,14 @@ enum { DRAIN_DEFAULT_US = 600 * 1000 * 1000 };
 
 /* A listener of main's. */
 struct managed {
-    struct list link; /* manager.order */
+    struct list link;           /* manager.order */
     struct listener_conf *conf; /* a reference */
     struct bound **bound;       /* by index in base->addresses; NULL entries: not bound */
     size_t bound_count;
-    struct stat_group *stats;   /* keeps the counters over updates */
+    struct stat_group *stats; /* keeps the counters over updates */
 };
-/* What was replaced or removed, until its drain time is over: only its gauge and its statistics' life. */
+/* What was replaced or removed, until its drain time is over: only its gauge and its statistics'
+ * life. */
 struct draining {
     struct list link;
     struct loop_timer timer;
@@ -66,7 +79,8 @@ struct listener_manager {
     struct process_drain drain;
 };
 
-/* --- workers' hooks ------------------------------------------------------------------------------------ */
+/* --- workers' hooks
+ * ------------------------------------------------------------------------------------ */
 
 static void net_start(struct worker *w)
 {
@@ -98,14 +112,16 @@ struct listener_manager *listener_manager_new(struct runtime *rt)
     m->drain_us = DRAIN_DEFAULT_US;
     list_init(&m->order);
     list_init(&m->drains);
-    m->stats = stat_group_get(rt->stats, STR("listener_manager."), manager_stat_defs, MANAGER_STAT_COUNT);
+    m->stats =
+        stat_group_get(rt->stats, STR("listener_manager."), manager_stat_defs, MANAGER_STAT_COUNT);
     runtime_add_hooks(rt, &net_hooks);
     return m;
 }
 
 static void managed_free(struct managed *l)
 {
-    for (size_t i = 0; i < l->bound_count; i++) bound_unref(&l->bound[i]);
+    for (size_t i = 0; i < l->bound_count; i++)
+        bound_unref(&l->bound[i]);
     mem_free(l->bound);
     struct obj *o = &l->conf->obj;
     obj_unref(&o);
@@ -127,21 +143,27 @@ void listener_manager_free(struct listener_manager **mp)
     struct listener_manager *m = *mp;
     *mp = NULL;
     if (!m) return;
-    LIST_FOREACH_SAFE(&m->order, it, next) { managed_free(CONTAINER_OF(it, struct managed, link)); }
-    LIST_FOREACH_SAFE(&m->drains, it, next) { draining_free(CONTAINER_OF(it, struct draining, link)); }
+    LIST_FOREACH_SAFE (&m->order, it, next) {
+        managed_free(CONTAINER_OF(it, struct managed, link));
+    }
+    LIST_FOREACH_SAFE (&m->drains, it, next) {
+        draining_free(CONTAINER_OF(it, struct draining, link));
+    }
     loop_timer_stop(&m->drain.timer);
     map_release(&m->by_name);
     stat_group_unref(&m->stats);
     mem_free(m);
 }
 
-void listener_manager_set_drain(struct listener_manager *m, uint64_t drain_us, enum listener_drain_strategy how)
+void listener_manager_set_drain(struct listener_manager *m, uint64_t drain_us,
+                                enum listener_drain_strategy how)
 {
     m->drain_us = drain_us;
     m->immediate = how == LISTENER_DRAIN_IMMEDIATE;
 }
 
-/* --- gauges of what drains ------------------------------------------------------------------------------- */
+/* --- gauges of what drains
+ * ------------------------------------------------------------------------------- */
 
 static void drain_over(struct loop_timer *t)
 {
@@ -150,7 +172,8 @@ static void drain_over(struct loop_timer *t)
     draining_free(d);
 }
 
-static void drain_begin(struct listener_manager *m, enum manager_stat gauge, uint64_t count, struct stat_group *stats)
+static void drain_begin(struct listener_manager *m, enum manager_stat gauge, uint64_t count,
+                        struct stat_group *stats)
 {
     if (count == 0 || !m->started) return;
     struct draining *d = mem_alloc(sizeof(*d));
@@ -163,7 +186,8 @@ static void drain_begin(struct listener_manager *m, enum manager_stat gauge, uin
     loop_timer_start(m->rt->main, &d->timer, m->drain_us, drain_over);
 }
 
-/* --- orders to the workers ---------------------------------------------------------------------------------- */
+/* --- orders to the workers
+ * ---------------------------------------------------------------------------------- */
 
 struct set_job {
     struct stat_group *stats;
@@ -189,17 +213,21 @@ static void set_done(void *arg)
 static size_t bound_used(const struct managed *l)
 {
     size_t n = 0;
-    for (size_t i = 0; i < l->bound_count; i++) n += l->bound[i] != NULL;
+    for (size_t i = 0; i < l->bound_count; i++)
+        n += l->bound[i] != NULL;
     return n;
 }
 
-static void order_fill(struct listener_order *o, const struct listener_manager *m, const struct managed *l)
+static void order_fill(struct listener_order *o, const struct listener_manager *m,
+                       const struct managed *l)
 {
     struct listener_conf *c = l->conf;
-    *o = (struct listener_order){.rt = m->rt, .conf = c, .drain_us = m->drain_us, .immediate = m->immediate};
+    *o = (struct listener_order){
+        .rt = m->rt, .conf = c, .drain_us = m->drain_us, .immediate = m->immediate};
     (void)obj_ref(&c->obj);
     (void)obj_ref(&c->base->obj);
-    for (size_t i = 0; i < c->chain_count; i++) (void)obj_ref(&c->chains[i]->obj);
+    for (size_t i = 0; i < c->chain_count; i++)
+        (void)obj_ref(&c->chains[i]->obj);
     if (c->default_chain) (void)obj_ref(&c->default_chain->obj);
     o->bound = mem_array(bound_used(l), sizeof(struct bound *));
     for (size_t i = 0; i < l->bound_count; i++) {
@@ -215,7 +243,8 @@ static void tell_workers(struct listener_manager *m, const struct managed *l)
     job->stats = stat_group_ref(m->stats);
     job->workers = m->rt->concurrency;
     job->orders = mem_array(m->rt->concurrency, sizeof(*job->orders));
-    for (unsigned i = 0; i < m->rt->concurrency; i++) order_fill(&job->orders[i], m, l);
+    for (unsigned i = 0; i < m->rt->concurrency; i++)
+        order_fill(&job->orders[i], m, l);
     runtime_each_worker(m->rt, set_in_worker, job, set_done);
 }
 
@@ -267,7 +296,8 @@ static void drain_in_worker(struct worker *w, void *arg)
     worker_listeners_drain(w, job->inbound_only, job->drain_us, job->immediate);
 }
 
-/* --- sockets of an update -------------------------------------------------------------------------------------- */
+/* --- sockets of an update
+ * -------------------------------------------------------------------------------------- */
 
 static struct managed *find(const struct listener_manager *m, struct str name)
 {
@@ -275,13 +305,14 @@ static struct managed *find(const struct listener_manager *m, struct str name)
 }
 
 /* Envoy: two listeners may not share an address (port 0 is none). */
-static bool check_addresses(const struct listener_manager *m, const struct listener_conf *conf, struct errors *e)
+static bool check_addresses(const struct listener_manager *m, const struct listener_conf *conf,
+                            struct errors *e)
 {
     if (!conf->base->bind_to_port) return true;
-    LIST_FOREACH(&m->order, it)
-    {
+    LIST_FOREACH (&m->order, it) {
         const struct managed *other = CONTAINER_OF(it, struct managed, link);
-        if (str_eq(other->conf->obj.name, conf->obj.name) || !other->conf->base->bind_to_port) continue;
+        if (str_eq(other->conf->obj.name, conf->obj.name) || !other->conf->base->bind_to_port)
+            continue;
         for (size_t i = 0; i < conf->base->address_count; i++) {
             const struct addr *a = &conf->base->addresses[i].addr;
             if (addr_is_ip(a) && addr_port(a) == 0) continue;
@@ -289,8 +320,10 @@ static bool check_addresses(const struct listener_manager *m, const struct liste
                 if (!addr_eq(a, &other->conf->base->addresses[k].addr)) continue;
                 char text[ADDR_TEXT_MAX];
                 (void)addr_format(a, text);
-                return errors_add(e, STR_NONE, "error adding listener: '%.*s' has duplicate address '%s' as existing listener",
-                                  STR_ARG(conf->obj.name), text);
+                return errors_add(
+                    e, STR_NONE,
+                    "error adding listener: '%.*s' has duplicate address '%s' as existing listener",
+                    STR_ARG(conf->obj.name), text);
             }
         }
     }
@@ -298,12 +331,17 @@ static bool check_addresses(const struct listener_manager *m, const struct liste
 }
 
 /* A socket that the listener has for the same configured address. */
-static struct bound *bound_kept(const struct managed *old, const struct listener_conf *conf, size_t i)
+static struct bound *bound_kept(const struct managed *old, const struct listener_conf *conf,
+                                size_t i)
 {
     const struct listener_base *base = conf->base;
-    if (!old || old->conf->base->reuse_port != base->reuse_port || old->conf->base->bind_to_port != base->bind_to_port) return NULL;
+    if (!old || old->conf->base->reuse_port != base->reuse_port ||
+        old->conf->base->bind_to_port != base->bind_to_port)
+        return NULL;
     for (size_t k = 0; k < old->bound_count; k++) {
-        if (!old->bound[k] || !addr_eq(&old->conf->base->addresses[k].addr, &base->addresses[i].addr)) continue;
+        if (!old->bound[k] ||
+            !addr_eq(&old->conf->base->addresses[k].addr, &base->addresses[i].addr))
+            continue;
         /* With port 0 several addresses look alike: only the one at the same place is meant. */
         if (addr_port(&base->addresses[i].addr) == 0 && k != i) continue;
         old->bound[k]->holders++;
@@ -314,11 +352,13 @@ static struct bound *bound_kept(const struct managed *old, const struct listener
 
 static void unref_all(struct bound **v, size_t count)
 {
-    for (size_t i = 0; i < count; i++) bound_unref(&v[i]);
+    for (size_t i = 0; i < count; i++)
+        bound_unref(&v[i]);
     mem_free(v);
 }
 
-static struct bound **bind_all(struct listener_manager *m, const struct managed *old, const struct listener_conf *conf, struct errors *e)
+static struct bound **bind_all(struct listener_manager *m, const struct managed *old,
+                               const struct listener_conf *conf, struct errors *e)
 {
     size_t count = conf->base->address_count;
     struct bound **v = mem_array(count, sizeof(struct bound *));
@@ -336,7 +376,8 @@ static struct bound **bind_all(struct listener_manager *m, const struct managed 
     return v;
 }
 
-/* --- what an update leaves as it was ------------------------------------------------------------------------------ */
+/* --- what an update leaves as it was
+ * ------------------------------------------------------------------------------ */
 
 static struct filter_chain_conf *chain_kept(const struct listener_conf *old, uint64_t hash)
 {
@@ -364,22 +405,26 @@ static bool has_chain(const struct listener_conf *l, const struct filter_chain_c
     return l->default_chain == c;
 }
 
-/* Only filter chains differ: the base and equal chains stay the old objects. Gives back how many chains went. */
+/* Only filter chains differ: the base and equal chains stay the old objects. Gives back how many
+ * chains went. */
 static uint64_t share_with(struct listener_conf *now, const struct listener_conf *old)
 {
     struct obj *made = &now->base->obj;
     (void)obj_ref(&old->base->obj);
     now->base = old->base;
     obj_unref(&made);
-    for (size_t i = 0; i < now->chain_count; i++) chain_share(&now->chains[i], old);
+    for (size_t i = 0; i < now->chain_count; i++)
+        chain_share(&now->chains[i], old);
     if (now->default_chain) chain_share(&now->default_chain, old);
     uint64_t gone = 0;
-    for (size_t i = 0; i < old->chain_count; i++) gone += !has_chain(now, old->chains[i]);
+    for (size_t i = 0; i < old->chain_count; i++)
+        gone += !has_chain(now, old->chains[i]);
     if (old->default_chain) gone += !has_chain(now, old->default_chain);
     return gone;
 }
 
-/* --- what xds and server ask ---------------------------------------------------------------------------------------- */
+/* --- what xds and server ask
+ * ---------------------------------------------------------------------------------------- */
 
 static bool refuse(struct listener_manager *m, struct listener_conf *conf)
 {
@@ -389,13 +434,15 @@ static bool refuse(struct listener_manager *m, struct listener_conf *conf)
     return false;
 }
 
-static void managed_add(struct listener_manager *m, struct listener_conf *conf, struct bound **bound)
+static void managed_add(struct listener_manager *m, struct listener_conf *conf,
+                        struct bound **bound)
 {
     struct managed *l = mem_alloc(sizeof(*l));
     l->conf = conf;
     l->bound = bound;
     l->bound_count = conf->base->address_count;
-    l->stats = stat_group_get(m->rt->stats, conf->base->stat_prefix, listener_stat_defs, LISTENER_STAT_COUNT);
+    l->stats = stat_group_get(m->rt->stats, conf->base->stat_prefix, listener_stat_defs,
+                              LISTENER_STAT_COUNT);
     list_push_back(&m->order, &l->link);
     (void)map_put(&m->by_name, conf->obj.name, l);
     stat_inc(m->stats, MANAGER_ADDED);
@@ -403,7 +450,8 @@ static void managed_add(struct listener_manager *m, struct listener_conf *conf, 
     tell_workers(m, l);
 }
 
-static void managed_update(struct listener_manager *m, struct managed *l, struct listener_conf *conf, struct bound **bound)
+static void managed_update(struct listener_manager *m, struct managed *l,
+                           struct listener_conf *conf, struct bound **bound)
 {
     struct listener_conf *old = l->conf;
     if (old->base->obj.hash == conf->base->obj.hash) {
@@ -412,7 +460,8 @@ static void managed_update(struct listener_manager *m, struct managed *l, struct
     } else {
         drain_begin(m, MANAGER_DRAINING, 1, l->stats);
         struct stat_group *stats = l->stats;
-        l->stats = stat_group_get(m->rt->stats, conf->base->stat_prefix, listener_stat_defs, LISTENER_STAT_COUNT);
+        l->stats = stat_group_get(m->rt->stats, conf->base->stat_prefix, listener_stat_defs,
+                                  LISTENER_STAT_COUNT);
         stat_group_unref(&stats);
     }
     struct bound **old_bound = l->bound;
@@ -439,8 +488,10 @@ bool listener_manager_set(struct listener_manager *m, struct listener_conf *conf
     if (!check_addresses(m, conf, e)) return refuse(m, conf);
     struct bound **bound = bind_all(m, l, conf, e);
     if (!bound) return refuse(m, conf);
-    if (l) managed_update(m, l, conf, bound);
-    else managed_add(m, conf, bound);
+    if (l)
+        managed_update(m, l, conf, bound);
+    else
+        managed_add(m, conf, bound);
     return true;
 }
 
@@ -487,11 +538,11 @@ void listener_manager_stop_listening(struct listener_manager *m, enum listener_s
     job->inbound_only = which == LISTENER_STOP_INBOUND;
     runtime_each_worker(m->rt, stop_in_worker, job, plain_job_done);
     enum { TRAFFIC_INBOUND = 1 };
-    LIST_FOREACH(&m->order, it)
-    {
+    LIST_FOREACH (&m->order, it) {
         struct managed *l = CONTAINER_OF(it, struct managed, link);
         if (job->inbound_only && l->conf->base->traffic_direction != TRAFFIC_INBOUND) continue;
-        for (size_t i = 0; i < l->bound_count; i++) bound_unref(&l->bound[i]);
+        for (size_t i = 0; i < l->bound_count; i++)
+            bound_unref(&l->bound[i]);
         stat_inc(m->stats, MANAGER_STOPPED);
     }
 }
@@ -511,7 +562,8 @@ enum { DRAIN_LOOK_US = 50 * 1000 };
 static void process_drain_look(struct loop_timer *t)
 {
     struct listener_manager *m = CONTAINER_OF(t, struct listener_manager, drain.timer);
-    bool over = loop_now_us(m->rt->main) >= m->drain.until_us || listener_manager_connections(m) == 0;
+    bool over =
+        loop_now_us(m->rt->main) >= m->drain.until_us || listener_manager_connections(m) == 0;
     if (!over) {
         loop_timer_start(m->rt->main, t, DRAIN_LOOK_US, process_drain_look);
         return;
@@ -520,20 +572,24 @@ static void process_drain_look(struct loop_timer *t)
     if (m->drain.done) m->drain.done(m->drain.arg);
 }
 
-void listener_manager_drain(struct listener_manager *m, enum listener_stop which, void (*done)(void *arg), void *arg)
+void listener_manager_drain(struct listener_manager *m, enum listener_stop which,
+                            void (*done)(void *arg), void *arg)
 {
     struct plain_job *job = plain_job_new(m, STR_NONE);
     job->inbound_only = which == LISTENER_STOP_INBOUND;
     runtime_each_worker(m->rt, drain_in_worker, job, plain_job_done);
     if (m->drain.running) return;
-    m->drain = (struct process_drain){.until_us = loop_now_us(m->rt->main) + m->drain_us, .done = done, .arg = arg, .running = true};
+    m->drain = (struct process_drain){.until_us = loop_now_us(m->rt->main) + m->drain_us,
+                                      .done = done,
+                                      .arg = arg,
+                                      .running = true};
     loop_timer_start(m->rt->main, &m->drain.timer, DRAIN_LOOK_US, process_drain_look);
 }
 
-void listener_manager_each(const struct listener_manager *m, void (*fn)(void *arg, const struct listener_view *v), void *arg)
+void listener_manager_each(const struct listener_manager *m,
+                           void (*fn)(void *arg, const struct listener_view *v), void *arg)
 {
-    LIST_FOREACH(&m->order, it)
-    {
+    LIST_FOREACH (&m->order, it) {
         const struct managed *l = CONTAINER_OF(it, struct managed, link);
         for (size_t i = 0; i < l->conf->base->address_count; i++) {
             bool bound = i < l->bound_count && l->bound[i];

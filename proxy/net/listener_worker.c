@@ -1,11 +1,13 @@
-/* A worker's listeners: what main's orders change in them. References and sockets that are no longer needed go back to main by mail. */
+/* A worker's listeners: what main's orders change in them. References and sockets that are no
+ * longer needed go back to main by mail. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/must.h"
 #include "proxy/net/listener_internal.h"
 
-/* --- giving back to main --------------------------------------------------------------------------- */
+/* --- giving back to main
+ * --------------------------------------------------------------------------- */
 
 static void main_unref_obj(void *arg)
 {
@@ -24,7 +26,8 @@ static void main_unref_bound(void *arg)
     bound_unref(&b);
 }
 
-/* --- wrappers ---------------------------------------------------------------------------------------- */
+/* --- wrappers
+ * ---------------------------------------------------------------------------------------- */
 
 /* conf's reference is taken. */
 static struct worker_base *worker_base_new(struct worker *w, struct listener_base *conf)
@@ -33,9 +36,11 @@ static struct worker_base *worker_base_new(struct worker *w, struct listener_bas
     b->conf = conf;
     b->worker = w;
     b->users = 1;
-    b->stats = stat_group_get(w->rt->stats, conf->stat_prefix, listener_stat_defs, LISTENER_STAT_COUNT);
+    b->stats =
+        stat_group_get(w->rt->stats, conf->stat_prefix, listener_stat_defs, LISTENER_STAT_COUNT);
     struct str own = str_fmt(w->scratch, "%.*sworker_%u.", STR_ARG(conf->stat_prefix), w->index);
-    b->worker_stats = stat_group_get(w->rt->stats, own, listener_worker_stat_defs, LISTENER_WORKER_STAT_COUNT);
+    b->worker_stats =
+        stat_group_get(w->rt->stats, own, listener_worker_stat_defs, LISTENER_WORKER_STAT_COUNT);
     return b;
 }
 
@@ -92,7 +97,8 @@ static void chain_drain(struct worker_chain *c, uint64_t drain_us, bool immediat
     worker_chain_drop(&c);
 }
 
-/* The listener does not offer the chain any more: its connections end within the drain time. Takes the listener's use. */
+/* The listener does not offer the chain any more: its connections end within the drain time. Takes
+ * the listener's use. */
 static void chain_retire(struct worker_chain *c, uint64_t drain_us, bool immediate)
 {
     if (c->users > 1) {
@@ -103,7 +109,8 @@ static void chain_retire(struct worker_chain *c, uint64_t drain_us, bool immedia
     worker_chain_drop(&c);
 }
 
-/* --- sockets ------------------------------------------------------------------------------------------ */
+/* --- sockets
+ * ------------------------------------------------------------------------------------------ */
 
 static struct accept_socket *socket_watch(struct worker_listener *l, struct bound *b)
 {
@@ -147,7 +154,8 @@ static void sockets_replace(struct worker_listener *l, struct listener_order *o)
     o->bound = NULL;
 }
 
-/* --- listeners ---------------------------------------------------------------------------------------- */
+/* --- listeners
+ * ---------------------------------------------------------------------------------------- */
 
 static struct worker_listener *worker_listener_new(struct worker *w, struct str name)
 {
@@ -161,7 +169,8 @@ static struct worker_listener *worker_listener_new(struct worker *w, struct str 
     return l;
 }
 
-/* The old wrapper when the object is the same (main shares what an update left as it was); then the extra reference goes back. */
+/* The old wrapper when the object is the same (main shares what an update left as it was); then the
+ * extra reference goes back. */
 static struct worker_chain *chain_for(struct worker_listener *l, struct filter_chain_conf *conf)
 {
     for (size_t i = 0; i < l->chain_count; i++) {
@@ -174,11 +183,13 @@ static struct worker_chain *chain_for(struct worker_listener *l, struct filter_c
     return worker_chain_new(l->worker, conf);
 }
 
-static void chains_replace(struct worker_listener *l, struct listener_conf *conf, const struct listener_order *o)
+static void chains_replace(struct worker_listener *l, struct listener_conf *conf,
+                           const struct listener_order *o)
 {
     size_t count = conf->chain_count + (conf->default_chain ? 1 : 0);
     struct worker_chain **now = mem_array(count, sizeof(struct worker_chain *));
-    for (size_t i = 0; i < conf->chain_count; i++) now[i] = chain_for(l, conf->chains[i]);
+    for (size_t i = 0; i < conf->chain_count; i++)
+        now[i] = chain_for(l, conf->chains[i]);
     if (conf->default_chain) now[count - 1] = chain_for(l, conf->default_chain);
     struct worker_chain **old = l->chains;
     size_t old_count = l->chain_count;
@@ -216,7 +227,8 @@ static void order_release(struct listener_order *o)
     obj_unref(&x);
     x = &l->obj;
     obj_unref(&x);
-    for (size_t i = 0; i < o->bound_count; i++) bound_unref(&o->bound[i]);
+    for (size_t i = 0; i < o->bound_count; i++)
+        bound_unref(&o->bound[i]);
     mem_free(o->bound);
 }
 
@@ -239,10 +251,12 @@ void worker_listener_set(struct worker *w, struct listener_order *o)
 
 static void worker_listener_free(struct worker_listener *l, uint64_t drain_us, bool immediate)
 {
-    for (size_t i = 0; i < l->socket_count; i++) socket_unwatch(l->sockets[i], !l->stopped);
+    for (size_t i = 0; i < l->socket_count; i++)
+        socket_unwatch(l->sockets[i], !l->stopped);
     mem_free(l->sockets);
     accept_steps_end(l);
-    for (size_t i = 0; i < l->chain_count; i++) chain_retire(l->chains[i], drain_us, immediate);
+    for (size_t i = 0; i < l->chain_count; i++)
+        chain_retire(l->chains[i], drain_us, immediate);
     mem_free(l->chains);
     worker_base_drop(&l->base);
     give_back(l->worker, &l->conf->obj);
@@ -268,7 +282,8 @@ void worker_listeners_start(struct worker *w)
     void *value;
     while (map_next(&n->listeners, &it, &name, &value)) {
         struct worker_listener *l = value;
-        for (size_t i = 0; i < l->socket_count; i++) loop_io_want(&l->sockets[i]->io, LOOP_READ);
+        for (size_t i = 0; i < l->socket_count; i++)
+            loop_io_want(&l->sockets[i]->io, LOOP_READ);
     }
 }
 
@@ -287,7 +302,8 @@ void worker_listeners_stop(struct worker *w, bool inbound_only)
     while (map_next(&net_worker(w)->listeners, &it, &name, &value)) {
         struct worker_listener *l = value;
         if (l->stopped || !listener_meant(l, inbound_only)) continue;
-        for (size_t i = 0; i < l->socket_count; i++) socket_unwatch(l->sockets[i], true);
+        for (size_t i = 0; i < l->socket_count; i++)
+            socket_unwatch(l->sockets[i], true);
         l->stopped = true;
         l->socket_count = 0;
     }
@@ -302,15 +318,16 @@ void worker_listeners_drain(struct worker *w, bool inbound_only, uint64_t drain_
     while (map_next(&net_worker(w)->listeners, &it, &name, &value)) {
         struct worker_listener *l = value;
         if (l->base->conf->drain_modify_only || !listener_meant(l, inbound_only)) continue;
-        for (size_t i = 0; i < l->chain_count; i++) chain_drain(l->chains[i], drain_us, immediate);
+        for (size_t i = 0; i < l->chain_count; i++)
+            chain_drain(l->chains[i], drain_us, immediate);
     }
 }
 
 void worker_conns_end(struct worker *w)
 {
-    LIST_FOREACH_SAFE(&net_worker(w)->conns, it, next)
-    {
-        conn_end_with(CONTAINER_OF(it, struct conn, link), CONN_END_LOCAL); /* also those that linger */
+    LIST_FOREACH_SAFE (&net_worker(w)->conns, it, next) {
+        conn_end_with(CONTAINER_OF(it, struct conn, link),
+                      CONN_END_LOCAL); /* also those that linger */
     }
 }
 
@@ -321,6 +338,7 @@ void worker_listeners_end(struct worker *w)
     n->accepting = false;
     struct str name;
     void *value;
-    for (size_t it = 0; map_next(&n->listeners, &it, &name, &value); it = 0) worker_listener_free(value, 1, true);
+    for (size_t it = 0; map_next(&n->listeners, &it, &name, &value); it = 0)
+        worker_listener_free(value, 1, true);
     worker_conns_end(w);
 }

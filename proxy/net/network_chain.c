@@ -1,5 +1,6 @@
-/* A downstream connection and the network filters of its chain: the connection's events walk through the filters in order. It pins
- * the chain and the listener's base, counts the listener's statistics and writes its access log. */
+/* A downstream connection and the network filters of its chain: the connection's events walk
+ * through the filters in order. It pins the chain and the listener's base, counts the listener's
+ * statistics and writes its access log. */
 #include <string.h>
 
 #include "base/arena.h"
@@ -12,20 +13,21 @@ struct network_chain {
     struct conn *conn; /* NULL once ended */
     struct worker_base *base;
     struct worker_chain *chain;
-    struct list link; /* chain->conns */
+    struct list link;        /* chain->conns */
     struct loop_later later; /* frees it; or goes on after a resume */
     uint16_t count;
-    uint16_t ready;   /* filters whose on_new was called */
-    uint16_t first;   /* where the next bytes begin: after a resume, behind the filter that resumed */
-    bool held;        /* on_new of v[ready - 1] said HOLD */
-    bool in_filters;  /* inside a filter: a resume waits */
+    uint16_t ready; /* filters whose on_new was called */
+    uint16_t first; /* where the next bytes begin: after a resume, behind the filter that resumed */
+    bool held;      /* on_new of v[ready - 1] said HOLD */
+    bool in_filters; /* inside a filter: a resume waits */
     bool resumed, ended;
-    uint8_t rounds;   /* before the filters are freed */
-    uint8_t holders;  /* the connection's memory and the filters */
+    uint8_t rounds;  /* before the filters are freed */
+    uint8_t holders; /* the connection's memory and the filters */
     struct network_filter *v[];
 };
 
-/* --- access log and statistics ------------------------------------------------------------------------- */
+/* --- access log and statistics
+ * ------------------------------------------------------------------------- */
 
 void listener_log(struct worker_base *b, struct conn_info *info, struct stream_info *end)
 {
@@ -67,10 +69,12 @@ static void chain_count_end(struct worker_base *b, const struct conn_info *info)
     stat_inc(b->stats, LISTENER_CX_DESTROY);
     stat_dec(b->stats, LISTENER_CX_ACTIVE);
     stat_dec(b->worker_stats, LISTENER_WORKER_CX_ACTIVE);
-    stat_record(b->stats, LISTENER_CX_LENGTH_MS, (loop_now_us(b->worker->loop) - info->start_us) / 1000);
+    stat_record(b->stats, LISTENER_CX_LENGTH_MS,
+                (loop_now_us(b->worker->loop) - info->start_us) / 1000);
 }
 
-/* --- the walk -------------------------------------------------------------------------------------------- */
+/* --- the walk
+ * -------------------------------------------------------------------------------------------- */
 
 /* Calls on_new of the filters that have not had it, until one holds. */
 static void chain_advance(struct network_chain *n)
@@ -117,7 +121,8 @@ static void chain_on_watermark(struct conn *c, void *owner, bool above)
     }
 }
 
-/* The write side: from the terminal filter back to the first. False: a filter holds the bytes (it writes them itself later). */
+/* The write side: from the terminal filter back to the first. False: a filter holds the bytes (it
+ * writes them itself later). */
 static bool chain_on_write(void *owner, struct buf *data, bool end)
 {
     struct network_chain *n = owner;
@@ -128,9 +133,11 @@ static bool chain_on_write(void *owner, struct buf *data, bool end)
     return true;
 }
 
-/* --- the end ---------------------------------------------------------------------------------------------- */
+/* --- the end
+ * ---------------------------------------------------------------------------------------------- */
 
-/* The configuration stays pinned until the connection's memory is gone, too: a closed connection may still flush and linger. */
+/* The configuration stays pinned until the connection's memory is gone, too: a closed connection
+ * may still flush and linger. */
 static void chain_drop(void *arg)
 {
     struct network_chain *n = arg;
@@ -189,7 +196,8 @@ static void chain_on_close(struct conn *c, void *owner, enum conn_end why)
     }
     n->conn = NULL;
     list_remove(&n->link);
-    struct stream_info end = {.bytes_received = conn_bytes_read(c), .bytes_sent = conn_bytes_written(c)};
+    struct stream_info end = {.bytes_received = conn_bytes_read(c),
+                              .bytes_sent = conn_bytes_written(c)};
     listener_log(n->base, info, &end);
     chain_count_end(n->base, info);
     loop_later(n->base->worker->loop, &n->later, chain_on_later);
@@ -202,14 +210,16 @@ static const struct conn_events chain_events = {
     .on_close = chain_on_close,
 };
 
-/* --- the beginning ------------------------------------------------------------------------------------------ */
+/* --- the beginning
+ * ------------------------------------------------------------------------------------------ */
 
 static bool chain_add_filters(struct network_chain *n, const struct filter_chain_conf *conf)
 {
     bool writes = false;
     for (size_t i = 0; i < conf->filter_count; i++) {
         const struct network_filter_type *t = conf->filters[i].type;
-        struct network_filter *f = mem_alloc(t->instance_size < sizeof(*f) ? sizeof(*f) : t->instance_size);
+        struct network_filter *f =
+            mem_alloc(t->instance_size < sizeof(*f) ? sizeof(*f) : t->instance_size);
         f->type = t;
         f->conf = conf->filters[i].conf;
         f->worker = n->base->worker;
@@ -220,7 +230,8 @@ static bool chain_add_filters(struct network_chain *n, const struct filter_chain
     return writes;
 }
 
-void network_chain_start(struct worker_base *b, struct worker_chain *chain, int fd, struct conn_info *info, struct arena *arena)
+void network_chain_start(struct worker_base *b, struct worker_chain *chain, int fd,
+                         struct conn_info *info, struct arena *arena)
 {
     const struct filter_chain_conf *conf = chain->conf;
     struct network_chain *n = mem_alloc(sizeof(*n) + conf->filter_count * sizeof(n->v[0]));
@@ -232,7 +243,8 @@ void network_chain_start(struct worker_base *b, struct worker_chain *chain, int 
     info->filter_chain_name = conf->obj.name;
     chain_count_begin(b);
     bool writes = chain_add_filters(n, conf);
-    n->conn = conn_accept(b->worker, fd, info, conf->transport, conf->transport_timeout_us, &b->conf->limits, &chain_events, n);
+    n->conn = conn_accept(b->worker, fd, info, conf->transport, conf->transport_timeout_us,
+                          &b->conf->limits, &chain_events, n);
     n->conn->arena = arena;
     n->conn->on_free = chain_drop;
     n->conn->free_arg = n;
@@ -244,19 +256,23 @@ void network_chain_start(struct worker_base *b, struct worker_chain *chain, int 
     }
 }
 
-/* --- what filters ask ---------------------------------------------------------------------------------------- */
+/* --- what filters ask
+ * ---------------------------------------------------------------------------------------- */
 
 void network_filter_resume(struct network_filter *f)
 {
     struct network_chain *n = f->chain;
     if (n->ended) return;
     uint16_t at = 0;
-    while (at < n->count && n->v[at] != f) at++;
+    while (at < n->count && n->v[at] != f)
+        at++;
     if (bug_if(at == n->count)) return;
     n->first = (uint16_t)(at + 1);
     n->resumed = true;
-    if (n->in_filters) loop_later(n->base->worker->loop, &n->later, chain_on_later);
-    else chain_continue(n);
+    if (n->in_filters)
+        loop_later(n->base->worker->loop, &n->later, chain_on_later);
+    else
+        chain_continue(n);
 }
 
 struct conn_info *network_filter_info(struct network_filter *f)
@@ -282,8 +298,7 @@ bool network_filter_draining(const struct network_filter *f)
 
 void network_chain_drain(struct worker_chain *c)
 {
-    LIST_FOREACH_SAFE(&c->conns, it, next)
-    {
+    LIST_FOREACH_SAFE (&c->conns, it, next) {
         struct network_chain *n = CONTAINER_OF(it, struct network_chain, link);
         for (uint16_t i = 0; !n->ended && i < n->ready; i++) {
             if (n->v[i]->type->on_drain) n->v[i]->type->on_drain(n->v[i]);
@@ -293,8 +308,7 @@ void network_chain_drain(struct worker_chain *c)
 
 void network_chain_close_all(struct worker_chain *c)
 {
-    LIST_FOREACH_SAFE(&c->conns, it, next)
-    {
+    LIST_FOREACH_SAFE (&c->conns, it, next) {
         struct network_chain *n = CONTAINER_OF(it, struct network_chain, link);
         if (n->conn) {
             conn_info_of(n->conn)->termination_details = STR("drain_time_completed");

@@ -14,7 +14,8 @@ int socket_open(const struct addr *like)
     if (fd < 0) return -errno;
     if (addr_is_ip(like)) {
         int on = 1;
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a TCP socket always has it */
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
+                         sizeof(on)); /* a TCP socket always has it */
     }
     return fd;
 }
@@ -27,16 +28,20 @@ static int set_int(int fd, int level, int name, int value)
 static int apply_one(int fd, const struct socket_option *o)
 {
     if (o->is_int) return set_int(fd, o->level, o->name, o->value);
-    return setsockopt(fd, o->level, o->name, o->bytes.ptr, (socklen_t)o->bytes.len) == 0 ? 0 : -errno;
+    return setsockopt(fd, o->level, o->name, o->bytes.ptr, (socklen_t)o->bytes.len) == 0 ? 0
+                                                                                         : -errno;
 }
 
 static int apply_keepalive(int fd, const struct socket_options *o)
 {
     if (!o->keepalive) return 0;
     int r = set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-    if (r == 0 && o->keepalive_probes) r = set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, o->keepalive_probes);
-    if (r == 0 && o->keepalive_time_s) r = set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, o->keepalive_time_s);
-    if (r == 0 && o->keepalive_interval_s) r = set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, o->keepalive_interval_s);
+    if (r == 0 && o->keepalive_probes)
+        r = set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, o->keepalive_probes);
+    if (r == 0 && o->keepalive_time_s)
+        r = set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, o->keepalive_time_s);
+    if (r == 0 && o->keepalive_interval_s)
+        r = set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, o->keepalive_interval_s);
     return r;
 }
 
@@ -52,9 +57,12 @@ static int apply_transparent(int fd, const struct socket_options *o)
 {
     bool v6 = (o->freebind || o->transparent) && socket_family(fd) == AF_INET6;
     int r = 0;
-    if (o->freebind) r = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1) : set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
+    if (o->freebind)
+        r = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1)
+               : set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
     if (r == 0 && o->transparent) {
-        r = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1) : set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
+        r = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+               : set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
     }
     return r;
 }
@@ -74,7 +82,8 @@ static int apply_prebind(int fd, const struct socket_options *o, struct str *whi
     return r;
 }
 
-int socket_apply(int fd, const struct socket_options *opts, enum socket_state state, struct str *which)
+int socket_apply(int fd, const struct socket_options *opts, enum socket_state state,
+                 struct str *which)
 {
     struct str ignored = STR_NONE;
     if (!which) which = &ignored;
@@ -98,7 +107,8 @@ int socket_apply(int fd, const struct socket_options *opts, enum socket_state st
     return 0;
 }
 
-/* A path that a dead process left is removed; one that somebody listens on stays, so that bind() fails as for a port. */
+/* A path that a dead process left is removed; one that somebody listens on stays, so that bind()
+ * fails as for a port. */
 static void remove_stale_path(const struct addr *a)
 {
     const char *path = a->sa.un.sun_path;
@@ -161,11 +171,14 @@ bool socket_peer(int fd, struct addr *out)
 
 bool socket_original_dst(int fd, const struct addr *local, struct addr *out)
 {
-    enum { IP6T_ORIGINAL_DST = 80 }; /* linux/netfilter_ipv6/ip6_tables.h, which does not compile with netinet/in.h */
+    enum {
+        IP6T_ORIGINAL_DST = 80
+    }; /* linux/netfilter_ipv6/ip6_tables.h, which does not compile with netinet/in.h */
     if (!addr_is_ip(local)) return false;
     out->len = sizeof(out->sa);
-    int r = addr_is_v4(local) ? getsockopt(fd, IPPROTO_IP, SO_ORIGINAL_DST, &out->sa, &out->len)
-                              : getsockopt(fd, IPPROTO_IPV6, IP6T_ORIGINAL_DST, &out->sa, &out->len);
+    int r = addr_is_v4(local)
+                ? getsockopt(fd, IPPROTO_IP, SO_ORIGINAL_DST, &out->sa, &out->len)
+                : getsockopt(fd, IPPROTO_IPV6, IP6T_ORIGINAL_DST, &out->sa, &out->len);
     if (r == 0) return true;
     out->len = 0;
     return false;

@@ -1,4 +1,5 @@
-/* Certificates with their keys: PEM or PKCS#12 to OpenSSL's objects, with Envoy's checks and words. Main thread. */
+/* Certificates with their keys: PEM or PKCS#12 to OpenSSL's objects, with Envoy's checks and words.
+ * Main thread. */
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ocsp.h>
@@ -52,20 +53,24 @@ static struct str cause(struct arena *a)
     return str_dup(a, str_of(text));
 }
 
-/* --- loading ------------------------------------------------------------------------------------------- */
+/* --- loading
+ * ------------------------------------------------------------------------------------------- */
 
-static bool load_chain(const struct conf_at *at, const struct tls_cert_source *s, struct tls_cert *c)
+static bool load_chain(const struct conf_at *at, const struct tls_cert_source *s,
+                       struct tls_cert *c)
 {
     BIO *b = bio_of(s->chain);
     c->x509 = PEM_read_bio_X509_AUX(b, NULL, NULL, NULL);
     bool ok = c->x509 != NULL;
     c->chain = sk_X509_new_null();
     must(c->chain);
-    for (X509 *x; ok && (x = PEM_read_bio_X509(b, NULL, NULL, NULL));) (void)sk_X509_push(c->chain, x);
+    for (X509 *x; ok && (x = PEM_read_bio_X509(b, NULL, NULL, NULL));)
+        (void)sk_X509_push(c->chain, x);
     BIO_free(b);
     /* The end of the text is the only good reason to stop. */
     unsigned long e = ERR_peek_last_error();
-    if (ok && e && !(ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE)) ok = false;
+    if (ok && e && !(ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE))
+        ok = false;
     ERR_clear_error();
     if (ok) return true;
     struct conf_at field = conf_field(at, "certificate_chain");
@@ -81,45 +86,60 @@ static bool load_key(const struct conf_at *at, const struct tls_cert_source *s, 
     struct conf_at field = conf_field(at, "private_key");
     if (!c->key) {
         struct str why = cause(conf_arena(at));
-        return conf_fail(&field, "Failed to load private key from %.*s, Cause: %.*s", STR_ARG(s->key_name), STR_ARG(why));
+        return conf_fail(&field, "Failed to load private key from %.*s, Cause: %.*s",
+                         STR_ARG(s->key_name), STR_ARG(why));
     }
     if (X509_check_private_key(c->x509, c->key) == 1) return true;
     ERR_clear_error();
-    return conf_fail(&field, "Failed to load private key from %.*s, Cause: error:0b000074:X.509 certificate routines:"
-                     "OPENSSL_internal:KEY_VALUES_MISMATCH", STR_ARG(s->key_name));
+    return conf_fail(
+        &field,
+        "Failed to load private key from %.*s, Cause: error:0b000074:X.509 certificate routines:"
+        "OPENSSL_internal:KEY_VALUES_MISMATCH",
+        STR_ARG(s->key_name));
 }
 
-static bool load_pkcs12(const struct conf_at *at, const struct tls_cert_source *s, struct tls_cert *c)
+static bool load_pkcs12(const struct conf_at *at, const struct tls_cert_source *s,
+                        struct tls_cert *c)
 {
     struct conf_at field = conf_field(at, "pkcs12");
     BIO *b = bio_of(s->pkcs12);
     PKCS12 *p = d2i_PKCS12_bio(b, NULL);
     BIO_free(b);
     char *password = s->password.ptr ? str_z(conf_arena(at), s->password) : NULL;
-    bool ok = p && PKCS12_parse(p, password, &c->key, &c->x509, &c->chain) == 1 && c->x509 && c->key;
+    bool ok =
+        p && PKCS12_parse(p, password, &c->key, &c->x509, &c->chain) == 1 && c->x509 && c->key;
     PKCS12_free(p);
     if (ok) return true;
     struct str why = cause(conf_arena(at));
-    return conf_fail(&field, "Failed to load pkcs12 from %.*s, Cause: %.*s", STR_ARG(s->chain_name), STR_ARG(why));
+    return conf_fail(&field, "Failed to load pkcs12 from %.*s, Cause: %.*s", STR_ARG(s->chain_name),
+                     STR_ARG(why));
 }
 
-static bool check_key_kind(const struct conf_at *at, const struct tls_cert_source *s, const struct tls_cert *c)
+static bool check_key_kind(const struct conf_at *at, const struct tls_cert_source *s,
+                           const struct tls_cert *c)
 {
     struct conf_at field = conf_field(at, "certificate_chain");
     EVP_PKEY *public = X509_get0_pubkey(c->x509);
     int kind = public ? EVP_PKEY_get_base_id(public) : 0;
     if (kind == EVP_PKEY_RSA && EVP_PKEY_get_bits(public) < RSA_LEAST_BITS) {
-        return conf_fail(&field, "Failed to load certificate chain from %.*s, only RSA certificates with 2048-bit or larger keys are supported",
-                         STR_ARG(s->chain_name));
+        return conf_fail(
+            &field,
+            "Failed to load certificate chain from %.*s, only RSA certificates with 2048-bit or larger keys are supported",
+            STR_ARG(s->chain_name));
     }
-    if (kind == EVP_PKEY_EC && EVP_PKEY_get_bits(public) != 256 && EVP_PKEY_get_bits(public) != 384 && EVP_PKEY_get_bits(public) != 521) {
-        return conf_fail(&field, "Failed to load certificate chain from %.*s, only P-256, P-384 or P-521 ECDSA certificates are supported",
-                         STR_ARG(s->chain_name));
+    if (kind == EVP_PKEY_EC && EVP_PKEY_get_bits(public) != 256 &&
+        EVP_PKEY_get_bits(public) != 384 && EVP_PKEY_get_bits(public) != 521) {
+        return conf_fail(
+            &field,
+            "Failed to load certificate chain from %.*s, only P-256, P-384 or P-521 ECDSA certificates are supported",
+            STR_ARG(s->chain_name));
     }
     return true;
 }
 
-/* --- OCSP ------------------------------------------------------------------------------------------------ */
+/* --- OCSP
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static bool load_ocsp(const struct conf_at *at, const struct tls_cert_source *s, struct tls_cert *c)
 {
@@ -146,21 +166,25 @@ static bool wants_staple(X509 *x)
     return X509_get_ext_by_NID(x, NID_tlsfeature, -1) >= 0;
 }
 
-/* --- names -------------------------------------------------------------------------------------------------- */
+/* --- names
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void cert_names(struct arena *a, struct tls_cert *c)
 {
     struct tls_names dns = tls_san_texts(a, c->x509, GEN_DNS, NULL);
     if (!dns.count) {
         char cn[256];
-        int n = X509_NAME_get_text_by_NID(X509_get_subject_name(c->x509), NID_commonName, cn, sizeof(cn));
+        int n = X509_NAME_get_text_by_NID(X509_get_subject_name(c->x509), NID_commonName, cn,
+                                          sizeof(cn));
         if (n > 0) {
             dns.v = ARENA_NEW(a, struct str);
             dns.v[0] = str_dup(a, str_make(cn, (size_t)n));
             dns.count = 1;
         }
     }
-    for (size_t i = 0; i < dns.count; i++) dns.v[i] = str_dup_lower(a, dns.v[i]);
+    for (size_t i = 0; i < dns.count; i++)
+        dns.v[i] = str_dup_lower(a, dns.v[i]);
     c->names = dns.v;
     c->name_count = dns.count;
 }
@@ -170,11 +194,14 @@ static bool source_complete(const struct conf_at *at, const struct tls_cert_sour
     if (s->pkcs12.len) return true;
     if (!s->chain.len) {
         struct conf_at field = conf_field(at, "certificate_chain");
-        return conf_fail(&field, "Failed to load incomplete certificate from %.*s: certificate chain not set", STR_ARG(s->chain_name));
+        return conf_fail(
+            &field, "Failed to load incomplete certificate from %.*s: certificate chain not set",
+            STR_ARG(s->chain_name));
     }
     if (s->key.len) return true;
     struct conf_at field = conf_field(at, "private_key");
-    return conf_fail(&field, "Failed to load incomplete private key from path: %.*s", STR_ARG(s->key_name));
+    return conf_fail(&field, "Failed to load incomplete private key from path: %.*s",
+                     STR_ARG(s->key_name));
 }
 
 const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_cert_source *s)
@@ -182,7 +209,9 @@ const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_c
     if (!source_complete(at, s)) return NULL;
     struct arena *a = conf_arena(at);
     struct tls_cert *c = ARENA_NEW(a, struct tls_cert);
-    bool ok = s->pkcs12.len ? load_pkcs12(at, s, c) : load_chain(at, s, c) && check_key_kind(at, s, c) && load_key(at, s, c);
+    bool ok = s->pkcs12.len
+                  ? load_pkcs12(at, s, c)
+                  : load_chain(at, s, c) && check_key_kind(at, s, c) && load_key(at, s, c);
     arena_on_free(a, free_x509, c->x509);
     arena_on_free(a, free_key, c->key);
     arena_on_free(a, free_chain, c->chain);

@@ -1,4 +1,5 @@
-/* The server's choice of certificate by SNI and what the client can verify; OCSP stapling. Worker thread. */
+/* The server's choice of certificate by SNI and what the client can verify; OCSP stapling. Worker
+ * thread. */
 #include <openssl/err.h>
 #include <string.h>
 
@@ -30,7 +31,8 @@ static bool staple_valid(const struct tls_conn *t, const struct tls_cert *c)
     return c->ocsp.len && c->ocsp_until_s > (int64_t)(loop_wall_us(t->worker->loop) / 1000000);
 }
 
-/* Envoy: with strict stapling a certificate whose response is stale is not used; must-staple ones need a good response. */
+/* Envoy: with strict stapling a certificate whose response is stale is not used; must-staple ones
+ * need a good response. */
 static bool staple_allows(const struct tls_conn *t, const struct tls_cert *c)
 {
     switch (t->conf->ocsp) {
@@ -51,8 +53,10 @@ static bool use_fitting(struct tls_conn *t, struct str sni, int wanted)
         bool ec = EVP_PKEY_get_base_id(c->key) == EVP_PKEY_EC;
         if (ec ? used_ec : used_rsa) continue;
         if (!staple_allows(t, c) || !tls_use_cert(t->ssl, c)) continue;
-        if (ec) used_ec = true;
-        else used_rsa = true;
+        if (ec)
+            used_ec = true;
+        else
+            used_rsa = true;
         any = true;
     }
     return any;

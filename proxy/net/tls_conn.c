@@ -11,9 +11,12 @@
 
 enum { CHUNK = 16384 /* a record's most */ };
 
-/* --- secrets ------------------------------------------------------------------------------------------------ */
+/* --- secrets
+ * ------------------------------------------------------------------------------------------------
+ */
 
-static const struct tls_secret *secret_pin(struct tls_conn *t, const struct tls_secret_name *n, enum tls_secret_kind kind)
+static const struct tls_secret *secret_pin(struct tls_conn *t, const struct tls_secret_name *n,
+                                           enum tls_secret_kind kind)
 {
     struct pin *p = worker_find(t->worker, TABLE_SECRETS, n->name, n->hash);
     if (!p) return NULL;
@@ -25,7 +28,8 @@ static const struct tls_secret *secret_pin(struct tls_conn *t, const struct tls_
 
 static void secrets_drop(struct tls_conn *t)
 {
-    for (size_t i = 0; i < t->pin_count; i++) pin_drop(t->worker, &t->pins[i]);
+    for (size_t i = 0; i < t->pin_count; i++)
+        pin_drop(t->worker, &t->pins[i]);
     t->pin_count = 0;
 }
 
@@ -33,7 +37,8 @@ static void secrets_drop(struct tls_conn *t)
 static bool secrets_take(struct tls_conn *t)
 {
     const struct tls_conf *c = t->conf;
-    for (size_t i = 0; i < c->cert_count; i++) t->certs[t->cert_count++] = c->certs[i];
+    for (size_t i = 0; i < c->cert_count; i++)
+        t->certs[t->cert_count++] = c->certs[i];
     for (size_t i = 0; i < c->cert_secret_count; i++) {
         const struct tls_secret *s = secret_pin(t, &c->cert_secrets[i], TLS_SECRET_CERT);
         if (!s) return false;
@@ -51,17 +56,22 @@ static bool secrets_take(struct tls_conn *t)
     return s != NULL;
 }
 
-/* --- opening -------------------------------------------------------------------------------------------------- */
+/* --- opening
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void open_server(struct tls_conn *t)
 {
     int mode = SSL_VERIFY_NONE;
     const struct tls_conf *c = t->conf;
     if (tls_wants_peer_cert(c->validation, t->dynamic)) mode = SSL_VERIFY_PEER;
-    if (c->require_client || tls_needs_peer_cert(c->validation, t->dynamic)) mode = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+    if (c->require_client || tls_needs_peer_cert(c->validation, t->dynamic))
+        mode = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
     SSL_set_verify(t->ssl, mode, NULL);
-    const struct tls_validation *v = t->dynamic && t->dynamic->ca_names ? t->dynamic : c->validation;
-    if (mode != SSL_VERIFY_NONE && v && v->ca_names) SSL_set_client_CA_list(t->ssl, SSL_dup_CA_list(v->ca_names));
+    const struct tls_validation *v =
+        t->dynamic && t->dynamic->ca_names ? t->dynamic : c->validation;
+    if (mode != SSL_VERIFY_NONE && v && v->ca_names)
+        SSL_set_client_CA_list(t->ssl, SSL_dup_CA_list(v->ca_names));
     SSL_set_accept_state(t->ssl);
 }
 
@@ -72,7 +82,8 @@ static void copy_wanted_names(struct tls_conn *t, const struct transport_ask *as
     if (!count && t->conf->auto_sni_san && t->sni.len) count = 1;
     if (!count) return;
     struct str *v = ARENA_ARRAY(a, struct str, count);
-    for (size_t i = 0; i < count; i++) v[i] = ask && ask->verify_san_count ? str_dup(a, ask->verify_sans[i]) : t->sni;
+    for (size_t i = 0; i < count; i++)
+        v[i] = ask && ask->verify_san_count ? str_dup(a, ask->verify_sans[i]) : t->sni;
     t->verify_sans = v;
     t->verify_san_count = count;
 }
@@ -90,14 +101,16 @@ static void set_client_alpn(struct tls_conn *t, const struct transport_ask *ask)
         wire = str_dup(t->worker->scratch, sb_str(&b));
         sb_release(&b);
     }
-    if (wire.len) (void)SSL_set_alpn_protos(t->ssl, (const unsigned char *)wire.ptr, (unsigned)wire.len);
+    if (wire.len)
+        (void)SSL_set_alpn_protos(t->ssl, (const unsigned char *)wire.ptr, (unsigned)wire.len);
 }
 
 static void open_client(struct tls_conn *t, const struct transport_ask *ask)
 {
     const struct tls_conf *c = t->conf;
     struct str sni = ask && ask->sni.len ? ask->sni : c->sni;
-    if (!(ask && ask->sni.len) && c->auto_host_sni && ask && ask->host && host_name(ask->host).len) sni = host_name(ask->host);
+    if (!(ask && ask->sni.len) && c->auto_host_sni && ask && ask->host && host_name(ask->host).len)
+        sni = host_name(ask->host);
     t->sni = str_dup(conn_arena(t->conn), sni);
     if (t->sni.len) (void)SSL_set_tlsext_host_name(t->ssl, t->sni.ptr);
     copy_wanted_names(t, ask);
@@ -109,18 +122,21 @@ static void open_client(struct tls_conn *t, const struct transport_ask *ask)
     tls_resume(t);
 }
 
-void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool server, const struct transport_ask *ask)
+void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool server,
+               const struct transport_ask *ask)
 {
     const struct tls_conf *conf = (const struct tls_conf *)(const void *)ts;
     size_t certs = conf->cert_count + conf->cert_secret_count, pins = conf->cert_secret_count + 2;
-    struct tls_conn *t = mem_alloc(sizeof(*t) + certs * sizeof(*t->certs) + pins * sizeof(*t->pins));
+    struct tls_conn *t =
+        mem_alloc(sizeof(*t) + certs * sizeof(*t->certs) + pins * sizeof(*t->pins));
     t->certs = (const struct tls_cert **)(void *)(t + 1);
     t->pins = (struct pin **)(void *)(t->certs + certs);
     t->conf = conf;
     t->conn = c;
     t->worker = conn_worker(c);
     if (!secrets_take(t)) {
-        stat_inc(conf->factory_stats, server ? TLS_FACTORY_DOWNSTREAM_NOT_READY : TLS_FACTORY_UPSTREAM_NOT_READY);
+        stat_inc(conf->factory_stats,
+                 server ? TLS_FACTORY_DOWNSTREAM_NOT_READY : TLS_FACTORY_UPSTREAM_NOT_READY);
         t->failure = STR("TLS error: Secret is not supplied by SDS");
         return t;
     }
@@ -128,12 +144,16 @@ void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool s
     must(t->ssl);
     (void)SSL_set_app_data(t->ssl, t);
     must(SSL_set_fd(t->ssl, fd) == 1);
-    if (server) open_server(t);
-    else open_client(t, ask);
+    if (server)
+        open_server(t);
+    else
+        open_client(t, ask);
     return t;
 }
 
-/* --- errors ------------------------------------------------------------------------------------------------------ */
+/* --- errors
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* OpenSSL wants an empty queue before each call; emptying an empty one costs 1.5 % of a request. */
 static void clear_errors(void)
@@ -151,9 +171,11 @@ static int tls_fail(struct tls_conn *t)
         t->counted = true;
     }
     /* A connection that was closed may outlive its configuration. */
-    if (saw && !t->counted && conn_is_open(t->conn)) stat_inc(t->conf->stats, TLS_STAT_CONNECTION_ERROR);
+    if (saw && !t->counted && conn_is_open(t->conn))
+        stat_inc(t->conf->stats, TLS_STAT_CONNECTION_ERROR);
     t->counted = true;
-    if (!text.len && !t->up) text = STR("TLS_error:|connection closed during the handshake:TLS_error_end");
+    if (!text.len && !t->up)
+        text = STR("TLS_error:|connection closed during the handshake:TLS_error_end");
     if (no_cert) t->verify_text = STR("peer did not provide required client certificate");
     if ((verify || no_cert) && t->verify_text.len) {
         struct str head = str_sub(text, 0, text.len - (sizeof(":TLS_error_end") - 1));
@@ -161,27 +183,41 @@ static int tls_fail(struct tls_conn *t)
     }
     t->failure = text;
     /* Envoy's logs name a version for failed handshakes, too. */
-    if (!t->up) t->info.version = SSL_get_current_cipher(t->ssl) ? str_of(SSL_get_version(t->ssl)) : STR("TLSv1.2");
+    if (!t->up)
+        t->info.version =
+            SSL_get_current_cipher(t->ssl) ? str_of(SSL_get_version(t->ssl)) : STR("TLSv1.2");
     return TRANSPORT_ERROR;
 }
 
-/* --- handshake ------------------------------------------------------------------------------------------------------ */
+/* --- handshake
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static const char *sigalg_name(SSL *ssl)
 {
     int type = NID_undef, hash = NID_undef;
     if (SSL_get_peer_signature_type_nid(ssl, &type) != 1) return NULL;
     (void)SSL_get_peer_signature_nid(ssl, &hash); /* none for ed25519 */
-    static const struct { int type, hash; const char *name; } names[] = {
-        {EVP_PKEY_RSA_PSS, NID_sha256, "rsa_pss_rsae_sha256"},  {EVP_PKEY_RSA_PSS, NID_sha384, "rsa_pss_rsae_sha384"},
-        {EVP_PKEY_RSA_PSS, NID_sha512, "rsa_pss_rsae_sha512"},  {EVP_PKEY_RSA, NID_sha256, "rsa_pkcs1_sha256"},
-        {EVP_PKEY_RSA, NID_sha384, "rsa_pkcs1_sha384"},         {EVP_PKEY_RSA, NID_sha512, "rsa_pkcs1_sha512"},
-        {EVP_PKEY_RSA, NID_sha1, "rsa_pkcs1_sha1"},             {EVP_PKEY_EC, NID_sha256, "ecdsa_secp256r1_sha256"},
-        {EVP_PKEY_EC, NID_sha384, "ecdsa_secp384r1_sha384"},    {EVP_PKEY_EC, NID_sha512, "ecdsa_secp521r1_sha512"},
-        {EVP_PKEY_EC, NID_sha1, "ecdsa_sha1"},                  {EVP_PKEY_ED25519, NID_undef, "ed25519"},
+    static const struct {
+        int type, hash;
+        const char *name;
+    } names[] = {
+        {EVP_PKEY_RSA_PSS, NID_sha256, "rsa_pss_rsae_sha256"},
+        {EVP_PKEY_RSA_PSS, NID_sha384, "rsa_pss_rsae_sha384"},
+        {EVP_PKEY_RSA_PSS, NID_sha512, "rsa_pss_rsae_sha512"},
+        {EVP_PKEY_RSA, NID_sha256, "rsa_pkcs1_sha256"},
+        {EVP_PKEY_RSA, NID_sha384, "rsa_pkcs1_sha384"},
+        {EVP_PKEY_RSA, NID_sha512, "rsa_pkcs1_sha512"},
+        {EVP_PKEY_RSA, NID_sha1, "rsa_pkcs1_sha1"},
+        {EVP_PKEY_EC, NID_sha256, "ecdsa_secp256r1_sha256"},
+        {EVP_PKEY_EC, NID_sha384, "ecdsa_secp384r1_sha384"},
+        {EVP_PKEY_EC, NID_sha512, "ecdsa_secp521r1_sha512"},
+        {EVP_PKEY_EC, NID_sha1, "ecdsa_sha1"},
+        {EVP_PKEY_ED25519, NID_undef, "ed25519"},
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (names[i].type == type && (names[i].hash == hash || names[i].hash == NID_undef)) return names[i].name;
+        if (names[i].type == type && (names[i].hash == hash || names[i].hash == NID_undef))
+            return names[i].name;
     }
     return NULL;
 }
@@ -203,7 +239,8 @@ static void handshake_done(struct tls_conn *t)
 {
     t->up = true;
     tls_fill_info(t);
-    if (SSL_session_reused(t->ssl)) t->info.peer_validated = t->info.peer.present && SSL_get_verify_result(t->ssl) == X509_V_OK;
+    if (SSL_session_reused(t->ssl))
+        t->info.peer_validated = t->info.peer.present && SSL_get_verify_result(t->ssl) == X509_V_OK;
     count_handshake(t);
     secrets_drop(t);
     t->dynamic = NULL;
@@ -227,7 +264,9 @@ int tls_handshake(void *arg)
     }
 }
 
-/* --- bytes -------------------------------------------------------------------------------------------------------------- */
+/* --- bytes
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static ssize_t tls_result(struct tls_conn *t, int r)
 {
@@ -251,7 +290,8 @@ ssize_t tls_read(void *arg, void *to, size_t len)
 /* Small pieces go out as one record: each record costs a system call and 29 bytes. */
 static struct str join(struct tls_conn *t, const struct iovec *iov, int count)
 {
-    if (count == 1 || iov[0].iov_len >= CHUNK) return str_make(iov[0].iov_base, iov[0].iov_len < CHUNK ? iov[0].iov_len : CHUNK);
+    if (count == 1 || iov[0].iov_len >= CHUNK)
+        return str_make(iov[0].iov_base, iov[0].iov_len < CHUNK ? iov[0].iov_len : CHUNK);
     struct net_worker *n = net_worker(t->worker);
     if (!n->tls_chunk) n->tls_chunk = mem_alloc(CHUNK);
     size_t len = 0;
@@ -293,7 +333,9 @@ bool tls_pending(void *arg)
     return t->ssl && SSL_has_pending(t->ssl);
 }
 
-/* --- facts -------------------------------------------------------------------------------------------------------------- */
+/* --- facts
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 const struct tls_info *tls_info_get(void *arg)
 {
@@ -320,7 +362,8 @@ void tls_close(void *arg)
 {
     struct tls_conn *t = arg;
     secrets_drop(t);
-    /* OpenSSL forbids to resume a session whose connection it did not see closed in order; ours end as it suits HTTP. */
+    /* OpenSSL forbids to resume a session whose connection it did not see closed in order; ours end
+     * as it suits HTTP. */
     if (t->up) SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(t->ssl);
     clear_errors();

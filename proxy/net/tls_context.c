@@ -25,9 +25,12 @@ static void free_stats(void *p)
 }
 
 /* "ssl.certificate.<name>.expiration_unix_time_seconds" */
-static void expiration_gauge(const struct conf_at *at, const char *kind, const char *id, int64_t until_s)
+static void expiration_gauge(const struct conf_at *at, const char *kind, const char *id,
+                             int64_t until_s)
 {
-    struct str name = str_fmt(conf_arena(at), "%.*sssl.certificate.unnamed_%s_%s.expiration_unix_time_seconds", STR_ARG(at->cx->scope), kind, id);
+    struct str name =
+        str_fmt(conf_arena(at), "%.*sssl.certificate.unnamed_%s_%s.expiration_unix_time_seconds",
+                STR_ARG(at->cx->scope), kind, id);
     struct stat_group *g = stat_single_get(at->cx->rt->stats, name, STAT_GAUGE, 0);
     stat_set(g, 0, (uint64_t)until_s);
     arena_on_free(conf_arena(at), free_stats, g);
@@ -52,7 +55,8 @@ static bool set_versions(SSL_CTX *ctx, const struct tls_conf *c)
     int most = version_number(c->max_version, c->server ? TLS1_3_VERSION : TLS1_2_VERSION);
     /* OpenSSL refuses what is older than 1.2 (SHA-1 signatures) above level 0. */
     SSL_CTX_set_security_level(ctx, least < TLS1_2_VERSION ? 0 : 1);
-    return SSL_CTX_set_min_proto_version(ctx, least) == 1 && SSL_CTX_set_max_proto_version(ctx, most) == 1;
+    return SSL_CTX_set_min_proto_version(ctx, least) == 1 &&
+           SSL_CTX_set_max_proto_version(ctx, most) == 1;
 }
 
 /* Envoy's default (BoringSSL build). */
@@ -90,7 +94,8 @@ static bool set_curves(const struct conf_at *at, SSL_CTX *ctx, const struct tls_
         if (list.len) sb_char(&list, ':');
         sb_add(&list, c->curves[i]);
     }
-    struct str groups = c->curve_count ? str_dup(conf_arena(at), sb_str(&list)) : STR("X25519:P-256");
+    struct str groups =
+        c->curve_count ? str_dup(conf_arena(at), sb_str(&list)) : STR("X25519:P-256");
     bool ok = groups.len && SSL_CTX_set1_groups_list(ctx, groups.ptr) == 1;
     if (!ok) {
         ERR_clear_error();
@@ -140,13 +145,15 @@ static bool make_alpn(const struct conf_at *at, struct tls_conf *c)
 }
 
 /* The server's order decides; without a common protocol the handshake goes on without one. */
-static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned in_len, void *arg)
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                   const unsigned char *in, unsigned in_len, void *arg)
 {
     (void)arg;
     struct str wire = tls_conn_of(ssl)->conf->alpn_wire;
     unsigned char *chosen;
     if (!wire.len) return SSL_TLSEXT_ERR_NOACK;
-    int r = SSL_select_next_proto(&chosen, out_len, (const unsigned char *)wire.ptr, (unsigned)wire.len, in, in_len);
+    int r = SSL_select_next_proto(&chosen, out_len, (const unsigned char *)wire.ptr,
+                                  (unsigned)wire.len, in, in_len);
     *out = chosen;
     return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
@@ -156,7 +163,9 @@ static struct str hello_sni(SSL *ssl)
 {
     const unsigned char *p;
     size_t len;
-    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &len) != 1 || len < 5 || p[2] != TLSEXT_NAMETYPE_host_name) return STR_NONE;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &len) != 1 || len < 5 ||
+        p[2] != TLSEXT_NAMETYPE_host_name)
+        return STR_NONE;
     size_t name = (size_t)p[3] << 8 | p[4];
     return name <= len - 5 ? str_make((const char *)p + 5, name) : STR_NONE;
 }
@@ -185,7 +194,8 @@ static bool hello_likes_chacha(SSL *ssl)
     return false;
 }
 
-/* BoringSSL lets the client choose in TLS 1.3 and, in 1.2, between the members of a group ("[A|B]"); OpenSSL knows no groups. */
+/* BoringSSL lets the client choose in TLS 1.3 and, in 1.2, between the members of a group
+ * ("[A|B]"); OpenSSL knows no groups. */
 static void hello_ciphers(SSL *ssl, const struct tls_conf *c)
 {
     if (c->prefer_client_ciphers) return;
@@ -193,7 +203,8 @@ static void hello_ciphers(SSL *ssl, const struct tls_conf *c)
         (void)SSL_clear_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
         return;
     }
-    if (c->cipher_count == 0 && hello_likes_chacha(ssl)) (void)SSL_set_cipher_list(ssl, ciphers_chacha_first);
+    if (c->cipher_count == 0 && hello_likes_chacha(ssl))
+        (void)SSL_set_cipher_list(ssl, ciphers_chacha_first);
 }
 
 static int on_hello(SSL *ssl, int *alert, void *arg)
@@ -213,7 +224,8 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
 static void server_setup(SSL_CTX *ctx, const struct tls_conf *c)
 {
     uint64_t options = SSL_OP_NO_RENEGOTIATION;
-    if (!c->prefer_client_ciphers) options |= SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA;
+    if (!c->prefer_client_ciphers)
+        options |= SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA;
     if (c->no_tickets) {
         options |= SSL_OP_NO_TICKET;
         (void)SSL_CTX_set_num_tickets(ctx, 0);
@@ -227,7 +239,8 @@ static void server_setup(SSL_CTX *ctx, const struct tls_conf *c)
     SSL_CTX_set_cert_cb(ctx, tls_on_cert, NULL);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
     (void)SSL_CTX_set_tlsext_status_cb(ctx, tls_on_status);
-    if (c->tickets || c->ticket_secret.name.len) (void)SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, tls_on_ticket);
+    if (c->tickets || c->ticket_secret.name.len)
+        (void)SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, tls_on_ticket);
 }
 
 static void client_setup(SSL_CTX *ctx, const struct tls_conf *c)
@@ -244,7 +257,9 @@ static void make_digest(struct tls_conf *c)
     const bool flags[] = {c->server, c->require_client, c->require_sni};
     must(EVP_DigestUpdate(d, flags, sizeof(flags)) == 1);
     if (c->validation) must(EVP_DigestUpdate(d, c->validation->digest, TLS_HASH_SIZE) == 1);
-    if (c->validation_secret.name.len) must(EVP_DigestUpdate(d, c->validation_secret.name.ptr, c->validation_secret.name.len) == 1);
+    if (c->validation_secret.name.len)
+        must(EVP_DigestUpdate(d, c->validation_secret.name.ptr, c->validation_secret.name.len) ==
+             1);
     unsigned size = TLS_HASH_SIZE;
     must(EVP_DigestFinal_ex(d, c->digest, &size) == 1);
     EVP_MD_CTX_free(d);
@@ -252,15 +267,18 @@ static void make_digest(struct tls_conf *c)
 
 static bool check_certs(const struct conf_at *at, const struct tls_conf *c)
 {
-    if (c->server && !c->cert_count && !c->cert_secret_count) return conf_fail(at, "No TLS certificates found for server context");
+    if (c->server && !c->cert_count && !c->cert_secret_count)
+        return conf_fail(at, "No TLS certificates found for server context");
     if (!c->server && c->cert_count + c->cert_secret_count > 1) {
         return conf_fail(at, "Multiple TLS certificates are not supported for client contexts");
     }
     for (size_t i = 0; c->server && c->ocsp == TLS_OCSP_MUST && i < c->cert_count; i++) {
-        if (!c->certs[i]->ocsp.len) return conf_fail(at, "Required OCSP response is missing from TLS context");
+        if (!c->certs[i]->ocsp.len)
+            return conf_fail(at, "Required OCSP response is missing from TLS context");
     }
     for (size_t i = 0; c->server && i < c->cert_count; i++) {
-        if (c->certs[i]->must_staple && !c->certs[i]->ocsp.len) return conf_fail(at, "OCSP response is required for must-staple certificate");
+        if (c->certs[i]->must_staple && !c->certs[i]->ocsp.len)
+            return conf_fail(at, "OCSP response is required for must-staple certificate");
     }
     return true;
 }
@@ -275,7 +293,8 @@ bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
     c->ts.secure = true;
     c->ts.protocol = STR("tls");
     must(RAND_bytes((unsigned char *)&c->id, sizeof(c->id)) == 1);
-    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS |
+    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS |
                                     SSL_MODE_NO_AUTO_CHAIN);
     (void)SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_read_ahead(ctx, 1);
@@ -285,8 +304,10 @@ bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
     ok = set_ciphers(&params, ctx, c) && ok;
     ok = set_curves(&params, ctx, c) && ok;
     ok = set_sigalgs(&params, ctx, c) && ok;
-    if (c->server) server_setup(ctx, c);
-    else client_setup(ctx, c);
+    if (c->server)
+        server_setup(ctx, c);
+    else
+        client_setup(ctx, c);
     make_digest(c);
     if (!ok) return false;
     if (at->cx->rt && at->cx->rt->stats && !at->cx->validate_only) {
@@ -294,8 +315,10 @@ bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
         c->factory_stats = tls_factory_stats_get(at->cx->rt->stats, at->cx->scope, c->server);
         arena_on_free(conf_arena(at), free_stats, c->stats);
         arena_on_free(conf_arena(at), free_stats, c->factory_stats);
-        for (size_t i = 0; i < c->cert_count; i++) expiration_gauge(at, "cert", c->certs[i]->id, c->certs[i]->info.valid_to);
-        if (c->validation && c->validation->ca_until_s) expiration_gauge(at, "ca_cert", c->validation->id, c->validation->ca_until_s);
+        for (size_t i = 0; i < c->cert_count; i++)
+            expiration_gauge(at, "cert", c->certs[i]->id, c->certs[i]->info.valid_to);
+        if (c->validation && c->validation->ca_until_s)
+            expiration_gauge(at, "ca_cert", c->validation->id, c->validation->ca_until_s);
         tls_list_add(at->cx->rt, conf_arena(at), c);
     }
     return true;

@@ -1,4 +1,5 @@
-/* What is known of a TLS connection and of certificates, as text: for logs, header formats and matchers. */
+/* What is known of a TLS connection and of certificates, as text: for logs, header formats and
+ * matchers. */
 #include <arpa/inet.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -10,11 +11,13 @@
 #include "base/text.h"
 #include "proxy/net/tls_internal.h"
 
-/* --- alternative names ------------------------------------------------------------------------------------- */
+/* --- alternative names
+ * ------------------------------------------------------------------------------------- */
 
 static struct str asn1_text(struct arena *a, const ASN1_STRING *s)
 {
-    return str_dup(a, str_make((const char *)ASN1_STRING_get0_data(s), (size_t)ASN1_STRING_length(s)));
+    return str_dup(a,
+                   str_make((const char *)ASN1_STRING_get0_data(s), (size_t)ASN1_STRING_length(s)));
 }
 
 static struct str ip_text(struct arena *a, const ASN1_OCTET_STRING *s)
@@ -22,7 +25,8 @@ static struct str ip_text(struct arena *a, const ASN1_OCTET_STRING *s)
     char text[INET6_ADDRSTRLEN];
     int len = ASN1_STRING_length(s);
     int family = len == 4 ? AF_INET : AF_INET6;
-    if ((len != 4 && len != 16) || !inet_ntop(family, ASN1_STRING_get0_data(s), text, sizeof(text))) return STR_NONE;
+    if ((len != 4 && len != 16) || !inet_ntop(family, ASN1_STRING_get0_data(s), text, sizeof(text)))
+        return STR_NONE;
     return str_dup(a, str_of(text));
 }
 
@@ -32,14 +36,17 @@ static struct str other_text(struct arena *a, const OTHERNAME *o, const char *oi
     int n = OBJ_obj2txt(text, sizeof(text), o->type_id, 1);
     if (n <= 0 || (oid && strcmp(text, oid) != 0)) return STR_NONE;
     unsigned char *utf8 = NULL;
-    int len = o->value->type == V_ASN1_SEQUENCE || !o->value->value.asn1_string ? -1 : ASN1_STRING_to_UTF8(&utf8, o->value->value.asn1_string);
+    int len = o->value->type == V_ASN1_SEQUENCE || !o->value->value.asn1_string
+                  ? -1
+                  : ASN1_STRING_to_UTF8(&utf8, o->value->value.asn1_string);
     if (len < 0) return STR_NONE;
     struct str s = str_dup(a, str_make((const char *)utf8, (size_t)len));
     OPENSSL_free(utf8);
     return s;
 }
 
-/* Length-aware: a name with an embedded NUL keeps it, so that it equals nothing that was configured. */
+/* Length-aware: a name with an embedded NUL keeps it, so that it equals nothing that was
+ * configured. */
 static struct str san_text(struct arena *a, const GENERAL_NAME *g, const char *oid)
 {
     switch (g->type) {
@@ -68,7 +75,8 @@ struct tls_names tls_san_texts(struct arena *a, X509 *x, int gen_type, const cha
     return out;
 }
 
-/* --- one certificate --------------------------------------------------------------------------------------------- */
+/* --- one certificate
+ * --------------------------------------------------------------------------------------------- */
 
 static struct str bio_text(struct arena *a, BIO *b)
 {
@@ -83,7 +91,8 @@ static struct str name_text(struct arena *a, X509_NAME *n)
 {
     BIO *b = BIO_new(BIO_s_mem());
     must(b);
-    (void)X509_NAME_print_ex(b, n, 0, XN_FLAG_RFC2253); /* an empty text when it cannot be printed */
+    (void)X509_NAME_print_ex(b, n, 0,
+                             XN_FLAG_RFC2253); /* an empty text when it cannot be printed */
     return bio_text(a, b);
 }
 
@@ -137,7 +146,9 @@ void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out, bool pe
     if (pem) out->pem_url_encoded = pem_encoded(a, x);
 }
 
-/* --- the connection ---------------------------------------------------------------------------------------------------- */
+/* --- the connection
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static const struct tls_cert *own_cert(const struct tls_conn *t)
 {
@@ -151,7 +162,8 @@ static const struct tls_cert *own_cert(const struct tls_conn *t)
 static void copy_local(struct arena *a, const struct tls_cert_info *from, struct tls_cert_info *to)
 {
     /* The certificate may be rotated away while the connection lives. */
-    *to = (struct tls_cert_info){.present = true, .valid_from = from->valid_from, .valid_to = from->valid_to};
+    *to = (struct tls_cert_info){
+        .present = true, .valid_from = from->valid_from, .valid_to = from->valid_to};
     to->subject = str_dup(a, from->subject);
     to->issuer = str_dup(a, from->issuer);
     to->serial = str_dup(a, from->serial);
@@ -160,7 +172,8 @@ static void copy_local(struct arena *a, const struct tls_cert_info *from, struct
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
         copies[i]->v = ARENA_ARRAY(a, struct str, lists[i]->count);
         copies[i]->count = lists[i]->count;
-        for (size_t k = 0; k < lists[i]->count; k++) copies[i]->v[k] = str_dup(a, lists[i]->v[k]);
+        for (size_t k = 0; k < lists[i]->count; k++)
+            copies[i]->v[k] = str_dup(a, lists[i]->v[k]);
     }
 }
 
@@ -172,7 +185,8 @@ void tls_fill_info(struct tls_conn *t)
     i->version = str_of(SSL_get_version(t->ssl));
     i->cipher = str_of(SSL_get_cipher_name(t->ssl));
     i->group = str_of(tls_group_name((int)SSL_get_negotiated_group(t->ssl)));
-    const char *sni = t->conf->server ? SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+    const char *sni =
+        t->conf->server ? SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
     i->sni = t->conf->server ? str_dup_lower(a, str_of(sni)) : t->sni;
     i->alpn = str_dup(a, tls_alpn(t));
     unsigned len = 0;

@@ -6,12 +6,28 @@
 #include "proxy/net/conn_internal.h"
 
 enum tls_stat {
-    TLS_STAT_CONNECTION_ERROR, TLS_STAT_FAIL_HASH, TLS_STAT_FAIL_ERROR, TLS_STAT_FAIL_NO_CERT, TLS_STAT_FAIL_SAN, TLS_STAT_HANDSHAKE,
-    TLS_STAT_NO_CERTIFICATE, TLS_STAT_OCSP_FAILED, TLS_STAT_OCSP_OMITTED, TLS_STAT_OCSP_REQUESTS, TLS_STAT_OCSP_RESPONSES,
-    TLS_STAT_SESSION_REUSED, TLS_STAT_WAS_KEY_USAGE_INVALID,
-    TLS_STAT_NAMED /* ciphers, curves, versions, signature algorithms follow, each listed when first seen */
+    TLS_STAT_CONNECTION_ERROR,
+    TLS_STAT_FAIL_HASH,
+    TLS_STAT_FAIL_ERROR,
+    TLS_STAT_FAIL_NO_CERT,
+    TLS_STAT_FAIL_SAN,
+    TLS_STAT_HANDSHAKE,
+    TLS_STAT_NO_CERTIFICATE,
+    TLS_STAT_OCSP_FAILED,
+    TLS_STAT_OCSP_OMITTED,
+    TLS_STAT_OCSP_REQUESTS,
+    TLS_STAT_OCSP_RESPONSES,
+    TLS_STAT_SESSION_REUSED,
+    TLS_STAT_WAS_KEY_USAGE_INVALID,
+    TLS_STAT_NAMED /* ciphers, curves, versions, signature algorithms follow, each listed when first
+                      seen */
 };
-enum tls_factory_stat { TLS_FACTORY_DOWNSTREAM_NOT_READY, TLS_FACTORY_UPDATED, TLS_FACTORY_UPSTREAM_NOT_READY, TLS_FACTORY_COUNT };
+enum tls_factory_stat {
+    TLS_FACTORY_DOWNSTREAM_NOT_READY,
+    TLS_FACTORY_UPDATED,
+    TLS_FACTORY_UPSTREAM_NOT_READY,
+    TLS_FACTORY_COUNT
+};
 /* The statistics' tables. */
 struct stat_group *tls_stats_get(struct stats *s, struct str prefix);
 struct stat_group *tls_factory_stats_get(struct stats *s, struct str prefix, bool server);
@@ -21,20 +37,20 @@ void tls_stat_named(struct stat_group *g, const char *kind, const char *name);
 struct tls_cert {
     X509 *x509;
     EVP_PKEY *key;
-    STACK_OF(X509) *chain; /* without the leaf; may be NULL */
+    STACK_OF(X509) * chain;  /* without the leaf; may be NULL */
     const struct str *names; /* lower-case DNS names of the SAN, or the CN without one */
     size_t name_count;
-    struct str ocsp;       /* DER; empty: none */
-    int64_t ocsp_until_s;  /* nextUpdate */
-    bool must_staple;      /* the certificate demands it */
+    struct str ocsp;      /* DER; empty: none */
+    int64_t ocsp_until_s; /* nextUpdate */
+    bool must_staple;     /* the certificate demands it */
     struct tls_cert_info info;
     uint8_t digest[TLS_HASH_SIZE];
-    char id[9]; /* of the configured inline text: names its statistics as Envoy does */
+    char id[9];      /* of the configured inline text: names its statistics as Envoy does */
     struct str path; /* where it came from, for admin */
 };
 struct tls_validation {
     X509_STORE *store; /* NULL: no CA */
-    STACK_OF(X509_NAME) *ca_names;
+    STACK_OF(X509_NAME) * ca_names;
     struct tls_validation_source c; /* ca and crl texts are dropped */
     char id[9];
     int64_t ca_until_s; /* the CA that expires first; 0: none */
@@ -57,11 +73,11 @@ struct tls_conn {
     size_t cert_count;
     const struct tls_validation *dynamic; /* by SDS */
     const struct tls_tickets *tickets;
-    struct str sni;               /* client: what we ask for */
+    struct str sni;                /* client: what we ask for */
     const struct str *verify_sans; /* client: the peer must have one of these */
     size_t verify_san_count;
-    bool up, counted;              /* handshake is over; its error was counted */
-    struct str verify_text;        /* why verification failed */
+    bool up, counted;       /* handshake is over; its error was counted */
+    struct str verify_text; /* why verification failed */
     struct str failure;
     struct tls_info info;
 };
@@ -70,7 +86,8 @@ static inline struct tls_conn *tls_conn_of(const SSL *ssl)
     return SSL_get_app_data(ssl);
 }
 
-/* Eight hex digits of the SHA-256 of an inline text; a file's name does not count (Envoy: of the empty text). */
+/* Eight hex digits of the SHA-256 of an inline text; a file's name does not count (Envoy: of the
+ * empty text). */
 void tls_text_id(struct str text, struct str name, char out[9]);
 /* tls_choose.c: which certificate. */
 int tls_on_cert(SSL *ssl, void *arg);
@@ -83,7 +100,8 @@ bool tls_wants_peer_cert(const struct tls_validation *a, const struct tls_valida
 bool tls_needs_peer_cert(const struct tls_validation *a, const struct tls_validation *b);
 bool tls_dns_name_match(struct str name, struct str pattern);
 /* tls_session.c */
-int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc);
+int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                  EVP_MAC_CTX *mac, int enc);
 int tls_on_new_session(SSL *ssl, SSL_SESSION *session);
 void tls_resume(struct tls_conn *t);
 void tls_bind_session(struct tls_conn *t, struct str sni);
@@ -96,6 +114,7 @@ struct tls_names tls_san_texts(struct arena *a, X509 *x, int gen_type, const cha
 /* tls_names.c */
 bool tls_cipher_list(const struct conf_at *at, const struct str *v, size_t count, struct str *out);
 const char *tls_group_name(int nid);
-/* "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:TLS_error_end" from OpenSSL's queue, which it
- * empties. *counted: some of the errors were counted by verification already. */
+/* "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:TLS_error_end" from
+ * OpenSSL's queue, which it empties. *counted: some of the errors were counted by verification
+ * already. */
 struct str tls_error_text(struct arena *a, bool *saw, bool *no_cert, bool *verify);

@@ -26,14 +26,18 @@ void tls_list_add(struct runtime *rt, struct arena *a, const struct tls_conf *c)
 
 static const struct tls_secret *tls_list_secret(struct runtime *rt, struct str name)
 {
-    return name.len ? (const struct tls_secret *)(const void *)runtime_published(rt, TABLE_SECRETS, name) : NULL;
+    return name.len
+               ? (const struct tls_secret *)(const void *)runtime_published(rt, TABLE_SECRETS, name)
+               : NULL;
 }
 
 /* The certificates, static ones first. */
-static size_t tls_list_certs(struct runtime *rt, const struct tls_conf *c, struct tls_list_cert *out)
+static size_t tls_list_certs(struct runtime *rt, const struct tls_conf *c,
+                             struct tls_list_cert *out)
 {
     size_t count = 0;
-    for (size_t i = 0; i < c->cert_count; i++) out[count++] = (struct tls_list_cert){c->certs[i]->path, c->certs[i]->info};
+    for (size_t i = 0; i < c->cert_count; i++)
+        out[count++] = (struct tls_list_cert){c->certs[i]->path, c->certs[i]->info};
     for (size_t i = 0; i < c->cert_secret_count; i++) {
         const struct tls_secret *s = tls_list_secret(rt, c->cert_secrets[i].name);
         if (s && s->cert) out[count++] = (struct tls_list_cert){s->cert->path, s->cert->info};
@@ -42,7 +46,8 @@ static size_t tls_list_certs(struct runtime *rt, const struct tls_conf *c, struc
 }
 
 /* Envoy shows the first CA of a bundle. */
-static size_t tls_list_ca(struct runtime *rt, struct arena *a, const struct tls_conf *c, struct tls_list_cert *out)
+static size_t tls_list_ca(struct runtime *rt, struct arena *a, const struct tls_conf *c,
+                          struct tls_list_cert *out)
 {
     const struct tls_secret *s = tls_list_secret(rt, c->validation_secret.name);
     const struct tls_validation *v = s && s->validation ? s->validation : c->validation;
@@ -58,12 +63,14 @@ static size_t tls_list_ca(struct runtime *rt, struct arena *a, const struct tls_
     return 0;
 }
 
-void tls_list_each(struct runtime *rt, struct arena *a, void (*fn)(void *arg, const struct tls_list_view *v), void *arg)
+void tls_list_each(struct runtime *rt, struct arena *a,
+                   void (*fn)(void *arg, const struct tls_list_view *v), void *arg)
 {
     if (!rt->tls_contexts.next) return;
     LIST_FOREACH (&rt->tls_contexts, link) {
         const struct tls_conf *c = CONTAINER_OF(link, struct tls_list_node, link)->conf;
-        struct tls_list_cert *certs = ARENA_ARRAY(a, struct tls_list_cert, c->cert_count + c->cert_secret_count + 1);
+        struct tls_list_cert *certs =
+            ARENA_ARRAY(a, struct tls_list_cert, c->cert_count + c->cert_secret_count + 1);
         struct tls_list_cert *ca = ARENA_NEW(a, struct tls_list_cert);
         struct tls_list_view v = {.cas = ca, .certs = certs};
         v.cert_count = tls_list_certs(rt, c, certs);

@@ -1,4 +1,5 @@
-/* The TLS contexts in use and their certificates: for admin's /certs and the days that are left. Main thread only. */
+/* The TLS contexts in use and their certificates: for admin's /certs and the days that are left.
+ * Main thread only. */
 #pragma once
 #include <stddef.h>
 #include "base/str.h"
@@ -21,4 +22,5 @@ struct tls_list_view {
     size_t ca_count, cert_count;
 };
 /* In the order of their making. Facts live in `a`. */
-void tls_list_each(struct runtime *rt, struct arena *a, void (*fn)(void *arg, const struct tls_list_view *v), void *arg);
+void tls_list_each(struct runtime *rt, struct arena *a,
+                   void (*fn)(void *arg, const struct tls_list_view *v), void *arg);

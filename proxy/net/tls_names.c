@@ -1,5 +1,5 @@
-/* Names: BoringSSL's cipher lists in OpenSSL's words, groups, statistics, error texts in BoringSSL's numbering (what operators of Envoy
- * know). */
+/* Names: BoringSSL's cipher lists in OpenSSL's words, groups, statistics, error texts in
+ * BoringSSL's numbering (what operators of Envoy know). */
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
@@ -10,15 +10,34 @@
 #include "proxy/net/tls_internal.h"
 #include "proxy/stats/stats.h"
 
-/* --- ciphers ---------------------------------------------------------------------------------------------- */
+/* --- ciphers
+ * ---------------------------------------------------------------------------------------------- */
 
 /* What BoringSSL knows below TLS 1.3. */
 static const char *const ciphers_known[] = {
-    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-PSK-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA", "ECDHE-PSK-AES128-CBC-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-PSK-AES256-CBC-SHA",
-    "ECDHE-RSA-AES128-SHA256", "ECDHE-ECDSA-AES128-SHA256", "AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA",
-    "PSK-AES128-CBC-SHA", "PSK-AES256-CBC-SHA", "DES-CBC3-SHA", "ALL",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-PSK-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-PSK-AES128-CBC-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "ECDHE-PSK-AES256-CBC-SHA",
+    "ECDHE-RSA-AES128-SHA256",
+    "ECDHE-ECDSA-AES128-SHA256",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA",
+    "AES256-SHA",
+    "PSK-AES128-CBC-SHA",
+    "PSK-AES256-CBC-SHA",
+    "DES-CBC3-SHA",
+    "ALL",
 };
 
 /* OpenSSL's name of one configured name ("ECDHE-RSA-...", or the IANA form); NULL: unknown. */
@@ -73,8 +92,10 @@ bool tls_cipher_list(const struct conf_at *at, const struct str *v, size_t count
     bool ok = bad.len == 0;
     if (!ok) {
         struct conf_at field = conf_field(at, "cipher_suites");
-        (void)conf_fail(&field, "Failed to initialize cipher suites %.*s. The following ciphers were rejected when tried individually: %.*s",
-                        STR_ARG(sb_str(&said)), STR_ARG(sb_str(&bad)));
+        (void)conf_fail(
+            &field,
+            "Failed to initialize cipher suites %.*s. The following ciphers were rejected when tried individually: %.*s",
+            STR_ARG(sb_str(&said)), STR_ARG(sb_str(&bad)));
     }
     *out = str_dup(conf_arena(at), sb_str(&all));
     sb_release(&all);
@@ -95,9 +116,14 @@ const char *tls_group_name(int nid)
     }
 }
 
-/* --- statistics ------------------------------------------------------------------------------------------------ */
+/* --- statistics
+ * ------------------------------------------------------------------------------------------------
+ */
 
-#define NAMED(text) {text, STAT_COUNTER, STAT_LAZY}
+#define NAMED(text)                   \
+    {                                 \
+        text, STAT_COUNTER, STAT_LAZY \
+    }
 static const struct stat_def tls_stat_defs[] = {
     [TLS_STAT_CONNECTION_ERROR] = {"connection_error", STAT_COUNTER, 0},
     [TLS_STAT_FAIL_HASH] = {"fail_verify_cert_hash", STAT_COUNTER, 0},
@@ -112,19 +138,46 @@ static const struct stat_def tls_stat_defs[] = {
     [TLS_STAT_OCSP_RESPONSES] = {"ocsp_staple_responses", STAT_COUNTER, 0},
     [TLS_STAT_SESSION_REUSED] = {"session_reused", STAT_COUNTER, 0},
     [TLS_STAT_WAS_KEY_USAGE_INVALID] = {"was_key_usage_invalid", STAT_COUNTER, STAT_LAZY},
-    NAMED("ciphers.TLS_AES_128_GCM_SHA256"), NAMED("ciphers.TLS_AES_256_GCM_SHA384"), NAMED("ciphers.TLS_CHACHA20_POLY1305_SHA256"),
-    NAMED("ciphers.ECDHE-ECDSA-AES128-GCM-SHA256"), NAMED("ciphers.ECDHE-RSA-AES128-GCM-SHA256"),
-    NAMED("ciphers.ECDHE-ECDSA-AES256-GCM-SHA384"), NAMED("ciphers.ECDHE-RSA-AES256-GCM-SHA384"),
-    NAMED("ciphers.ECDHE-ECDSA-CHACHA20-POLY1305"), NAMED("ciphers.ECDHE-RSA-CHACHA20-POLY1305"), NAMED("ciphers.ECDHE-ECDSA-AES128-SHA"),
-    NAMED("ciphers.ECDHE-RSA-AES128-SHA"), NAMED("ciphers.ECDHE-ECDSA-AES256-SHA"), NAMED("ciphers.ECDHE-RSA-AES256-SHA"),
-    NAMED("ciphers.ECDHE-RSA-AES128-SHA256"), NAMED("ciphers.ECDHE-ECDSA-AES128-SHA256"), NAMED("ciphers.AES128-GCM-SHA256"),
-    NAMED("ciphers.AES256-GCM-SHA384"), NAMED("ciphers.AES128-SHA"), NAMED("ciphers.AES256-SHA"),
-    NAMED("curves.X25519"), NAMED("curves.P-256"), NAMED("curves.P-384"), NAMED("curves.P-521"),
-    NAMED("versions.TLSv1"), NAMED("versions.TLSv1.1"), NAMED("versions.TLSv1.2"), NAMED("versions.TLSv1.3"),
-    NAMED("sigalgs.rsa_pss_rsae_sha256"), NAMED("sigalgs.rsa_pss_rsae_sha384"), NAMED("sigalgs.rsa_pss_rsae_sha512"),
-    NAMED("sigalgs.rsa_pkcs1_sha1"), NAMED("sigalgs.rsa_pkcs1_sha256"), NAMED("sigalgs.rsa_pkcs1_sha384"), NAMED("sigalgs.rsa_pkcs1_sha512"),
-    NAMED("sigalgs.ecdsa_sha1"), NAMED("sigalgs.ecdsa_secp256r1_sha256"), NAMED("sigalgs.ecdsa_secp384r1_sha384"),
-    NAMED("sigalgs.ecdsa_secp521r1_sha512"), NAMED("sigalgs.ed25519"), NAMED("other"),
+    NAMED("ciphers.TLS_AES_128_GCM_SHA256"),
+    NAMED("ciphers.TLS_AES_256_GCM_SHA384"),
+    NAMED("ciphers.TLS_CHACHA20_POLY1305_SHA256"),
+    NAMED("ciphers.ECDHE-ECDSA-AES128-GCM-SHA256"),
+    NAMED("ciphers.ECDHE-RSA-AES128-GCM-SHA256"),
+    NAMED("ciphers.ECDHE-ECDSA-AES256-GCM-SHA384"),
+    NAMED("ciphers.ECDHE-RSA-AES256-GCM-SHA384"),
+    NAMED("ciphers.ECDHE-ECDSA-CHACHA20-POLY1305"),
+    NAMED("ciphers.ECDHE-RSA-CHACHA20-POLY1305"),
+    NAMED("ciphers.ECDHE-ECDSA-AES128-SHA"),
+    NAMED("ciphers.ECDHE-RSA-AES128-SHA"),
+    NAMED("ciphers.ECDHE-ECDSA-AES256-SHA"),
+    NAMED("ciphers.ECDHE-RSA-AES256-SHA"),
+    NAMED("ciphers.ECDHE-RSA-AES128-SHA256"),
+    NAMED("ciphers.ECDHE-ECDSA-AES128-SHA256"),
+    NAMED("ciphers.AES128-GCM-SHA256"),
+    NAMED("ciphers.AES256-GCM-SHA384"),
+    NAMED("ciphers.AES128-SHA"),
+    NAMED("ciphers.AES256-SHA"),
+    NAMED("curves.X25519"),
+    NAMED("curves.P-256"),
+    NAMED("curves.P-384"),
+    NAMED("curves.P-521"),
+    NAMED("versions.TLSv1"),
+    NAMED("versions.TLSv1.1"),
+    NAMED("versions.TLSv1.2"),
+    NAMED("versions.TLSv1.3"),
+    NAMED("sigalgs.rsa_pss_rsae_sha256"),
+    NAMED("sigalgs.rsa_pss_rsae_sha384"),
+    NAMED("sigalgs.rsa_pss_rsae_sha512"),
+    NAMED("sigalgs.rsa_pkcs1_sha1"),
+    NAMED("sigalgs.rsa_pkcs1_sha256"),
+    NAMED("sigalgs.rsa_pkcs1_sha384"),
+    NAMED("sigalgs.rsa_pkcs1_sha512"),
+    NAMED("sigalgs.ecdsa_sha1"),
+    NAMED("sigalgs.ecdsa_secp256r1_sha256"),
+    NAMED("sigalgs.ecdsa_secp384r1_sha384"),
+    NAMED("sigalgs.ecdsa_secp521r1_sha512"),
+    NAMED("sigalgs.ed25519"),
+    NAMED("other"),
 };
 static const struct stat_def downstream_factory_defs[TLS_FACTORY_COUNT] = {
     [TLS_FACTORY_DOWNSTREAM_NOT_READY] = {"downstream_context_secrets_not_ready", STAT_COUNTER, 0},
@@ -136,16 +189,23 @@ struct stat_group *tls_stats_get(struct stats *s, struct str prefix)
 {
     char name[512];
     int n = snprintf(name, sizeof(name), "%.*sssl.", STR_ARG(prefix));
-    return stat_group_get(s, str_make(name, n < 0 ? 0 : (size_t)n < sizeof(name) ? (size_t)n : sizeof(name) - 1), tls_stat_defs,
-                          ARRAY_LEN(tls_stat_defs));
+    return stat_group_get(s,
+                          str_make(name, n < 0                      ? 0
+                                         : (size_t)n < sizeof(name) ? (size_t)n
+                                                                    : sizeof(name) - 1),
+                          tls_stat_defs, ARRAY_LEN(tls_stat_defs));
 }
 
 struct stat_group *tls_factory_stats_get(struct stats *s, struct str prefix, bool server)
 {
     char name[512];
-    int n = snprintf(name, sizeof(name), "%.*s%s_ssl_socket_factory.", STR_ARG(prefix), server ? "server" : "client");
-    return stat_group_get(s, str_make(name, n < 0 ? 0 : (size_t)n < sizeof(name) ? (size_t)n : sizeof(name) - 1), downstream_factory_defs,
-                          TLS_FACTORY_COUNT);
+    int n = snprintf(name, sizeof(name), "%.*s%s_ssl_socket_factory.", STR_ARG(prefix),
+                     server ? "server" : "client");
+    return stat_group_get(s,
+                          str_make(name, n < 0                      ? 0
+                                         : (size_t)n < sizeof(name) ? (size_t)n
+                                                                    : sizeof(name) - 1),
+                          downstream_factory_defs, TLS_FACTORY_COUNT);
 }
 
 void tls_text_id(struct str text, struct str name, char out[9])
@@ -167,7 +227,8 @@ void tls_stat_named(struct stat_group *g, const char *kind, const char *name)
     size_t kind_len = strlen(kind);
     for (size_t i = TLS_STAT_NAMED; i < ARRAY_LEN(tls_stat_defs); i++) {
         const char *have = tls_stat_defs[i].name;
-        if (strncmp(have, kind, kind_len) == 0 && have[kind_len] == '.' && strcmp(have + kind_len + 1, name) == 0) {
+        if (strncmp(have, kind, kind_len) == 0 && have[kind_len] == '.' &&
+            strcmp(have + kind_len + 1, name) == 0) {
             stat_inc(g, i);
             return;
         }
@@ -175,9 +236,12 @@ void tls_stat_named(struct stat_group *g, const char *kind, const char *name)
     stat_inc(g, ARRAY_LEN(tls_stat_defs) - 1);
 }
 
-/* --- errors -------------------------------------------------------------------------------------------------------- */
+/* --- errors
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-/* OpenSSL's reasons that occur, as BoringSSL numbers and spells them. Alerts are 1000 + the alert in both. */
+/* OpenSSL's reasons that occur, as BoringSSL numbers and spells them. Alerts are 1000 + the alert
+ * in both. */
 static const struct {
     int reason, boring;
     const char *name;
@@ -217,7 +281,8 @@ static void error_one(struct sb *out, unsigned long e)
     int reason = ERR_GET_REASON(e);
     for (size_t i = 0; ERR_GET_LIB(e) == ERR_LIB_SSL && i < ARRAY_LEN(reasons); i++) {
         if (reasons[i].reason != reason) continue;
-        sb_fmt(out, "|%d:SSL routines:OPENSSL_internal:%s", BORING_SSL_LIB + reasons[i].boring, reasons[i].name);
+        sb_fmt(out, "|%d:SSL routines:OPENSSL_internal:%s", BORING_SSL_LIB + reasons[i].boring,
+               reasons[i].name);
         return;
     }
     const char *lib = ERR_lib_error_string(e), *why = ERR_reason_error_string(e);
@@ -231,8 +296,11 @@ struct str tls_error_text(struct arena *a, bool *saw, bool *no_cert, bool *verif
     for (unsigned long e; (e = ERR_get_error()) != 0;) {
         if (!out.len) sb_add(&out, STR("TLS_error:"));
         *saw = true;
-        if (ERR_GET_LIB(e) == ERR_LIB_SSL && ERR_GET_REASON(e) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) *no_cert = true;
-        if (ERR_GET_LIB(e) == ERR_LIB_SSL && ERR_GET_REASON(e) == SSL_R_CERTIFICATE_VERIFY_FAILED) *verify = true;
+        if (ERR_GET_LIB(e) == ERR_LIB_SSL &&
+            ERR_GET_REASON(e) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+            *no_cert = true;
+        if (ERR_GET_LIB(e) == ERR_LIB_SSL && ERR_GET_REASON(e) == SSL_R_CERTIFICATE_VERIFY_FAILED)
+            *verify = true;
         error_one(&out, e);
     }
     if (out.len) sb_add(&out, STR(":TLS_error_end"));

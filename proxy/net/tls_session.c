@@ -1,5 +1,6 @@
-/* Resumption: the server's tickets and the client's sessions. A session is bound to the context, to what decides whom we trust, and to
- * the SNI; any difference means a full handshake. Worker thread. */
+/* Resumption: the server's tickets and the client's sessions. A session is bound to the context, to
+ * what decides whom we trust, and to the SNI; any difference means a full handshake. Worker thread.
+ */
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -11,7 +12,8 @@
 #include "base/must.h"
 #include "proxy/net/tls_internal.h"
 
-/* --- what a session is bound to ------------------------------------------------------------------------- */
+/* --- what a session is bound to
+ * ------------------------------------------------------------------------- */
 
 static void mix(EVP_MD_CTX *d, const void *bytes, size_t len)
 {
@@ -26,8 +28,10 @@ static void bound_to(const struct tls_conn *t, struct str sni, uint8_t out[TLS_H
     mix(d, t->conf->digest, TLS_HASH_SIZE);
     if (!t->conf->server || !t->tickets) mix(d, &t->conf->id, sizeof(t->conf->id));
     if (t->dynamic) mix(d, t->dynamic->digest, TLS_HASH_SIZE);
-    for (size_t i = 0; i < t->cert_count; i++) mix(d, t->certs[i]->digest, TLS_HASH_SIZE);
-    for (size_t i = 0; i < t->verify_san_count; i++) mix(d, t->verify_sans[i].ptr, t->verify_sans[i].len);
+    for (size_t i = 0; i < t->cert_count; i++)
+        mix(d, t->certs[i]->digest, TLS_HASH_SIZE);
+    for (size_t i = 0; i < t->verify_san_count; i++)
+        mix(d, t->verify_sans[i].ptr, t->verify_sans[i].len);
     mix(d, sni.ptr, sni.len);
     unsigned size = TLS_HASH_SIZE;
     must(EVP_DigestFinal_ex(d, out, &size) == 1);
@@ -41,12 +45,14 @@ void tls_bind_session(struct tls_conn *t, struct str sni)
     must(SSL_set_session_id_context(t->ssl, id, sizeof(id)) == 1);
 }
 
-/* --- configured ticket keys -------------------------------------------------------------------------------- */
+/* --- configured ticket keys
+ * -------------------------------------------------------------------------------- */
 
 /* The 80 bytes: name 16, HMAC-SHA256 key 32, AES-256 key 32. */
 enum { NAME_SIZE = 16, HMAC_AT = 16, HMAC_SIZE = 32, AES_AT = 48, IV_SIZE = 16 };
 
-static bool ticket_ciphers(const char *key, const unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc)
+static bool ticket_ciphers(const char *key, const unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                           EVP_MAC_CTX *mac, int enc)
 {
     char digest[] = "SHA256";
     unsigned char hmac[HMAC_SIZE];
@@ -56,14 +62,16 @@ static bool ticket_ciphers(const char *key, const unsigned char *iv, EVP_CIPHER_
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_end(),
     };
-    bool ok = EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, (const unsigned char *)key + AES_AT, iv, enc) == 1 &&
+    bool ok = EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL,
+                                (const unsigned char *)key + AES_AT, iv, enc) == 1 &&
               EVP_MAC_CTX_set_params(mac, params) == 1;
     OPENSSL_cleanse(hmac, sizeof(hmac));
     return ok;
 }
 
 /* OpenSSL: 0 no such key (full handshake), 1 fine, 2 fine but renew, negative: broken. */
-int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc)
+int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                  EVP_MAC_CTX *mac, int enc)
 {
     const struct tls_tickets *keys = tls_conn_of(ssl)->tickets;
     if (!keys || !keys->count) return 0;
@@ -80,7 +88,8 @@ int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_C
     return 0;
 }
 
-const struct tls_tickets *tls_tickets_new(const struct conf_at *at, const struct str *keys, size_t count)
+const struct tls_tickets *tls_tickets_new(const struct conf_at *at, const struct str *keys,
+                                          size_t count)
 {
     struct tls_tickets *t = ARENA_NEW(conf_arena(at), struct tls_tickets);
     struct str *copies = ARENA_ARRAY(conf_arena(at), struct str, count);
@@ -88,7 +97,9 @@ const struct tls_tickets *tls_tickets_new(const struct conf_at *at, const struct
     for (size_t i = 0; i < count; i++) {
         struct conf_at field = conf_index(at, "keys", i);
         if (keys[i].len != TLS_TICKET_KEY_SIZE) {
-            ok = conf_fail(&field, "Incorrect TLS session ticket key length. Length %zu, expected length 80.", keys[i].len);
+            ok = conf_fail(
+                &field, "Incorrect TLS session ticket key length. Length %zu, expected length 80.",
+                keys[i].len);
             continue;
         }
         copies[i] = str_dup(conf_arena(at), keys[i]);
@@ -98,7 +109,8 @@ const struct tls_tickets *tls_tickets_new(const struct conf_at *at, const struct
     return ok ? t : NULL;
 }
 
-/* --- the client's sessions: a small table of each worker, newest wins ------------------------------------------ */
+/* --- the client's sessions: a small table of each worker, newest wins
+ * ------------------------------------------ */
 
 enum { SESSION_SLOTS = 512 };
 struct tls_sessions {
@@ -146,7 +158,8 @@ void tls_resume(struct tls_conn *t)
 
 void tls_worker_release(struct net_worker *n)
 {
-    for (size_t i = 0; n->tls_sessions && i < SESSION_SLOTS; i++) SSL_SESSION_free(n->tls_sessions->v[i].session);
+    for (size_t i = 0; n->tls_sessions && i < SESSION_SLOTS; i++)
+        SSL_SESSION_free(n->tls_sessions->v[i].session);
     mem_free(n->tls_sessions);
     mem_free(n->tls_chunk);
     n->tls_sessions = NULL;

@@ -1,5 +1,6 @@
-/* Judging a peer's certificate: trust chain, revocation, subject alternative names, pins; with Envoy's rules of which is "and" and which "or".
- * tls_validation_new runs on main, the rest in workers. */
+/* Judging a peer's certificate: trust chain, revocation, subject alternative names, pins; with
+ * Envoy's rules of which is "and" and which "or". tls_validation_new runs on main, the rest in
+ * workers. */
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -11,7 +12,9 @@
 #include "proxy/net/tls_internal.h"
 #include "proxy/stats/stats.h"
 
-/* --- making ----------------------------------------------------------------------------------------------- */
+/* --- making
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static void free_store(void *p)
 {
@@ -34,7 +37,8 @@ static void add_ca_name(struct tls_validation *v, X509 *x)
     (void)sk_X509_NAME_push(v->ca_names, name);
 }
 
-/* Certificates and, as Envoy, CRLs among them. Gives back how many certificates; negative: malformed. */
+/* Certificates and, as Envoy, CRLs among them. Gives back how many certificates; negative:
+ * malformed. */
 static int load_pem(struct tls_validation *v, struct str pem, bool certs, unsigned long crl_flags)
 {
     BIO *b = BIO_new_mem_buf(pem.ptr ? pem.ptr : "", (int)pem.len);
@@ -61,12 +65,14 @@ static int load_pem(struct tls_validation *v, struct str pem, bool certs, unsign
     return count;
 }
 
-static bool load_trust(const struct conf_at *at, const struct tls_validation_source *s, struct tls_validation *v)
+static bool load_trust(const struct conf_at *at, const struct tls_validation_source *s,
+                       struct tls_validation *v)
 {
     if (!s->ca.len && !s->system_roots) {
         if (!s->crl.len) return true;
         struct conf_at field = conf_field(at, "crl");
-        return conf_fail(&field, "Failed to load CRL from %.*s without trusted CA", STR_ARG(s->crl_name));
+        return conf_fail(&field, "Failed to load CRL from %.*s without trusted CA",
+                         STR_ARG(s->crl_name));
     }
     v->store = X509_STORE_new();
     v->ca_names = sk_X509_NAME_new_null();
@@ -77,16 +83,20 @@ static bool load_trust(const struct conf_at *at, const struct tls_validation_sou
         struct conf_at field = conf_field(at, "system_root_certs");
         return conf_fail(&field, "no system root certificates");
     }
-    unsigned long flags = X509_V_FLAG_CRL_CHECK | (s->only_leaf_crl ? 0UL : (unsigned long)X509_V_FLAG_CRL_CHECK_ALL);
+    unsigned long flags =
+        X509_V_FLAG_CRL_CHECK | (s->only_leaf_crl ? 0UL : (unsigned long)X509_V_FLAG_CRL_CHECK_ALL);
     if (s->ca.len && load_pem(v, s->ca, true, flags) <= 0) {
         struct conf_at field = conf_field(at, "trusted_ca");
-        return conf_fail(&field, "Failed to load trusted CA certificates from %.*s", STR_ARG(s->ca_name));
+        return conf_fail(&field, "Failed to load trusted CA certificates from %.*s",
+                         STR_ARG(s->ca_name));
     }
     if (s->crl.len && load_pem(v, s->crl, false, flags) < 0) {
         struct conf_at field = conf_field(at, "crl");
         return conf_fail(&field, "Failed to load CRL from %.*s", STR_ARG(s->crl_name));
     }
-    (void)X509_STORE_set_flags(v->store, X509_V_FLAG_PARTIAL_CHAIN | (s->allow_expired ? (unsigned long)X509_V_FLAG_NO_CHECK_TIME : 0UL));
+    (void)X509_STORE_set_flags(
+        v->store, X509_V_FLAG_PARTIAL_CHAIN |
+                      (s->allow_expired ? (unsigned long)X509_V_FLAG_NO_CHECK_TIME : 0UL));
     return true;
 }
 
@@ -100,7 +110,8 @@ static void validation_digest(const struct tls_validation_source *s, uint8_t out
 {
     EVP_MD_CTX *d = EVP_MD_CTX_new();
     must(d && EVP_DigestInit_ex(d, EVP_sha256(), NULL) == 1);
-    const bool flags[] = {s->system_roots, s->allow_expired, s->accept_untrusted, s->only_leaf_crl, s->has_depth};
+    const bool flags[] = {s->system_roots, s->allow_expired, s->accept_untrusted, s->only_leaf_crl,
+                          s->has_depth};
     digest_add(d, flags, sizeof(flags));
     digest_add(d, &s->max_depth, sizeof(s->max_depth));
     digest_add(d, s->ca.ptr, s->ca.len);
@@ -114,7 +125,8 @@ static void validation_digest(const struct tls_validation_source *s, uint8_t out
         digest_add(d, &m->matcher.ignore_case, sizeof(m->matcher.ignore_case));
         digest_add(d, m->matcher.text.ptr, m->matcher.text.len);
         digest_add(d, m->oid.ptr, m->oid.len);
-        /* A regular expression's text is not kept here: such a context binds sessions to itself only. */
+        /* A regular expression's text is not kept here: such a context binds sessions to itself
+         * only. */
         digest_add(d, &m->matcher.regex, sizeof(m->matcher.regex));
     }
     unsigned size = TLS_HASH_SIZE;
@@ -122,13 +134,16 @@ static void validation_digest(const struct tls_validation_source *s, uint8_t out
     EVP_MD_CTX_free(d);
 }
 
-const struct tls_validation *tls_validation_new(const struct conf_at *at, const struct tls_validation_source *s, bool partial)
+const struct tls_validation *tls_validation_new(const struct conf_at *at,
+                                                const struct tls_validation_source *s, bool partial)
 {
     struct arena *a = conf_arena(at);
     struct tls_validation *v = ARENA_NEW(a, struct tls_validation);
     bool has_ca = s->ca.len || s->system_roots;
     if (s->san_count && !has_ca && !partial) {
-        (void)conf_fail(at, "SAN-based verification of peer certificates without trusted CA is insecure and not allowed");
+        (void)conf_fail(
+            at,
+            "SAN-based verification of peer certificates without trusted CA is insecure and not allowed");
         return NULL;
     }
     if (s->allow_expired && !has_ca && !partial) {
@@ -146,9 +161,12 @@ const struct tls_validation *tls_validation_new(const struct conf_at *at, const 
     return v;
 }
 
-/* --- names -------------------------------------------------------------------------------------------------- */
+/* --- names
+ * --------------------------------------------------------------------------------------------------
+ */
 
-/* Envoy's dnsNameMatch: equal without case, or a pattern whose leftmost label is "*" and stands for exactly one label. */
+/* Envoy's dnsNameMatch: equal without case, or a pattern whose leftmost label is "*" and stands for
+ * exactly one label. */
 bool tls_dns_name_match(struct str name, struct str pattern)
 {
     if (str_case_eq(name, pattern)) return true;
@@ -166,7 +184,9 @@ static bool san_fits_as(struct arena *a, X509 *x, const struct tls_san_matcher *
     /* An exact DNS name is covered by a wildcard certificate. */
     bool dns_exact = m->type == TLS_SAN_DNS && m->matcher.kind == STRING_MATCH_EXACT;
     for (size_t i = 0; i < names.count; i++) {
-        if (dns_exact ? tls_dns_name_match(m->matcher.text, names.v[i]) : string_match(&m->matcher, names.v[i])) return true;
+        if (dns_exact ? tls_dns_name_match(m->matcher.text, names.v[i])
+                      : string_match(&m->matcher, names.v[i]))
+            return true;
     }
     return false;
 }
@@ -175,8 +195,8 @@ static bool san_fits(struct arena *a, X509 *x, const struct tls_san_matcher *m)
 {
     switch (m->type) {
     case TLS_SAN_ANY:
-        return san_fits_as(a, x, m, GEN_DNS) || san_fits_as(a, x, m, GEN_URI) || san_fits_as(a, x, m, GEN_EMAIL) ||
-               san_fits_as(a, x, m, GEN_IPADD);
+        return san_fits_as(a, x, m, GEN_DNS) || san_fits_as(a, x, m, GEN_URI) ||
+               san_fits_as(a, x, m, GEN_EMAIL) || san_fits_as(a, x, m, GEN_IPADD);
     case TLS_SAN_EMAIL: return san_fits_as(a, x, m, GEN_EMAIL);
     case TLS_SAN_DNS: return san_fits_as(a, x, m, GEN_DNS);
     case TLS_SAN_URI: return san_fits_as(a, x, m, GEN_URI);
@@ -194,11 +214,13 @@ static bool sans_fit(struct arena *a, X509 *x, const struct tls_validation *v)
     return false;
 }
 
-/* Names that the connection's maker wants (auto_sni_san_validation): DNS with wildcards, URI and IP as they are. */
+/* Names that the connection's maker wants (auto_sni_san_validation): DNS with wildcards, URI and IP
+ * as they are. */
 static bool wanted_names_fit(struct arena *a, X509 *x, const struct tls_conn *t)
 {
     struct tls_names dns = tls_san_texts(a, x, GEN_DNS, NULL);
-    struct tls_names uri = tls_san_texts(a, x, GEN_URI, NULL), ip = tls_san_texts(a, x, GEN_IPADD, NULL);
+    struct tls_names uri = tls_san_texts(a, x, GEN_URI, NULL),
+                     ip = tls_san_texts(a, x, GEN_IPADD, NULL);
     for (size_t i = 0; i < t->verify_san_count; i++) {
         struct str want = t->verify_sans[i];
         for (size_t k = 0; k < dns.count; k++) {
@@ -214,7 +236,9 @@ static bool wanted_names_fit(struct arena *a, X509 *x, const struct tls_conn *t)
     return false;
 }
 
-/* --- pins ----------------------------------------------------------------------------------------------------- */
+/* --- pins
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static bool in_hashes(const uint8_t (*v)[TLS_HASH_SIZE], size_t count, const uint8_t *hash)
 {
@@ -229,7 +253,9 @@ static bool pins_fit(X509 *x, const struct tls_validation *v)
     if (!v) return false;
     uint8_t hash[TLS_HASH_SIZE];
     unsigned size = sizeof(hash);
-    if (v->c.hash_count && X509_digest(x, EVP_sha256(), hash, &size) == 1 && in_hashes(v->c.hashes, v->c.hash_count, hash)) return true;
+    if (v->c.hash_count && X509_digest(x, EVP_sha256(), hash, &size) == 1 &&
+        in_hashes(v->c.hashes, v->c.hash_count, hash))
+        return true;
     if (!v->c.spki_count) return false;
     unsigned char *der = NULL;
     int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &der);
@@ -251,7 +277,8 @@ static bool has_sans(const struct tls_validation *v)
 
 bool tls_wants_peer_cert(const struct tls_validation *a, const struct tls_validation *b)
 {
-    return (a && a->store) || (b && b->store) || has_pins(a) || has_pins(b) || has_sans(a) || has_sans(b);
+    return (a && a->store) || (b && b->store) || has_pins(a) || has_pins(b) || has_sans(a) ||
+           has_sans(b);
 }
 
 bool tls_needs_peer_cert(const struct tls_validation *a, const struct tls_validation *b)
@@ -259,7 +286,9 @@ bool tls_needs_peer_cert(const struct tls_validation *a, const struct tls_valida
     return has_pins(a) || has_pins(b) || has_sans(a) || has_sans(b);
 }
 
-/* --- the judgement ----------------------------------------------------------------------------------------------- */
+/* --- the judgement
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static bool refuse(struct tls_conn *t, enum tls_stat stat, struct str text)
 {
@@ -277,7 +306,8 @@ static X509_STORE *store_of(const struct tls_conn *t)
 
 static bool untrusted_is_fine(const struct tls_conn *t)
 {
-    return (t->dynamic && t->dynamic->c.accept_untrusted) || (t->conf->validation && t->conf->validation->c.accept_untrusted);
+    return (t->dynamic && t->dynamic->c.accept_untrusted) ||
+           (t->conf->validation && t->conf->validation->c.accept_untrusted);
 }
 
 static void set_depth(X509_STORE_CTX *x, const struct tls_validation *v)
@@ -289,7 +319,8 @@ static void set_depth(X509_STORE_CTX *x, const struct tls_validation *v)
 static const char *verify_error_text(int error)
 {
     if (error == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) return "self signed certificate";
-    if (error == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN) return "self signed certificate in certificate chain";
+    if (error == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN)
+        return "self signed certificate in certificate chain";
     return X509_verify_cert_error_string(error);
 }
 
@@ -313,12 +344,14 @@ static struct str san_failure(struct tls_conn *t, X509 *x)
     return s;
 }
 
-/* The chain to a trusted CA, valid in time, of the right purpose, not revoked. *error: OpenSSL's code. */
+/* The chain to a trusted CA, valid in time, of the right purpose, not revoked. *error: OpenSSL's
+ * code. */
 static bool chain_trusted(struct tls_conn *t, X509_STORE *store, X509_STORE_CTX *outer, int *error)
 {
     X509_STORE_CTX *x = X509_STORE_CTX_new();
     must(x);
-    bool ok = X509_STORE_CTX_init(x, store, X509_STORE_CTX_get0_cert(outer), X509_STORE_CTX_get0_untrusted(outer)) == 1;
+    bool ok = X509_STORE_CTX_init(x, store, X509_STORE_CTX_get0_cert(outer),
+                                  X509_STORE_CTX_get0_untrusted(outer)) == 1;
     (void)X509_STORE_CTX_set_default(x, t->conf->server ? "ssl_client" : "ssl_server");
     set_depth(x, t->conf->validation);
     set_depth(x, t->dynamic);
@@ -326,8 +359,10 @@ static bool chain_trusted(struct tls_conn *t, X509_STORE *store, X509_STORE_CTX 
     *error = ok ? X509_V_OK : X509_STORE_CTX_get_error(x);
     int depth = X509_STORE_CTX_get_error_depth(x);
     if (!ok) {
-        t->verify_text = str_fmt(conn_arena(t->conn), "verify cert failed: X509_verify_cert: certificate verification error at depth %d: %s",
-                                 depth, verify_error_text(*error));
+        t->verify_text = str_fmt(
+            conn_arena(t->conn),
+            "verify cert failed: X509_verify_cert: certificate verification error at depth %d: %s",
+            depth, verify_error_text(*error));
     }
     X509_STORE_CTX_free(x);
     return ok;
@@ -349,8 +384,10 @@ static bool judge(struct tls_conn *t, X509_STORE_CTX *outer, int *error)
     bool ok = true;
     if (t->verify_san_count && !wanted_names_fit(scratch, leaf, t)) {
         ok = refuse(t, TLS_STAT_FAIL_SAN, STR("verify cert failed: verify SAN list"));
-    } else if ((has_sans(a) || has_sans(b)) && (!store || (!sans_fit(scratch, leaf, a) && !sans_fit(scratch, leaf, b)))) {
-        /* Names of a certificate that nobody vouches for prove nothing (SDS may deliver matchers without a CA). */
+    } else if ((has_sans(a) || has_sans(b)) &&
+               (!store || (!sans_fit(scratch, leaf, a) && !sans_fit(scratch, leaf, b)))) {
+        /* Names of a certificate that nobody vouches for prove nothing (SDS may deliver matchers
+         * without a CA). */
         ok = refuse(t, TLS_STAT_FAIL_SAN, san_failure(t, leaf));
     } else if ((has_pins(a) || has_pins(b)) && !pins_fit(leaf, a) && !pins_fit(leaf, b)) {
         ok = refuse(t, TLS_STAT_FAIL_HASH, STR("verify cert failed: cert hash and spki"));

@@ -1,4 +1,5 @@
-/* Publication: main gathers the changes of one turn in a batch; each worker applies it and sends its mail back. */
+/* Publication: main gathers the changes of one turn in a batch; each worker applies it and sends
+ * its mail back. */
 #include "base/arena.h"
 #include "proxy/runtime/runtime_internal.h"
 
@@ -14,7 +15,8 @@ static void batch_applied(struct mail *m)
 static void batch_arrived(struct mail *m)
 {
     struct batch_mail *bm = CONTAINER_OF(m, struct batch_mail, mail);
-    for (const struct publication *p = bm->batch->first; p; p = p->next) worker_apply(bm->worker, p);
+    for (const struct publication *p = bm->batch->first; p; p = p->next)
+        worker_apply(bm->worker, p);
     bm->mail.deliver = batch_applied;
     loop_post(bm->batch->rt->main, &bm->mail);
 }

@@ -42,7 +42,8 @@ struct runtime *runtime_new(struct loop *main, struct stats *stats, unsigned con
     rt->start_us = clock_now_us();
     rt->start_wall_us = clock_wall_us();
     rt->workers = ARENA_ARRAY(rt->arena, struct worker *, concurrency);
-    for (unsigned i = 0; i < concurrency; i++) rt->workers[i] = worker_new(rt, i);
+    for (unsigned i = 0; i < concurrency; i++)
+        rt->workers[i] = worker_new(rt, i);
     runtime_set_here(rt);
     return rt;
 }
@@ -53,7 +54,8 @@ void runtime_add_hooks(struct runtime *rt, const struct worker_hooks *hooks)
     rt->hooks[rt->hook_count++] = hooks;
 }
 
-/* --- calls from thread to thread ----------------------------------------------------------------- */
+/* --- calls from thread to thread -----------------------------------------------------------------
+ */
 
 /* One call in every worker; freed on main after the last answer. */
 struct call {
@@ -96,8 +98,8 @@ void runtime_each_worker(struct runtime *rt, void (*fn)(struct worker *w, void *
     c->main = rt->main;
     c->left = rt->concurrency;
     for (unsigned i = 0; i < rt->concurrency; i++) {
-        c->mails[i] = (struct call_mail){
-            .mail.deliver = call_arrived, .call = c, .worker = rt->workers[i]};
+        c->mails[i] =
+            (struct call_mail){.mail.deliver = call_arrived, .call = c, .worker = rt->workers[i]};
         loop_post(rt->workers[i]->loop, &c->mails[i].mail);
     }
 }
@@ -122,7 +124,8 @@ void runtime_to_main(struct runtime *rt, void (*fn)(void *arg), void *arg)
     loop_post(rt->main, &t->mail);
 }
 
-/* --- start and stop ------------------------------------------------------------------------------ */
+/* --- start and stop ------------------------------------------------------------------------------
+ */
 
 static void count_down(void *arg)
 {
@@ -148,11 +151,13 @@ void runtime_start(struct runtime *rt)
         must(pthread_create(&own->thread, NULL, worker_main, own) == 0);
         own->started = true;
         (void)snprintf(name, sizeof(name), "wrk:worker_%u", i);
-        (void)pthread_setname_np(own->thread, name); /* refused when too long: only for people who look */
+        (void)pthread_setname_np(own->thread,
+                                 name); /* refused when too long: only for people who look */
     }
     must(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     runtime_each_worker(rt, do_nothing, &running, count_down);
-    while (!running) loop_turn(rt->main, true);
+    while (!running)
+        loop_turn(rt->main, true);
 }
 
 static void stop_worker(struct worker *w, void *arg)
@@ -171,7 +176,8 @@ void runtime_stop(struct runtime *rt)
         own->started = false;
     }
     /* What the workers sent before they ended: objects given back above all. */
-    while (loop_deliver(rt->main)) continue;
+    while (loop_deliver(rt->main))
+        continue;
 }
 
 /* Workers that never ran have their messages still: apply them here, so that nothing leaks. */
@@ -180,10 +186,12 @@ static void drain_unstarted(struct runtime *rt)
     runtime_flush(rt);
     for (unsigned i = 0; i < rt->concurrency; i++) {
         struct worker *w = rt->workers[i];
-        while (loop_deliver(w->loop)) continue;
+        while (loop_deliver(w->loop))
+            continue;
         worker_drop_tables(w);
     }
-    while (loop_deliver(rt->main)) continue;
+    while (loop_deliver(rt->main))
+        continue;
 }
 
 void runtime_free(struct runtime **rtp)
@@ -202,7 +210,8 @@ void runtime_free(struct runtime **rtp)
         }
         map_release(&rt->published[t]);
     }
-    for (unsigned i = 0; i < rt->concurrency; i++) worker_free(&rt->workers[i]);
+    for (unsigned i = 0; i < rt->concurrency; i++)
+        worker_free(&rt->workers[i]);
     arena_free(&rt->arena);
     if (runtime_here() == rt) runtime_set_here(NULL);
     mem_free(runtime_own(rt));

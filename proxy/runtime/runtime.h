@@ -15,23 +15,32 @@ struct arena;
 
 /* What is published by name. Each table is a name -> object map in every worker. */
 enum table {
-    TABLE_CLUSTERS,  /* struct cluster (proxy/upstream) */
-    TABLE_HOSTS,     /* struct host_set, by cluster name: changes without the cluster */
-    TABLE_ROUTES,    /* struct route_config, by RDS name */
-    TABLE_RUNTIME,   /* struct runtime_values, one entry named "" */
-    TABLE_SECRETS,   /* TLS secrets */
+    TABLE_CLUSTERS, /* struct cluster (proxy/upstream) */
+    TABLE_HOSTS,    /* struct host_set, by cluster name: changes without the cluster */
+    TABLE_ROUTES,   /* struct route_config, by RDS name */
+    TABLE_RUNTIME,  /* struct runtime_values, one entry named "" */
+    TABLE_SECRETS,  /* TLS secrets */
     TABLE_COUNT
 };
 
-/* Worker-local wrapper of a published object: whoever uses it longer than a call pins it with a plain ++. */
+/* Worker-local wrapper of a published object: whoever uses it longer than a call pins it with a
+ * plain ++. */
 struct pin {
     struct obj *obj;
     uint32_t users;
     bool current; /* still the one in the table */
 };
 
-/* Per-worker state of the modules above, by slot; each module allocates and frees its own through its worker hooks. */
-enum worker_slot { WORKER_NET, WORKER_HTTP, WORKER_UPSTREAM, WORKER_LOG, WORKER_FILTERS, WORKER_SLOTS };
+/* Per-worker state of the modules above, by slot; each module allocates and frees its own through
+ * its worker hooks. */
+enum worker_slot {
+    WORKER_NET,
+    WORKER_HTTP,
+    WORKER_UPSTREAM,
+    WORKER_LOG,
+    WORKER_FILTERS,
+    WORKER_SLOTS
+};
 
 struct worker {
     struct runtime *rt;
@@ -49,8 +58,10 @@ struct worker {
 struct worker_hooks {
     void (*start)(struct worker *w); /* before the loop runs */
     void (*stop)(struct worker *w);  /* after the loop ended */
-    /* An entry of a table changed; `old` or `now` may be NULL. After it the old pin lives while it has users. */
-    void (*changed)(struct worker *w, enum table t, struct str name, struct pin *old, struct pin *now);
+    /* An entry of a table changed; `old` or `now` may be NULL. After it the old pin lives while it
+     * has users. */
+    void (*changed)(struct worker *w, enum table t, struct str name, struct pin *old,
+                    struct pin *now);
 };
 enum { RUNTIME_HOOKS_MOST = 8 };
 
@@ -65,11 +76,11 @@ struct runtime {
     atomic_bool draining;              /* SIGTERM/drain: read relaxed by workers */
     uint64_t start_wall_us, start_us;
     struct str service_node, service_cluster, service_zone; /* node identity; process arena */
-    struct arena *arena;                                     /* process lifetime */
-    void *server;                                            /* struct server of server/, opaque here */
-    void *xds;                                               /* on-demand vtable of xds/, opaque here */
-    struct list tls_contexts;                                /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
-    void *access_logs;                                       /* log files of proxy/http/access_log_file.c, opaque here */
+    struct arena *arena;                                    /* process lifetime */
+    void *server;             /* struct server of server/, opaque here */
+    void *xds;                /* on-demand vtable of xds/, opaque here */
+    struct list tls_contexts; /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
+    void *access_logs;        /* log files of proxy/http/access_log_file.c, opaque here */
 };
 
 /* Main. Makes the workers' structs (threads start with runtime_start). */
@@ -81,13 +92,15 @@ void runtime_start(struct runtime *rt);
 void runtime_stop(struct runtime *rt);
 void runtime_free(struct runtime **rt);
 
-/* Main. Tells every worker that `name` in table t is now `o` (NULL: removed). Takes a reference for itself and one for
- * each worker. FIFO per table and across tables: what is published first is seen first. Publications of one turn of main's
- * loop travel as one message. */
+/* Main. Tells every worker that `name` in table t is now `o` (NULL: removed). Takes a reference for
+ * itself and one for each worker. FIFO per table and across tables: what is published first is seen
+ * first. Publications of one turn of main's loop travel as one message. */
 void runtime_publish(struct runtime *rt, enum table t, struct str name, struct obj *o);
 struct obj *runtime_published(const struct runtime *rt, enum table t, struct str name);
-/* Main. Runs fn(worker, arg) in each worker's thread; then `done(arg)` on main after all ran (done may be NULL). */
-void runtime_each_worker(struct runtime *rt, void (*fn)(struct worker *w, void *arg), void *arg, void (*done)(void *arg));
+/* Main. Runs fn(worker, arg) in each worker's thread; then `done(arg)` on main after all ran (done
+ * may be NULL). */
+void runtime_each_worker(struct runtime *rt, void (*fn)(struct worker *w, void *arg), void *arg,
+                         void (*done)(void *arg));
 /* Any worker. Runs fn(arg) on main. */
 void runtime_to_main(struct runtime *rt, void (*fn)(void *arg), void *arg);
 

@@ -20,7 +20,8 @@ struct publication {
     struct obj *obj; /* NULL: removed. The batch hands one reference to each worker */
 };
 
-/* All changes of one turn of main's loop: read by every worker, freed on main when all have applied it. */
+/* All changes of one turn of main's loop: read by every worker, freed on main when all have applied
+ * it. */
 struct batch {
     struct runtime *rt;
     struct arena *arena; /* owns the batch */

@@ -25,7 +25,8 @@ uint64_t runtime_u64(struct worker *w, struct str key, uint64_t fallback)
 {
     const struct runtime_value *v = runtime_value_find(w, key);
     /* Envoy: a double counts when it is within the range, cut to its integer part. */
-    if (!v || !v->has_number || v->number < 0 || v->number >= 18446744073709551616.0) return fallback;
+    if (!v || !v->has_number || v->number < 0 || v->number >= 18446744073709551616.0)
+        return fallback;
     return (uint64_t)v->number;
 }
 
@@ -41,7 +42,8 @@ double runtime_double(struct worker *w, struct str key, double fallback)
     return v && v->has_number ? v->number : fallback;
 }
 
-bool runtime_fraction(struct worker *w, struct str key, uint32_t numerator, uint32_t denominator, uint64_t random)
+bool runtime_fraction(struct worker *w, struct str key, uint32_t numerator, uint32_t denominator,
+                      uint64_t random)
 {
     const struct runtime_value *v = runtime_value_find(w, key);
     if (v && v->has_fraction) {

@@ -16,7 +16,8 @@ struct pin_own {
     struct mail mail;
 };
 
-/* Documented thread state: which worker runs this thread, or which runtime has it as its main thread. */
+/* Documented thread state: which worker runs this thread, or which runtime has it as its main
+ * thread. */
 static _Thread_local struct worker *worker_here;
 static _Thread_local struct runtime *main_here;
 
@@ -94,7 +95,8 @@ void worker_drop_tables(struct worker *w)
         void *value;
         while (map_next(&w->tables[t], &it, NULL, &value)) {
             struct pin *p = value;
-            if (bug_if(p->users > 0)) continue; /* a module still holds it: leak rather than dangle */
+            if (bug_if(p->users > 0))
+                continue; /* a module still holds it: leak rather than dangle */
             pin_give_back(w, p);
         }
         map_release(&w->tables[t]);

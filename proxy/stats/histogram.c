@@ -5,14 +5,16 @@
 
 #include "base/must.h"
 
-const double histogram_quantiles[HISTOGRAM_QUANTILES] = {0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1};
+const double histogram_quantiles[HISTOGRAM_QUANTILES] = {0,    0.25, 0.5,   0.75,  0.9,
+                                                         0.95, 0.99, 0.995, 0.999, 1};
 const double histogram_bounds[HISTOGRAM_BOUNDS] = {
-    0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000,
+    0.5,  1,    5,     10,    25,    50,     100,    250,     500,     1000,
     2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
 };
 
-static const double powers[HISTOGRAM_DECADES] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
-                                                 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
+static const double powers[HISTOGRAM_DECADES] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,
+                                                 1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
+                                                 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
 
 uint32_t histogram_bin_of(uint64_t value)
 {
@@ -41,7 +43,8 @@ double histogram_bin_width(uint32_t bin)
 void histogram_fill(struct stat_histogram *h, const uint64_t counts[HISTOGRAM_BINS])
 {
     size_t need = 0;
-    for (uint32_t i = 0; i < HISTOGRAM_BINS; i++) need += counts[i] != 0;
+    for (uint32_t i = 0; i < HISTOGRAM_BINS; i++)
+        need += counts[i] != 0;
     if (need > h->cap) {
         mem_free(h->bins);
         h->cap = need + need / 4;
@@ -56,7 +59,8 @@ void histogram_fill(struct stat_histogram *h, const uint64_t counts[HISTOGRAM_BI
 uint64_t histogram_count(const struct stat_histogram *h)
 {
     uint64_t total = 0;
-    for (size_t i = 0; h && i < h->used; i++) total += h->bins[i].count;
+    for (size_t i = 0; h && i < h->used; i++)
+        total += h->bins[i].count;
     return total;
 }
 

@@ -1,13 +1,19 @@
-/* Histograms with bins of two significant digits, as Envoy's (circllhist): value 0, then for each power of ten the 90
- * bins 1.0, 1.1 … 9.9 times that power. Readable copies are sparse and belong to main. */
+/* Histograms with bins of two significant digits, as Envoy's (circllhist): value 0, then for each
+ * power of ten the 90 bins 1.0, 1.1 … 9.9 times that power. Readable copies are sparse and belong
+ * to main. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HISTOGRAM_DECADES = 20, HISTOGRAM_DECADE_BINS = 90, HISTOGRAM_BINS = 1 + HISTOGRAM_DECADES * HISTOGRAM_DECADE_BINS };
+enum {
+    HISTOGRAM_DECADES = 20,
+    HISTOGRAM_DECADE_BINS = 90,
+    HISTOGRAM_BINS = 1 + HISTOGRAM_DECADES * HISTOGRAM_DECADE_BINS
+};
 enum { HISTOGRAM_QUANTILES = 10, HISTOGRAM_BOUNDS = 19 };
 
-/* Bin 0 is the value 0; 1 + decade * 90 + (m - 10) holds [m, m + 1) * 10^(decade - 1), m from 10 to 99. */
+/* Bin 0 is the value 0; 1 + decade * 90 + (m - 10) holds [m, m + 1) * 10^(decade - 1), m from 10
+ * to 99. */
 struct histogram_bin {
     uint32_t bin;
     uint64_t count; /* never 0 */

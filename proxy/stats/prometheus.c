@@ -72,14 +72,18 @@ static int compare_families(const void *a, const void *b)
 static struct family **sort_by_family(struct exposition *x, struct stat_list *list)
 {
     struct family **of_item = mem_array(list->count + 1, sizeof(struct family *));
-    for (size_t i = 0; i < list->count; i++) of_item[i] = family_of(x, &list->items[i]);
+    for (size_t i = 0; i < list->count; i++)
+        of_item[i] = family_of(x, &list->items[i]);
     struct family **sorted = ARENA_ARRAY(x->arena, struct family *, x->by_name.count + 1);
     size_t it = 0, count = 0;
     void *value;
-    while (map_next(&x->by_name, &it, NULL, &value)) sorted[count++] = value;
+    while (map_next(&x->by_name, &it, NULL, &value))
+        sorted[count++] = value;
     if (count) qsort(sorted, count, sizeof(sorted[0]), compare_families);
-    for (size_t i = 0; i < count; i++) sorted[i]->rank = (uint32_t)i;
-    for (size_t i = 0; i < list->count; i++) list->items[i].rank = of_item[i]->rank;
+    for (size_t i = 0; i < count; i++)
+        sorted[i]->rank = (uint32_t)i;
+    for (size_t i = 0; i < list->count; i++)
+        list->items[i].rank = of_item[i]->rank;
     mem_free(of_item);
     stat_list_sort(list);
     return sorted;
@@ -111,10 +115,13 @@ static void add_buckets(struct exposition *x, const struct stat_view *v)
     for (size_t i = 0; i <= HISTOGRAM_BOUNDS; i++) {
         bool last = i == HISTOGRAM_BOUNDS;
         sb_clear(&le);
-        if (last) sb_add(&le, STR("le=\"+Inf\""));
-        else sb_fmt(&le, "le=\"%.32g\"", histogram_bounds[i]);
+        if (last)
+            sb_add(&le, STR("le=\"+Inf\""));
+        else
+            sb_fmt(&le, "le=\"%.32g\"", histogram_bounds[i]);
         add_sample_head(x, "_bucket", sb_str(&le));
-        sb_u64(x->out, last ? histogram_count(v->cumulative) : histogram_count_to(v->cumulative, histogram_bounds[i]));
+        sb_u64(x->out, last ? histogram_count(v->cumulative)
+                            : histogram_count_to(v->cumulative, histogram_bounds[i]));
         sb_char(x->out, '\n');
     }
     sb_release(&le);
@@ -130,8 +137,10 @@ static void add_summary(struct exposition *x, const struct stat_view *v)
         sb_fmt(&label, "quantile=\"%g\"", histogram_quantiles[i]);
         add_sample_head(x, "", sb_str(&label));
         double value = histogram_quantile(v->interval, histogram_quantiles[i]);
-        if (value >= 0) sb_fmt(x->out, "%.32g\n", value);
-        else sb_add(x->out, STR("nan\n"));
+        if (value >= 0)
+            sb_fmt(x->out, "%.32g\n", value);
+        else
+            sb_add(x->out, STR("nan\n"));
     }
     sb_release(&label);
     add_total(x, v->interval);
@@ -191,7 +200,8 @@ static void write_part(struct exposition *x, enum stat_type type)
             sb_clear(&x->family_name);
             sb_add(&x->family_name, STR("envoy_"));
             add_sanitized(&x->family_name, families[list.items[i].rank]->name);
-            sb_fmt(x->out, "# TYPE %.*s %s\n", STR_ARG(sb_str(&x->family_name)), type_name(x, type));
+            sb_fmt(x->out, "# TYPE %.*s %s\n", STR_ARG(sb_str(&x->family_name)),
+                   type_name(x, type));
         }
         add_item(x, &list.items[i]);
     }
@@ -200,9 +210,11 @@ static void write_part(struct exposition *x, enum stat_type type)
     arena_reset(x->arena);
 }
 
-void stats_write_prometheus(struct stats *s, const struct stats_query *q, const struct tag_rules *rules, struct sb *out)
+void stats_write_prometheus(struct stats *s, const struct stats_query *q,
+                            const struct tag_rules *rules, struct sb *out)
 {
-    struct exposition x = {.stats = s, .query = q, .rules = rules, .out = out, .arena = arena_new("prometheus", 0)};
+    struct exposition x = {
+        .stats = s, .query = q, .rules = rules, .out = out, .arena = arena_new("prometheus", 0)};
     write_part(&x, STAT_COUNTER);
     write_part(&x, STAT_GAUGE);
     if (q->text_readouts) write_part(&x, STAT_TEXT);

@@ -35,7 +35,8 @@ static void list_add(struct stat_list *l, const struct stat_group *g, size_t ind
     l->items[l->count++] = (struct stat_item){.group = g, .index = (uint32_t)index};
 }
 
-void stat_list_collect(struct stat_list *l, struct stats *s, const struct stats_query *q, unsigned types)
+void stat_list_collect(struct stat_list *l, struct stats *s, const struct stats_query *q,
+                       unsigned types)
 {
     struct sb name = {0};
     bool any_name = !q->filter && !s->wanted;
@@ -103,9 +104,11 @@ void stat_list_release(struct stat_list *l)
     *l = (struct stat_list){0};
 }
 
-/* --- numbers ----------------------------------------------------------------------------------- */
+/* --- numbers -----------------------------------------------------------------------------------
+ */
 
-/* Decimal digits and exponent of the shortest text that reads back as x: 0.digits times 10^point. */
+/* Decimal digits and exponent of the shortest text that reads back as x: 0.digits times 10^point.
+ */
 static size_t shortest_digits(double x, char digits[24], int *point)
 {
     char text[40];
@@ -120,7 +123,8 @@ static size_t shortest_digits(double x, char digits[24], int *point)
         if (*at != '.') digits[count++] = *at;
     }
     *point = (int)strtol(at + 1, NULL, 10) + 1;
-    while (count > 1 && digits[count - 1] == '0') count--;
+    while (count > 1 && digits[count - 1] == '0')
+        count--;
     return count;
 }
 
@@ -128,13 +132,15 @@ static void add_fixed(struct sb *b, struct str digits, int point)
 {
     if (point <= 0) {
         sb_add(b, STR("0."));
-        for (int i = point; i < 0; i++) sb_char(b, '0');
+        for (int i = point; i < 0; i++)
+            sb_char(b, '0');
         sb_add(b, digits);
         return;
     }
     size_t whole = (size_t)point;
     sb_add(b, str_sub(digits, 0, whole));
-    for (size_t i = digits.len; i < whole; i++) sb_char(b, '0');
+    for (size_t i = digits.len; i < whole; i++)
+        sb_char(b, '0');
     if (digits.len > whole) {
         sb_char(b, '.');
         sb_add(b, str_sub(digits, whole, SIZE_MAX));

@@ -1,4 +1,5 @@
-/* The statistics as text: /stats in Envoy's text and JSON forms and the Prometheus exposition format. Main thread. */
+/* The statistics as text: /stats in Envoy's text and JSON forms and the Prometheus exposition
+ * format. Main thread. */
 #pragma once
 #include <stdbool.h>
 #include "base/str.h"
@@ -7,8 +8,15 @@
 struct regex;
 struct tag_rules;
 
-/* The histogram_buckets parameter. Default: summary for text and JSON, cumulative for Prometheus. */
-enum stats_buckets { STATS_DEFAULT, STATS_SUMMARY, STATS_CUMULATIVE, STATS_DISJOINT, STATS_DETAILED };
+/* The histogram_buckets parameter. Default: summary for text and JSON, cumulative for Prometheus.
+ */
+enum stats_buckets {
+    STATS_DEFAULT,
+    STATS_SUMMARY,
+    STATS_CUMULATIVE,
+    STATS_DISJOINT,
+    STATS_DETAILED
+};
 
 /* What is asked for; zero: everything. */
 struct stats_query {
@@ -25,5 +33,7 @@ struct stats_query {
 void stats_write_text(struct stats *s, const struct stats_query *q, struct sb *out);
 /* {"stats":[...]} as Envoy nests it. */
 void stats_write_json(struct stats *s, const struct stats_query *q, struct sb *out);
-/* Families sorted by name within counters, gauges, (text read-outs,) histograms. STATS_DEFAULT, _SUMMARY, _CUMULATIVE. */
-void stats_write_prometheus(struct stats *s, const struct stats_query *q, const struct tag_rules *rules, struct sb *out);
+/* Families sorted by name within counters, gauges, (text read-outs,) histograms. STATS_DEFAULT,
+ * _SUMMARY, _CUMULATIVE. */
+void stats_write_prometheus(struct stats *s, const struct stats_query *q,
+                            const struct tag_rules *rules, struct sb *out);

@@ -17,12 +17,13 @@ struct stat_list {
     size_t count, cap;
 };
 /* Bits (1 << STAT_COUNTER | …) choose the types. */
-void stat_list_collect(struct stat_list *l, struct stats *s, const struct stats_query *q, unsigned types);
+void stat_list_collect(struct stat_list *l, struct stats *s, const struct stats_query *q,
+                       unsigned types);
 /* By rank, then by full name (bytes). */
 void stat_list_sort(struct stat_list *l);
 void stat_list_release(struct stat_list *l);
 
-/* Shortest text that reads back as the same number. FIXED: fixed notation from 1e-4 up to 1e16, as C++ {} does;
- * SHORTER: the shorter of both notations, as Envoy's JSON. "nan" for not a number. */
+/* Shortest text that reads back as the same number. FIXED: fixed notation from 1e-4 up to 1e16, as
+ * C++ {} does; SHORTER: the shorter of both notations, as Envoy's JSON. "nan" for not a number. */
 enum number_style { NUMBER_FIXED, NUMBER_SHORTER };
 void sb_number(struct sb *b, double x, enum number_style style);

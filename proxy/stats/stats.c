@@ -1,16 +1,20 @@
-/* The store: groups found by prefix and table, made and freed under a lock that no request takes. */
+/* The store: groups found by prefix and table, made and freed under a lock that no request takes.
+ */
 #include "proxy/stats/stats.h"
 
 #include "base/must.h"
 #include "proxy/stats/stats_internal.h"
 
 /* Tables of one for stat_single_get, by type and flags: the whole name is the prefix. */
-#define SINGLE(type) \
-    { \
-        {"", type, 0}, {"", type, STAT_LAZY}, {"", type, STAT_PERCENT}, {"", type, STAT_LAZY | STAT_PERCENT} \
+#define SINGLE(type)                                                    \
+    {                                                                   \
+        {"", type, 0}, {"", type, STAT_LAZY}, {"", type, STAT_PERCENT}, \
+        {                                                               \
+            "", type, STAT_LAZY | STAT_PERCENT                          \
+        }                                                               \
     }
-static const struct stat_def single_defs[][4] = {
-    SINGLE(STAT_COUNTER), SINGLE(STAT_GAUGE), SINGLE(STAT_HISTOGRAM), SINGLE(STAT_TEXT)};
+static const struct stat_def single_defs[][4] = {SINGLE(STAT_COUNTER), SINGLE(STAT_GAUGE),
+                                                 SINGLE(STAT_HISTOGRAM), SINGLE(STAT_TEXT)};
 
 struct stats *stats_new(unsigned threads)
 {
@@ -36,13 +40,15 @@ static void cells_free(struct stat_group *g, struct stat_cells *c)
         struct stat_page *p = atomic_load(&c->pages[i / STAT_PAGE_CELLS]);
         if (p) cell_free(&g->defs[i], atomic_load(&p->cells[i % STAT_PAGE_CELLS]));
     }
-    for (size_t i = 0; i < c->count; i++) mem_free(atomic_load(&c->pages[i]));
+    for (size_t i = 0; i < c->count; i++)
+        mem_free(atomic_load(&c->pages[i]));
     mem_free(c);
 }
 
 static void group_free(struct stat_group *g)
 {
-    for (unsigned t = 0; t < g->threads; t++) cells_free(g, atomic_load(&g->cells[t]));
+    for (unsigned t = 0; t < g->threads; t++)
+        cells_free(g, atomic_load(&g->cells[t]));
     stat_merged_free(g->merged);
     mem_free(g->reset_base);
     mem_free(g);
@@ -68,12 +74,14 @@ void stats_free(struct stats **sp)
     mem_free(s);
 }
 
-static struct stat_group *group_new(struct stats *s, struct str prefix, const struct stat_def *defs, size_t count)
+static struct stat_group *group_new(struct stats *s, struct str prefix, const struct stat_def *defs,
+                                    size_t count)
 {
     size_t head = sizeof(struct stat_group) + s->threads * sizeof(_Atomic(struct stat_cells *));
     struct stat_group *g = mem_alloc(head + prefix.len + 1);
     char *text = (char *)g + head;
-    for (size_t i = 0; i < prefix.len; i++) text[i] = prefix.ptr[i] == ':' ? '_' : prefix.ptr[i];
+    for (size_t i = 0; i < prefix.len; i++)
+        text[i] = prefix.ptr[i] == ':' ? '_' : prefix.ptr[i];
     atomic_init(&g->refs, 1);
     g->threads = s->threads;
     g->store = s;
@@ -84,10 +92,12 @@ static struct stat_group *group_new(struct stats *s, struct str prefix, const st
 }
 
 /* Under the lock; prefix has no ':' any more. */
-static struct stat_group *group_find(struct stats *s, struct str prefix, const struct stat_def *defs)
+static struct stat_group *group_find(struct stats *s, struct str prefix,
+                                     const struct stat_def *defs)
 {
     struct stat_group *g = map_get(&s->groups, prefix);
-    while (g && g->defs != defs) g = g->next_same;
+    while (g && g->defs != defs)
+        g = g->next_same;
     return g;
 }
 
@@ -110,7 +120,8 @@ static void group_remove(struct stats *s, struct stat_group *g)
     struct stat_group *first = map_get(&s->groups, g->prefix);
     s->group_count--;
     if (first != g) {
-        while (first->next_same != g) first = first->next_same;
+        while (first->next_same != g)
+            first = first->next_same;
         first->next_same = g->next_same;
     } else if (g->next_same) {
         (void)map_put(&s->groups, g->next_same->prefix, g->next_same); /* gives back g itself */
@@ -124,7 +135,8 @@ static void group_remove(struct stats *s, struct stat_group *g)
     }
 }
 
-struct stat_group *stat_group_get(struct stats *s, struct str prefix, const struct stat_def *defs, size_t count)
+struct stat_group *stat_group_get(struct stats *s, struct str prefix, const struct stat_def *defs,
+                                  size_t count)
 {
     struct stat_group *made = group_new(s, prefix, defs, count);
     pthread_mutex_lock(&s->lock);
@@ -141,7 +153,8 @@ struct stat_group *stat_group_get(struct stats *s, struct str prefix, const stru
     return g;
 }
 
-struct stat_group *stat_single_get(struct stats *s, struct str name, enum stat_type type, unsigned flags)
+struct stat_group *stat_single_get(struct stats *s, struct str name, enum stat_type type,
+                                   unsigned flags)
 {
     return stat_group_get(s, name, &single_defs[type][flags & (STAT_LAZY | STAT_PERCENT)], 1);
 }
@@ -179,7 +192,8 @@ struct stat_group **stats_groups(struct stats *s, size_t *count)
     size_t it = 0, n = 0;
     void *value;
     while (map_next(&s->groups, &it, NULL, &value)) {
-        for (struct stat_group *g = value; g; g = g->next_same) all[n++] = stat_group_ref(g);
+        for (struct stat_group *g = value; g; g = g->next_same)
+            all[n++] = stat_group_ref(g);
     }
     pthread_mutex_unlock(&s->lock);
     must(n == s->group_count);
@@ -189,7 +203,8 @@ struct stat_group **stats_groups(struct stats *s, size_t *count)
 
 void stats_groups_release(struct stat_group **groups, size_t count)
 {
-    for (size_t i = 0; i < count; i++) stat_group_unref(&groups[i]);
+    for (size_t i = 0; i < count; i++)
+        stat_group_unref(&groups[i]);
     mem_free(groups);
 }
 

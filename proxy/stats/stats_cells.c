@@ -14,7 +14,8 @@ void stats_thread_enter(struct stats *s, unsigned index)
 struct stat_page *stat_page_find(const struct stat_group *g, unsigned thread, size_t index)
 {
     struct stat_cells *c = atomic_load_explicit(&g->cells[thread], memory_order_acquire);
-    return c ? atomic_load_explicit(&c->pages[index / STAT_PAGE_CELLS], memory_order_acquire) : NULL;
+    return c ? atomic_load_explicit(&c->pages[index / STAT_PAGE_CELLS], memory_order_acquire)
+             : NULL;
 }
 
 struct stat_page *stat_page_make(struct stat_group *g, size_t index)
@@ -35,7 +36,8 @@ struct stat_page *stat_page_make(struct stat_group *g, size_t index)
 /* The cell of the calling thread, marked as used; NULL when nothing may be written. */
 static atomic_uintptr_t *own_cell(struct stat_group *g, size_t index)
 {
-    if (!g || bug_if(stats_thread == 0 || stats_thread > g->threads) || bug_if(index >= g->count)) return NULL;
+    if (!g || bug_if(stats_thread == 0 || stats_thread > g->threads) || bug_if(index >= g->count))
+        return NULL;
     struct stat_page *p = stat_page_find(g, stats_thread - 1, index);
     if (!p) p = stat_page_make(g, index);
     uint32_t bit = 1u << index % STAT_PAGE_CELLS;
@@ -47,7 +49,8 @@ static atomic_uintptr_t *own_cell(struct stat_group *g, size_t index)
 /* Only the owner writes, so a load and a store do; wrapping round is how gauges go down. */
 static void cell_add(atomic_uintptr_t *cell, uint64_t n)
 {
-    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 void stat_add(struct stat_group *g, size_t index, uint64_t n)
@@ -83,7 +86,8 @@ void stat_record(struct stat_group *g, size_t index, uint64_t value)
 {
     atomic_uintptr_t *cell = own_cell(g, index);
     if (!cell) return;
-    struct stat_recorder *r = (struct stat_recorder *)atomic_load_explicit(cell, memory_order_relaxed);
+    struct stat_recorder *r =
+        (struct stat_recorder *)atomic_load_explicit(cell, memory_order_relaxed);
     if (!r) {
         r = mem_alloc(sizeof(*r));
         atomic_store_explicit(cell, (uintptr_t)r, memory_order_release);
@@ -100,17 +104,20 @@ void stat_record(struct stat_group *g, size_t index, uint64_t value)
         }
         count = &d->counts[(bin - 1) % HISTOGRAM_DECADE_BINS];
     }
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
 }
 
-/* --- reading (main) ---------------------------------------------------------------------------- */
+/* --- reading (main) ----------------------------------------------------------------------------
+ */
 
 static uint64_t raw_value(const struct stat_group *g, size_t index)
 {
     uint64_t sum = 0;
     for (unsigned t = 0; t < g->threads; t++) {
         struct stat_page *p = stat_page_find(g, t, index);
-        if (p) sum += atomic_load_explicit(&p->cells[index % STAT_PAGE_CELLS], memory_order_relaxed);
+        if (p)
+            sum += atomic_load_explicit(&p->cells[index % STAT_PAGE_CELLS], memory_order_relaxed);
     }
     return sum;
 }
@@ -126,7 +133,9 @@ bool stat_used(const struct stat_group *g, size_t index)
     if (!g || bug_if(index >= g->count)) return false;
     for (unsigned t = 0; t < g->threads; t++) {
         struct stat_page *p = stat_page_find(g, t, index);
-        if (p && atomic_load_explicit(&p->used, memory_order_relaxed) >> index % STAT_PAGE_CELLS & 1) return true;
+        if (p &&
+            atomic_load_explicit(&p->used, memory_order_relaxed) >> index % STAT_PAGE_CELLS & 1)
+            return true;
     }
     return false;
 }
@@ -134,7 +143,8 @@ bool stat_used(const struct stat_group *g, size_t index)
 static const struct stat_merged *merged_find(const struct stat_group *g, size_t index)
 {
     const struct stat_merged *m = g->merged;
-    while (m && m->index != index) m = m->next;
+    while (m && m->index != index)
+        m = m->next;
     return m;
 }
 
@@ -152,7 +162,8 @@ void stat_view_fill(const struct stat_group *g, size_t index, struct stat_view *
     v->used = stat_used(g, index);
     if (v->type == STAT_TEXT) {
         struct stat_page *p = stat_page_find(g, 0, index);
-        uintptr_t cell = p ? atomic_load_explicit(&p->cells[index % STAT_PAGE_CELLS], memory_order_relaxed) : 0;
+        uintptr_t cell =
+            p ? atomic_load_explicit(&p->cells[index % STAT_PAGE_CELLS], memory_order_relaxed) : 0;
         const struct stat_text *t = (const struct stat_text *)cell;
         if (t) v->text = (struct str){t->bytes, t->len};
         return;

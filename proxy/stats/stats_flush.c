@@ -5,7 +5,8 @@
 void stat_recorder_free(struct stat_recorder *r)
 {
     if (!r) return;
-    for (size_t i = 0; i < HISTOGRAM_DECADES; i++) mem_free(atomic_load(&r->decades[i]));
+    for (size_t i = 0; i < HISTOGRAM_DECADES; i++)
+        mem_free(atomic_load(&r->decades[i]));
     mem_free(r);
 }
 
@@ -27,7 +28,8 @@ static void add_recorder(const struct stat_recorder *r, uint64_t counts[HISTOGRA
         const struct stat_decade *d = atomic_load_explicit(&r->decades[i], memory_order_acquire);
         if (!d) continue;
         for (size_t k = 0; k < HISTOGRAM_DECADE_BINS; k++) {
-            counts[1 + i * HISTOGRAM_DECADE_BINS + k] += atomic_load_explicit(&d->counts[k], memory_order_relaxed);
+            counts[1 + i * HISTOGRAM_DECADE_BINS + k] +=
+                atomic_load_explicit(&d->counts[k], memory_order_relaxed);
         }
     }
 }
@@ -38,7 +40,8 @@ static bool gather(const struct stat_group *g, size_t index, uint64_t counts[HIS
     bool any = false;
     for (unsigned t = 0; t < g->threads; t++) {
         struct stat_page *p = stat_page_find(g, t, index);
-        uintptr_t cell = p ? atomic_load_explicit(&p->cells[index % STAT_PAGE_CELLS], memory_order_acquire) : 0;
+        uintptr_t cell =
+            p ? atomic_load_explicit(&p->cells[index % STAT_PAGE_CELLS], memory_order_acquire) : 0;
         if (!cell) continue;
         if (!any) memset(counts, 0, HISTOGRAM_BINS * sizeof(counts[0]));
         add_recorder((const struct stat_recorder *)cell, counts);
@@ -50,7 +53,8 @@ static bool gather(const struct stat_group *g, size_t index, uint64_t counts[HIS
 static struct stat_merged *merged_make(struct stat_group *g, size_t index)
 {
     struct stat_merged *m = g->merged;
-    while (m && m->index != index) m = m->next;
+    while (m && m->index != index)
+        m = m->next;
     if (m) return m;
     m = mem_alloc(sizeof(*m));
     m->index = index;
@@ -66,7 +70,8 @@ static void flush_one(struct stat_group *g, size_t index, uint64_t counts[HISTOG
     struct stat_histogram before = m->cumulative;
     m->cumulative = (struct stat_histogram){0};
     histogram_fill(&m->cumulative, counts);
-    for (size_t i = 0; i < before.used; i++) counts[before.bins[i].bin] -= before.bins[i].count;
+    for (size_t i = 0; i < before.used; i++)
+        counts[before.bins[i].bin] -= before.bins[i].count;
     histogram_fill(&m->interval, counts);
     histogram_release(&before);
 }
@@ -76,7 +81,8 @@ void stats_flush(struct stats *s)
     uint64_t *counts = mem_array(HISTOGRAM_BINS, sizeof(*counts));
     pthread_mutex_lock(&s->lock);
     for (struct stat_group *g = s->recorded; g; g = g->next_recorded) {
-        for (size_t i = 0; i < g->count; i++) flush_one(g, i, counts);
+        for (size_t i = 0; i < g->count; i++)
+            flush_one(g, i, counts);
     }
     pthread_mutex_unlock(&s->lock);
     mem_free(counts);

@@ -9,8 +9,9 @@
 
 enum { STAT_PAGE_CELLS = 16 };
 
-/* Cells of 16 neighbouring stats of a group, written by one thread, read by main: hence relaxed atomics. A cell is the
- * number of a counter or gauge, or the pointer to a struct stat_recorder or struct stat_text. */
+/* Cells of 16 neighbouring stats of a group, written by one thread, read by main: hence relaxed
+ * atomics. A cell is the number of a counter or gauge, or the pointer to a struct stat_recorder or
+ * struct stat_text. */
 struct stat_page {
     atomic_uint_least32_t used; /* a bit per cell: written at least once */
     atomic_uintptr_t cells[STAT_PAGE_CELLS];
@@ -23,7 +24,8 @@ struct stat_cells {
     _Atomic(struct stat_page *) pages[];
 };
 
-/* A thread's side of a histogram: counts only grow, so main can read at any time and take differences. */
+/* A thread's side of a histogram: counts only grow, so main can read at any time and take
+ * differences. */
 struct stat_recorder {
     atomic_uint_least64_t zeros;
     _Atomic(struct stat_decade *) decades[HISTOGRAM_DECADES];
@@ -48,14 +50,14 @@ struct stat_group {
     atomic_uint refs; /* reaches 0 only under the store's lock */
     unsigned threads;
     struct stats *store;
-    struct stat_group *next_same; /* same prefix, other table */
+    struct stat_group *next_same;     /* same prefix, other table */
     struct stat_group *next_recorded; /* list of groups with histograms in use */
-    bool recorded; /* in that list */
+    bool recorded;                    /* in that list */
     const struct stat_def *defs;
     size_t count;
-    struct str prefix; /* behind the struct */
-    struct stat_merged *merged; /* main */
-    uint64_t *reset_base; /* main: values of counters at the last reset, or NULL */
+    struct str prefix;                    /* behind the struct */
+    struct stat_merged *merged;           /* main */
+    uint64_t *reset_base;                 /* main: values of counters at the last reset, or NULL */
     _Atomic(struct stat_cells *) cells[]; /* one for each thread */
 };
 

@@ -1,4 +1,5 @@
-/* /stats?format=json, nested as Envoy's clients know it: plain values first, all histograms in one last object. */
+/* /stats?format=json, nested as Envoy's clients know it: plain values first, all histograms in one
+ * last object. */
 #include <math.h>
 
 #include "base/must.h"
@@ -6,8 +7,10 @@
 
 static void add_number_or_null(struct sb *out, double x)
 {
-    if (isnan(x)) sb_add(out, STR("null"));
-    else sb_number(out, x, NUMBER_SHORTER);
+    if (isnan(x))
+        sb_add(out, STR("null"));
+    else
+        sb_number(out, x, NUMBER_SHORTER);
 }
 
 static void add_name(struct sb *out, const struct stat_item *item)
@@ -129,7 +132,8 @@ static void add_plain(struct sb *out, const struct stat_item *item)
 
 void stats_write_json(struct stats *s, const struct stats_query *q, struct sb *out)
 {
-    static const unsigned parts[] = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE, 1u << STAT_HISTOGRAM};
+    static const unsigned parts[] = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE,
+                                     1u << STAT_HISTOGRAM};
     bool first = true;
     sb_add(out, STR("{\"stats\":["));
     for (size_t part = 0; part < ARRAY_LEN(parts); part++) {
@@ -141,8 +145,10 @@ void stats_write_json(struct stats *s, const struct stats_query *q, struct sb *o
         for (size_t i = 0; i < count; i++) {
             if (!first) sb_char(out, ',');
             first = false;
-            if (histograms) add_histograms(out, &list, q->buckets);
-            else add_plain(out, &list.items[i]);
+            if (histograms)
+                add_histograms(out, &list, q->buckets);
+            else
+                add_plain(out, &list.items[i]);
         }
         stat_list_release(&list);
     }

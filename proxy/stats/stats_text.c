@@ -14,7 +14,8 @@ static void add_quantiles(struct sb *out, const struct stat_view *v)
     }
 }
 
-/* "B5(2,9) …": interval and cumulative counts up to each bound, or (disjoint) of each bucket alone. */
+/* "B5(2,9) …": interval and cumulative counts up to each bound, or (disjoint) of each bucket alone.
+ */
 static void add_buckets(struct sb *out, const struct stat_view *v, bool disjoint)
 {
     uint64_t interval_before = 0, cumulative_before = 0;
@@ -82,7 +83,8 @@ static void add_value(struct sb *out, const struct stat_view *v, enum stats_buck
 
 void stats_write_text(struct stats *s, const struct stats_query *q, struct sb *out)
 {
-    static const unsigned parts[] = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE, 1u << STAT_HISTOGRAM};
+    static const unsigned parts[] = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE,
+                                     1u << STAT_HISTOGRAM};
     for (size_t part = 0; part < ARRAY_LEN(parts); part++) {
         struct stat_list list;
         stat_list_collect(&list, s, q, parts[part]);

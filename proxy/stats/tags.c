@@ -1,5 +1,5 @@
-/* Tag extraction: each rule looks at the whole name; all cuts are applied together. Rules that name no first token come
- * first in the labels, as in Envoy, which keeps the others by that token. */
+/* Tag extraction: each rule looks at the whole name; all cuts are applied together. Rules that name
+ * no first token come first in the labels, as in Envoy, which keeps the others by that token. */
 #include "proxy/stats/tags.h"
 
 #include "base/arena.h"
@@ -41,7 +41,8 @@ struct cut {
     size_t from, to;
 };
 
-/* The first token that a regex demands ("^listener\." gives "listener"), or empty. Envoy: extractRegexPrefix. */
+/* The first token that a regex demands ("^listener\." gives "listener"), or empty. Envoy:
+ * extractRegexPrefix. */
 static struct str regex_first_token(struct str p)
 {
     size_t i = 1;
@@ -51,21 +52,25 @@ static struct str regex_first_token(struct str p)
         i++;
     }
     struct str rest = str_sub(p, i, SIZE_MAX);
-    if (i == 1 || !(str_starts(rest, STR("\\.")) || str_starts(rest, STR("(?=\\.)")))) return STR_NONE;
+    if (i == 1 || !(str_starts(rest, STR("\\.")) || str_starts(rest, STR("(?=\\.)"))))
+        return STR_NONE;
     return str_sub(p, 1, i - 1);
 }
 
 static void rule_add(struct tag_rules *r, struct tag_rule rule)
 {
     struct tag_rule **at = rule.first.len ? &r->by_token : &r->any;
-    while (*at) at = &(*at)->next;
+    while (*at)
+        at = &(*at)->next;
     *at = arena_copy(r->arena, &rule, sizeof(rule));
 }
 
 static void rule_add_row(struct tag_rules *r, const struct tag_row *row)
 {
-    struct tag_rule rule = {
-        .tag = str_of(row->tag), .kind = row->kind, .pattern = str_of(row->pattern), .needs = str_of(row->needs)};
+    struct tag_rule rule = {.tag = str_of(row->tag),
+                            .kind = row->kind,
+                            .pattern = str_of(row->pattern),
+                            .needs = str_of(row->needs)};
     if (row->kind == TAG_REGEX) {
         struct str why;
         rule.regex = regex_new(r->arena, rule.pattern, &why);
@@ -84,12 +89,14 @@ struct tag_rules *tag_rules_new(struct arena *a, bool defaults)
 {
     struct tag_rules *r = ARENA_NEW(a, struct tag_rules);
     r->arena = a;
-    for (size_t i = 0; defaults && i < ARRAY_LEN(rows); i++) rule_add_row(r, &rows[i]);
+    for (size_t i = 0; defaults && i < ARRAY_LEN(rows); i++)
+        rule_add_row(r, &rows[i]);
     return r;
 }
 
-/* RE2 has no look-ahead. At the very end, inside nothing but closing brackets, "(?=x)" means the same as "x" behind those
- * brackets, since only the groups are used: "^a\.((.+?)(?=\.))" becomes "^a\.((.+?))(?:\.)". */
+/* RE2 has no look-ahead. At the very end, inside nothing but closing brackets, "(?=x)" means the
+ * same as "x" behind those brackets, since only the groups are used: "^a\.((.+?)(?=\.))" becomes
+ * "^a\.((.+?))(?:\.)". */
 static struct str rewrite_look_ahead(struct arena *a, struct str p)
 {
     size_t at = SIZE_MAX, depth = 1, end;
@@ -98,9 +105,12 @@ static struct str rewrite_look_ahead(struct arena *a, struct str p)
     }
     if (at == SIZE_MAX) return p;
     for (end = at + 3; end < p.len && depth; end++) {
-        if (p.ptr[end] == '\\') end++;
-        else if (p.ptr[end] == '(') depth++;
-        else if (p.ptr[end] == ')') depth--;
+        if (p.ptr[end] == '\\')
+            end++;
+        else if (p.ptr[end] == '(')
+            depth++;
+        else if (p.ptr[end] == ')')
+            depth--;
     }
     struct str closing = str_sub(p, end, SIZE_MAX);
     for (size_t i = 0; i < closing.len; i++) {
@@ -113,7 +123,8 @@ static struct str rewrite_look_ahead(struct arena *a, struct str p)
 
 static bool has_rule(const struct tag_rule *rule, struct str name)
 {
-    while (rule && !str_eq(rule->tag, name)) rule = rule->next;
+    while (rule && !str_eq(rule->tag, name))
+        rule = rule->next;
     return rule != NULL;
 }
 
@@ -121,7 +132,8 @@ static bool has_rule(const struct tag_rule *rule, struct str name)
 static bool is_new_name(const struct tag_rules *r, struct str name, struct str *why)
 {
     bool twice = has_rule(r->any, name) || has_rule(r->by_token, name);
-    for (size_t i = 0; i < r->fixed_count; i++) twice = twice || str_eq(r->fixed[i].name, name);
+    for (size_t i = 0; i < r->fixed_count; i++)
+        twice = twice || str_eq(r->fixed[i].name, name);
     if (twice) *why = str_fmt(r->arena, "Tag name '%.*s' specified twice.", STR_ARG(name));
     return !twice;
 }
@@ -137,7 +149,8 @@ bool tag_rules_add_regex(struct tag_rules *r, struct str name, struct str regex,
     }
     if (found) return true;
     if (regex.len == 0) {
-        *why = str_fmt(r->arena, "No regex specified for tag specifier and no default regex for name: '%.*s'",
+        *why = str_fmt(r->arena,
+                       "No regex specified for tag specifier and no default regex for name: '%.*s'",
                        STR_ARG(name));
         return false;
     }
@@ -165,7 +178,8 @@ bool tag_rules_add_fixed(struct tag_rules *r, struct str name, struct str value,
     return true;
 }
 
-/* --- matching ---------------------------------------------------------------------------------- */
+/* --- matching ----------------------------------------------------------------------------------
+ */
 
 static bool is_digit(char c)
 {
@@ -213,7 +227,8 @@ static bool match_tokens(struct str pattern, struct str name, struct str *value,
     return rest.ptr == NULL;
 }
 
-static bool match_regex(const struct tag_rule *rule, struct str name, struct str *value, struct cut *cut)
+static bool match_regex(const struct tag_rule *rule, struct str name, struct str *value,
+                        struct cut *cut)
 {
     struct str groups[3] = {STR_NONE, STR_NONE, STR_NONE};
     size_t count = regex_group_count(rule->regex) + 1;
@@ -228,7 +243,8 @@ static bool match_regex(const struct tag_rule *rule, struct str name, struct str
     return true;
 }
 
-static bool match_rule(const struct tag_rule *rule, struct str name, struct str *value, struct cut *cut)
+static bool match_rule(const struct tag_rule *rule, struct str name, struct str *value,
+                       struct cut *cut)
 {
     switch (rule->kind) {
     case TAG_CODE: return match_code(name, value, cut);
@@ -239,7 +255,8 @@ static bool match_rule(const struct tag_rule *rule, struct str name, struct str 
     return false;
 }
 
-static void run_rules(const struct tag_rule *rule, struct str name, struct tags *out, struct cut *cuts)
+static void run_rules(const struct tag_rule *rule, struct str name, struct tags *out,
+                      struct cut *cuts)
 {
     struct str first = str_sub(name, 0, str_find_char(name, '.'));
     for (; rule && out->count < TAGS_MOST; rule = rule->next) {
@@ -247,7 +264,8 @@ static void run_rules(const struct tag_rule *rule, struct str name, struct tags 
         if (rule->first.len && !str_eq(rule->first, first)) continue;
         if (!match_rule(rule, name, &value, &cuts[out->count])) continue;
         /* Envoy: the admin listener is no listener address. */
-        if (str_eq(rule->tag, STR("envoy.listener_address")) && str_eq(value, STR("admin"))) continue;
+        if (str_eq(rule->tag, STR("envoy.listener_address")) && str_eq(value, STR("admin")))
+            continue;
         out->v[out->count++] = (struct tag){.name = rule->tag, .value = value};
     }
 }
@@ -257,7 +275,8 @@ void tags_extract(const struct tag_rules *r, struct str name, struct tags *out)
     struct cut cuts[TAGS_MOST] = {{0, 0}};
     out->count = 0;
     sb_clear(&out->rest);
-    for (size_t i = 0; i < r->fixed_count; i++) out->v[out->count++] = r->fixed[i];
+    for (size_t i = 0; i < r->fixed_count; i++)
+        out->v[out->count++] = r->fixed[i];
     run_rules(r->any, name, out, cuts);
     run_rules(r->by_token, name, out, cuts);
     for (size_t at = 0; at < name.len;) {
@@ -265,8 +284,10 @@ void tags_extract(const struct tag_rules *r, struct str name, struct tags *out)
         bool gone = false;
         for (size_t k = 0; k < out->count && !gone; k++) {
             gone = at >= cuts[k].from && at < cuts[k].to;
-            if (gone) to = cuts[k].to;
-            else if (cuts[k].from > at && cuts[k].from < to) to = cuts[k].from;
+            if (gone)
+                to = cuts[k].to;
+            else if (cuts[k].from > at && cuts[k].from < to)
+                to = cuts[k].from;
         }
         if (!gone) sb_add(&out->rest, str_sub(name, at, to - at));
         at = to;

@@ -1,5 +1,6 @@
-/* Tags: parts of a stat's name that Prometheus shows as labels ("cluster.web.upstream_rq_200" has envoy.cluster_name web
- * and envoy.response_code 200). Envoy's default rules plus those of stats_config.stats_tags. Main thread. */
+/* Tags: parts of a stat's name that Prometheus shows as labels ("cluster.web.upstream_rq_200" has
+ * envoy.cluster_name web and envoy.response_code 200). Envoy's default rules plus those of
+ * stats_config.stats_tags. Main thread. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,8 +22,9 @@ struct tags {
 
 /* The rules live in the arena. `defaults`: stats_config.use_all_default_tags (true when unset). */
 struct tag_rules *tag_rules_new(struct arena *a, bool defaults);
-/* stats_tags.regex: group 1 is cut from the name, group 2 (or 1) is the value. An empty regex stands for the default rules
- * of that name. False with *why (in the arena): bad regex, no default of that name, or a name given twice. */
+/* stats_tags.regex: group 1 is cut from the name, group 2 (or 1) is the value. An empty regex
+ * stands for the default rules of that name. False with *why (in the arena): bad regex, no default
+ * of that name, or a name given twice. */
 bool tag_rules_add_regex(struct tag_rules *r, struct str name, struct str regex, struct str *why);
 /* stats_tags.fixed_value: on every stat, before all others. */
 bool tag_rules_add_fixed(struct tag_rules *r, struct str name, struct str value, struct str *why);

@@ -1,4 +1,5 @@
-/* Choosing a host: priority by load, panic, locality, then the cluster's policy inside the list that is left. */
+/* Choosing a host: priority by load, panic, locality, then the cluster's policy inside the list
+ * that is left. */
 #include "base/must.h"
 #include "base/rand.h"
 #include "proxy/stats/stats.h"
@@ -12,7 +13,8 @@ static void cursor_free(const struct lb_policy_type *lb, void *cursor)
 
 void balance_reset(struct upstream_cluster *uc)
 {
-    for (uint32_t i = 0; uc->cursors && uc->hosts && i < uc->hosts->source_count; i++) cursor_free(uc->conf->lb, uc->cursors[i]);
+    for (uint32_t i = 0; uc->cursors && uc->hosts && i < uc->hosts->source_count; i++)
+        cursor_free(uc->conf->lb, uc->cursors[i]);
     mem_free(uc->cursors);
     mem_free(uc->deadlines);
     uc->cursors = NULL;
@@ -31,7 +33,8 @@ static void *cursor_of(struct upstream_cluster *uc, const struct lb_source *s)
 }
 
 /* Envoy: one draw out of 100 walks the healthy loads of all priorities, then the degraded ones. */
-static const struct priority_set *priority_choose(const struct host_set *set, uint64_t random, bool *degraded)
+static const struct priority_set *priority_choose(const struct host_set *set, uint64_t random,
+                                                  bool *degraded)
 {
     uint64_t draw = random % 100 + 1, sum = 0;
     for (uint32_t i = 0; i < set->priority_count; i++) {
@@ -49,7 +52,8 @@ static const struct priority_set *priority_choose(const struct host_set *set, ui
 }
 
 /* Earliest deadline first over the effective weights. */
-static const struct lb_source *locality_choose(struct upstream_cluster *uc, const struct priority_set *p, bool degraded)
+static const struct lb_source *locality_choose(struct upstream_cluster *uc,
+                                               const struct priority_set *p, bool degraded)
 {
     if (!uc->deadlines) uc->deadlines = mem_array(uc->hosts->source_count, sizeof(double));
     const struct lb_source *best = NULL;
@@ -60,7 +64,8 @@ static const struct lb_source *locality_choose(struct upstream_cluster *uc, cons
         double weight = degraded ? l->degraded_weight : l->healthy_weight;
         if (weight <= 0) continue;
         double *deadline = &uc->deadlines[s->ordinal];
-        if (*deadline <= 0) *deadline = 1 / weight * (double)(rng_below(&uc->worker->rng, 1000) + 1) / 1000;
+        if (*deadline <= 0)
+            *deadline = 1 / weight * (double)(rng_below(&uc->worker->rng, 1000) + 1) / 1000;
         if (best && uc->deadlines[best->ordinal] <= *deadline) continue;
         best = s;
         best_weight = weight;
@@ -77,7 +82,8 @@ static const struct lb_source *source_choose(struct upstream_cluster *uc, uint64
         stat_inc(uc->conf->shared->stats, CLUSTER_STAT_LB_HEALTHY_PANIC);
         return uc->conf->fail_on_panic ? NULL : &p->all;
     }
-    if (uc->conf->locality_weighted && !uc->conf->lb->needs_hash && (degraded ? p->by_locality_degraded : p->by_locality_healthy)) {
+    if (uc->conf->locality_weighted && !uc->conf->lb->needs_hash &&
+        (degraded ? p->by_locality_degraded : p->by_locality_healthy)) {
         const struct lb_source *s = locality_choose(uc, p, degraded);
         if (s) return s;
     }
@@ -92,9 +98,14 @@ static struct host *override_find(struct upstream_cluster *uc, const struct lb_a
         struct host *h = uc->hosts->hosts[i];
         if (!str_eq(h->text, ask->override_host)) continue;
         uint32_t eds = atomic_load_explicit(&h->eds_status, memory_order_relaxed);
-        uint32_t status = eds != STATUS_UNKNOWN ? eds : host_is_healthy(h) ? STATUS_UNKNOWN : host_is_degraded(h) ? STATUS_DEGRADED : STATUS_UNHEALTHY;
-        uint32_t allowed = uc->conf->override_host_status ? uc->conf->override_host_status
-                                                          : 1u << STATUS_UNKNOWN | 1u << STATUS_HEALTHY | 1u << STATUS_DEGRADED;
+        uint32_t status = eds != STATUS_UNKNOWN ? eds
+                          : host_is_healthy(h)  ? STATUS_UNKNOWN
+                          : host_is_degraded(h) ? STATUS_DEGRADED
+                                                : STATUS_UNHEALTHY;
+        uint32_t allowed =
+            uc->conf->override_host_status
+                ? uc->conf->override_host_status
+                : 1u << STATUS_UNKNOWN | 1u << STATUS_HEALTHY | 1u << STATUS_DEGRADED;
         return allowed >> status & 1 ? h : NULL;
     }
     return NULL;
@@ -112,7 +123,8 @@ struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
     struct lb_ask now = *ask;
     for (uint32_t tries = 0; tries <= ask->tries_left; tries++) {
         now.attempt = tries; /* hashing policies look elsewhere the second time */
-        uint64_t random = ask->has_hash && uc->conf->lb->needs_hash ? ask->hash : rng_next(&uc->worker->rng);
+        uint64_t random =
+            ask->has_hash && uc->conf->lb->needs_hash ? ask->hash : rng_next(&uc->worker->rng);
         const struct lb_source *s = source_choose(uc, random);
         if (!s || s->hosts.count == 0) return NULL;
         h = uc->conf->lb->pick(cursor_of(uc, s), uc->conf->lb_conf, s->table, &s->hosts, &now);

@@ -1,4 +1,5 @@
-/* Circuit breakers: process-wide counts with relaxed atomics (Envoy: "eventually consistent"), and the gauges that show which is open. */
+/* Circuit breakers: process-wide counts with relaxed atomics (Envoy: "eventually consistent"), and
+ * the gauges that show which is open. */
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/upstream_internal.h"
 
@@ -43,13 +44,15 @@ static uint32_t count_get(_Atomic uint32_t *c)
     return atomic_load_explicit(c, memory_order_relaxed);
 }
 
-/* Envoy: with a retry budget, retries may be a share of the active and pending requests, at least min_retry_concurrency. */
+/* Envoy: with a retry budget, retries may be a share of the active and pending requests, at least
+ * min_retry_concurrency. */
 static uint32_t retry_limit(const struct cluster *c, enum upstream_priority p)
 {
     const struct breaker_limits *l = &c->limits[p];
     if (!l->has_budget) return l->max_retries;
     struct breaker_counts *n = &c->shared->counts[p];
-    double share = l->budget_percent / 100.0 * ((double)count_get(&n->requests) + count_get(&n->pending));
+    double share =
+        l->budget_percent / 100.0 * ((double)count_get(&n->requests) + count_get(&n->pending));
     return share > l->budget_min ? (uint32_t)share : l->budget_min;
 }
 
@@ -62,17 +65,21 @@ bool breaker_room(const struct cluster *c, enum upstream_priority p, enum breake
 void breaker_take(const struct cluster *c, enum upstream_priority p, enum breaker b)
 {
     const struct breaker_limits *l = &c->limits[p];
-    uint32_t now = atomic_fetch_add_explicit(count_of(&c->shared->counts[p], b), 1, memory_order_relaxed) + 1;
+    uint32_t now =
+        atomic_fetch_add_explicit(count_of(&c->shared->counts[p], b), 1, memory_order_relaxed) + 1;
     if (now == limit_of(l, b)) stat_inc(c->shared->stats, gauge_open(p, b));
-    if (l->track_remaining && now <= limit_of(l, b)) stat_dec(c->shared->stats, gauge_remaining(p, b));
+    if (l->track_remaining && now <= limit_of(l, b))
+        stat_dec(c->shared->stats, gauge_remaining(p, b));
 }
 
 void breaker_give(const struct cluster *c, enum upstream_priority p, enum breaker b)
 {
     const struct breaker_limits *l = &c->limits[p];
-    uint32_t was = atomic_fetch_sub_explicit(count_of(&c->shared->counts[p], b), 1, memory_order_relaxed);
+    uint32_t was =
+        atomic_fetch_sub_explicit(count_of(&c->shared->counts[p], b), 1, memory_order_relaxed);
     if (was == limit_of(l, b)) stat_dec(c->shared->stats, gauge_open(p, b));
-    if (l->track_remaining && was <= limit_of(l, b)) stat_inc(c->shared->stats, gauge_remaining(p, b));
+    if (l->track_remaining && was <= limit_of(l, b))
+        stat_inc(c->shared->stats, gauge_remaining(p, b));
 }
 
 static int remaining(const struct breaker_limits *l, enum breaker b, uint32_t count)
@@ -87,7 +94,8 @@ static void gauge_move(struct stat_group *g, size_t index, int by)
     if (by < 0) stat_sub(g, index, (uint64_t)-by);
 }
 
-void breaker_limits_changed(struct cluster_shared *s, const struct breaker_limits *old, const struct breaker_limits *now)
+void breaker_limits_changed(struct cluster_shared *s, const struct breaker_limits *old,
+                            const struct breaker_limits *now)
 {
     for (size_t p = 0; p < BREAKER_PRIORITIES; p++) {
         for (enum breaker b = BREAKER_CX; b < BREAKER_KINDS; b++) {
@@ -95,7 +103,8 @@ void breaker_limits_changed(struct cluster_shared *s, const struct breaker_limit
             int was_open = old && count >= limit_of(&old[p], b) && count > 0;
             int is_open = count >= limit_of(&now[p], b) && count > 0;
             gauge_move(s->stats, gauge_open(p, b), is_open - was_open);
-            gauge_move(s->stats, gauge_remaining(p, b), remaining(&now[p], b, count) - remaining(old ? &old[p] : NULL, b, count));
+            gauge_move(s->stats, gauge_remaining(p, b),
+                       remaining(&now[p], b, count) - remaining(old ? &old[p] : NULL, b, count));
         }
     }
 }

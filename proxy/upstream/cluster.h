@@ -1,4 +1,5 @@
-/* A cluster as translated from its configuration: immutable, published in TABLE_CLUSTERS; and its endpoints as configured. */
+/* A cluster as translated from its configuration: immutable, published in TABLE_CLUSTERS; and its
+ * endpoints as configured. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,20 +21,27 @@ struct header_matcher;
 struct cluster_manager;
 
 enum cluster_discovery {
-    CLUSTER_STATIC, CLUSTER_STRICT_DNS, CLUSTER_LOGICAL_DNS, CLUSTER_EDS, CLUSTER_ORIGINAL_DST, CLUSTER_CUSTOM
+    CLUSTER_STATIC,
+    CLUSTER_STRICT_DNS,
+    CLUSTER_LOGICAL_DNS,
+    CLUSTER_EDS,
+    CLUSTER_ORIGINAL_DST,
+    CLUSTER_CUSTOM
 };
 /* Which HTTP version its connections speak. */
 enum cluster_protocol { CLUSTER_HTTP1, CLUSTER_HTTP2, CLUSTER_HTTP_AUTO, CLUSTER_HTTP_DOWNSTREAM };
 
-/* --- endpoints ----------------------------------------------------------------------------------------------------------------- */
+/* --- endpoints
+ * -----------------------------------------------------------------------------------------------------------------
+ */
 struct endpoint {
-    struct addr addr;        /* len 0: a name to resolve (dns) */
-    struct str dns;          /* DNS name (STRICT_DNS, LOGICAL_DNS), else empty */
-    uint16_t port;           /* of dns */
-    struct str hostname;     /* Endpoint.hostname */
-    uint32_t weight;         /* 1.. */
-    int status;              /* envoy.config.core.v3.HealthStatus */
-    bool canary;             /* envoy.lb canary */
+    struct addr addr;    /* len 0: a name to resolve (dns) */
+    struct str dns;      /* DNS name (STRICT_DNS, LOGICAL_DNS), else empty */
+    uint16_t port;       /* of dns */
+    struct str hostname; /* Endpoint.hostname */
+    uint32_t weight;     /* 1.. */
+    int status;          /* envoy.config.core.v3.HealthStatus */
+    bool canary;         /* envoy.lb canary */
     bool disable_active_hc;
     const struct metadata *metadata; /* NULL: none */
     uint64_t metadata_hash;
@@ -64,35 +72,41 @@ struct load_assignment {
     uint64_t stale_after_us; /* 0: never */
 };
 
-/* --- limits -------------------------------------------------------------------------------------------------------------------- */
+/* --- limits
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 enum { BREAKER_PRIORITIES = 2 };
 struct breaker_limits {
     uint32_t max_connections, max_pending, max_requests, max_retries, max_pools;
     bool track_remaining, has_budget;
-    double budget_percent;     /* of active + pending requests */
-    uint32_t budget_min;       /* min_retry_concurrency */
+    double budget_percent;         /* of active + pending requests */
+    uint32_t budget_min;           /* min_retry_concurrency */
     uint32_t host_max_connections; /* per_host_thresholds; UINT32_MAX: none */
 };
-/* Counts that Envoy keeps process-wide, and what else must survive updates of the cluster. Found again by name; freed with the last
- * cluster object that refers to it. Any thread counts, relaxed. */
+/* Counts that Envoy keeps process-wide, and what else must survive updates of the cluster. Found
+ * again by name; freed with the last cluster object that refers to it. Any thread counts, relaxed.
+ */
 struct breaker_counts {
     _Atomic uint32_t connections;
     _Atomic uint32_t pending, requests, retries, pools;
 };
 struct cluster_shared {
     struct breaker_counts counts[BREAKER_PRIORITIES];
-    uint32_t refs; /* main */
+    uint32_t refs;            /* main */
     struct stat_group *stats; /* cluster.<name>.: enum cluster_stat */
 };
 
-/* --- protocol ------------------------------------------------------------------------------------------------------------------- */
-/* HttpProtocolOptions and the deprecated fields that mean the same. One static default serves all clusters that set nothing. */
+/* --- protocol
+ * -------------------------------------------------------------------------------------------------------------------
+ */
+/* HttpProtocolOptions and the deprecated fields that mean the same. One static default serves all
+ * clusters that set nothing. */
 struct upstream_http {
     enum cluster_protocol protocol;
-    struct codec_options codec; /* stats unset */
-    uint64_t idle_timeout_us;   /* default 1 h; 0: none */
-    uint64_t max_connection_us; /* 0: none */
-    uint64_t max_stream_us;     /* max_stream_duration; 0: none */
+    struct codec_options codec;           /* stats unset */
+    uint64_t idle_timeout_us;             /* default 1 h; 0: none */
+    uint64_t max_connection_us;           /* 0: none */
+    uint64_t max_stream_us;               /* max_stream_duration; 0: none */
     uint32_t max_requests_per_connection; /* 0: no limit */
     bool auto_sni, auto_san_validation;
     struct str override_auto_sni_header;
@@ -101,7 +115,8 @@ extern const struct upstream_http upstream_http_default;
 
 struct transport_match {
     struct str name;
-    const struct value *match; /* VALUE_STRUCT: all fields must be in the endpoint's metadata; NULL: matches all */
+    const struct value
+        *match; /* VALUE_STRUCT: all fields must be in the endpoint's metadata; NULL: matches all */
     const struct transport_socket *socket;
 };
 struct dns_settings {
@@ -112,7 +127,7 @@ struct dns_settings {
     size_t resolver_count;
 };
 struct socket_options; /* proxy/net/socket.h */
-struct health_check; /* proxy/upstream/health.h */
+struct health_check;   /* proxy/upstream/health.h */
 struct outlier_conf;
 
 /* OriginalDstLbConfig. */
@@ -127,34 +142,35 @@ struct original_dst_conf {
 };
 
 struct cluster {
-    struct obj obj;            /* name, version, hash of the message */
-    struct str stat_name;      /* alt_stat_name or name, ':' still in it */
+    struct obj obj;       /* name, version, hash of the message */
+    struct str stat_name; /* alt_stat_name or name, ':' still in it */
     uint64_t name_hash;
     enum cluster_discovery discovery;
     const struct cluster_type *custom; /* CLUSTER_CUSTOM */
     const void *custom_conf;
-    struct str eds_service;    /* EDS: resource name */
-    struct load_assignment *endpoints; /* main: STATIC (until its hosts are made), DNS: an object of its own; else NULL */
+    struct str eds_service;            /* EDS: resource name */
+    struct load_assignment *endpoints; /* main: STATIC (until its hosts are made), DNS: an object of
+                                          its own; else NULL */
     uint64_t connect_timeout_us;
-    uint32_t buffer_limit;     /* per_connection_buffer_limit_bytes */
+    uint32_t buffer_limit; /* per_connection_buffer_limit_bytes */
 
     const struct lb_policy_type *lb;
     const void *lb_conf;
     bool locality_weighted;
     bool ignore_new_hosts_until_first_hc, close_on_health_failure, fail_on_panic;
-    bool drain_on_host_removal; /* ignore_health_on_host_removal */
-    uint32_t override_host_status; /* bit per HealthStatus */
-    double panic_percent;      /* healthy_panic_threshold, default 50 */
+    bool drain_on_host_removal;                           /* ignore_health_on_host_removal */
+    uint32_t override_host_status;                        /* bit per HealthStatus */
+    double panic_percent;                                 /* healthy_panic_threshold, default 50 */
     double preconnect_ratio, predictive_preconnect_ratio; /* default 1 */
 
-    const struct breaker_limits *limits; /* [BREAKER_PRIORITIES] */
-    const struct upstream_http *http;    /* never NULL */
+    const struct breaker_limits *limits;   /* [BREAKER_PRIORITIES] */
+    const struct upstream_http *http;      /* never NULL */
     const struct transport_socket *socket; /* NULL: plaintext */
     const struct transport_match *socket_matches;
     size_t socket_match_count;
-    const struct addr *bind;   /* NULL: any */
+    const struct addr *bind;                     /* NULL: any */
     const struct socket_options *socket_options; /* keepalive included; NULL: none */
-    const struct dns_settings *dns; /* DNS types */
+    const struct dns_settings *dns;              /* DNS types */
     const struct metadata *metadata;
     struct health_check *const *health_checks;
     size_t health_check_count;
@@ -163,7 +179,7 @@ struct cluster {
     bool added_via_api;
     bool track_timeout_budgets, track_sizes, per_endpoint_stats;
     bool cleanup_interval_set;
-    bool wait_for_warm;        /* wait_for_warm_on_init, default true */
+    bool wait_for_warm;                           /* wait_for_warm_on_init, default true */
     const struct original_dst_conf *original_dst; /* ORIGINAL_DST; else NULL */
     /* set by the cluster manager before publication */
     struct cluster_shared *shared;

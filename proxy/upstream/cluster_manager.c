@@ -1,4 +1,5 @@
-/* Life of clusters on main: set -> (warming ->) active -> updated -> removed. One entry a name keeps what survives updates. */
+/* Life of clusters on main: set -> (warming ->) active -> updated -> removed. One entry a name
+ * keeps what survives updates. */
 #include "proxy/upstream/cluster_manager.h"
 
 #include "base/arena.h"
@@ -14,8 +15,16 @@
 #include "proxy/upstream/upstream_internal.h"
 
 enum manager_stat {
-    MANAGER_ADDED, MANAGER_MODIFIED, MANAGER_REMOVED, MANAGER_UPDATED, MANAGER_MERGED, MANAGER_MERGE_CANCELLED, MANAGER_OUT_OF_WINDOW,
-    MANAGER_ACTIVE, MANAGER_WARMING, MANAGER_STATS
+    MANAGER_ADDED,
+    MANAGER_MODIFIED,
+    MANAGER_REMOVED,
+    MANAGER_UPDATED,
+    MANAGER_MERGED,
+    MANAGER_MERGE_CANCELLED,
+    MANAGER_OUT_OF_WINDOW,
+    MANAGER_ACTIVE,
+    MANAGER_WARMING,
+    MANAGER_STATS
 };
 static const struct stat_def manager_defs[MANAGER_STATS] = {
     [MANAGER_ADDED] = {"cluster_added", STAT_COUNTER, 0},
@@ -30,7 +39,7 @@ static const struct stat_def manager_defs[MANAGER_STATS] = {
 };
 
 struct cluster_entry {
-    struct str name; /* behind the struct */
+    struct str name;                  /* behind the struct */
     struct cluster *active, *warming; /* a reference on each */
     struct host_set *hosts;           /* of the active one, as published */
     struct load_assignment *la;       /* EDS: last told */
@@ -59,7 +68,9 @@ struct cluster_manager {
     size_t warming, static_waiting;
 };
 
-/* --- what survives updates ---------------------------------------------------------------------------------------------------- */
+/* --- what survives updates
+ * ----------------------------------------------------------------------------------------------------
+ */
 static struct cluster_shared *shared_new(struct runtime *rt, const struct cluster *c)
 {
     struct cluster_shared *s = mem_alloc(sizeof(*s));
@@ -108,7 +119,8 @@ static void hosts_drop(struct host_set **hp)
     if (o) obj_unref(&o);
 }
 
-/* --- EDS: which entries follow a service ---------------------------------------------------------------------------------------- */
+/* --- EDS: which entries follow a service
+ * ---------------------------------------------------------------------------------------- */
 static struct str service_name(const struct cluster *c)
 {
     return c->eds_service.len > 0 ? c->eds_service : c->obj.name;
@@ -137,7 +149,9 @@ static void service_join(struct cluster_manager *cm, struct cluster_entry *e, st
     list_push_back(&s->entries, &e->in_service);
 }
 
-/* --- state -------------------------------------------------------------------------------------------------------------------- */
+/* --- state
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 static void manager_gauges(struct cluster_manager *cm)
 {
     stat_set(cm->stats, MANAGER_ACTIVE, cm->entries.count - cm->warming);
@@ -180,17 +194,23 @@ static void membership_stats(struct cluster_entry *e, bool changed)
     stat_set(g, CLUSTER_STAT_MEMBERSHIP_HEALTHY, s->healthy_count);
     stat_set(g, CLUSTER_STAT_MEMBERSHIP_DEGRADED, s->degraded_count);
     stat_set(g, CLUSTER_STAT_MEMBERSHIP_EXCLUDED, s->excluded_count);
-    bool dynamic = e->active && (e->active->discovery == CLUSTER_EDS || e->active->discovery == CLUSTER_STRICT_DNS);
-    if (dynamic) stat_set(g, CLUSTER_STAT_MAX_HOST_WEIGHT, s->max_weight); /* Envoy: static clusters leave it at 0 */
+    bool dynamic = e->active && (e->active->discovery == CLUSTER_EDS ||
+                                 e->active->discovery == CLUSTER_STRICT_DNS);
+    if (dynamic)
+        stat_set(g, CLUSTER_STAT_MAX_HOST_WEIGHT,
+                 s->max_weight); /* Envoy: static clusters leave it at 0 */
 }
 
-/* Builds hosts for version c; publishes them when c serves already and they differ. False: nothing differed. */
-static bool hosts_apply(struct cluster_manager *cm, struct cluster_entry *e, const struct cluster *c, const struct load_assignment *la,
-                        bool force)
+/* Builds hosts for version c; publishes them when c serves already and they differ. False: nothing
+ * differed. */
+static bool hosts_apply(struct cluster_manager *cm, struct cluster_entry *e,
+                        const struct cluster *c, const struct load_assignment *la, bool force)
 {
     bool changed = false, updated = false;
-    /* Envoy chooses the transport socket when it makes a host, and it makes one for each endpoint of each update. */
-    for (size_t i = 0; i < la->count; i++) stat_add(e->shared->stats, CLUSTER_STAT_DEFAULT_TOTAL_MATCH_COUNT, la->v[i].count);
+    /* Envoy chooses the transport socket when it makes a host, and it makes one for each endpoint
+     * of each update. */
+    for (size_t i = 0; i < la->count; i++)
+        stat_add(e->shared->stats, CLUSTER_STAT_DEFAULT_TOTAL_MATCH_COUNT, la->v[i].count);
     struct host_set *now = membership_build(c, la, e->hosts, &changed, &updated);
     if (!updated && !force) {
         hosts_drop(&now);
@@ -209,13 +229,16 @@ static const struct load_assignment no_endpoints = {.overprovisioning = 140};
 static void feed_stop(struct cluster_manager *cm, struct cluster *c)
 {
     if (!c || !c->feed) return;
-    if (c->discovery == CLUSTER_CUSTOM) c->custom->stop(c, cm->rt);
-    else dns_cluster_stop(c);
+    if (c->discovery == CLUSTER_CUSTOM)
+        c->custom->stop(c, cm->rt);
+    else
+        dns_cluster_stop(c);
     c->feed = NULL;
 }
 
 /* The warming version becomes the active one with these endpoints. */
-static void activate(struct cluster_manager *cm, struct cluster_entry *e, const struct load_assignment *la)
+static void activate(struct cluster_manager *cm, struct cluster_entry *e,
+                     const struct load_assignment *la)
 {
     struct cluster *c = e->warming;
     must(c != NULL);
@@ -253,15 +276,14 @@ static void warm(struct cluster_manager *cm, struct cluster_entry *e)
     case CLUSTER_CUSTOM:
         if (!c->custom->start(c, cm->rt)) cluster_set_failed(c);
         return;
-    case CLUSTER_ORIGINAL_DST:
-        activate(cm, e, &no_endpoints);
-        return;
+    case CLUSTER_ORIGINAL_DST: activate(cm, e, &no_endpoints); return;
     }
 }
 
 static bool same_service(const struct cluster *a, const struct cluster *b)
 {
-    return a && b && a->discovery == CLUSTER_EDS && b->discovery == CLUSTER_EDS && str_eq(service_name(a), service_name(b));
+    return a && b && a->discovery == CLUSTER_EDS && b->discovery == CLUSTER_EDS &&
+           str_eq(service_name(a), service_name(b));
 }
 
 static struct cluster_entry *entry_new(struct cluster_manager *cm, const struct cluster *c)
@@ -276,7 +298,8 @@ static struct cluster_entry *entry_new(struct cluster_manager *cm, const struct 
 }
 
 /* Forgets endpoints that belong to another service name. */
-static void leave_old_service(struct cluster_manager *cm, struct cluster_entry *e, const struct cluster *now)
+static void leave_old_service(struct cluster_manager *cm, struct cluster_entry *e,
+                              const struct cluster *now)
 {
     const struct cluster *was = e->warming ? e->warming : e->active;
     if (!was || was->discovery != CLUSTER_EDS) return;
@@ -347,9 +370,12 @@ bool cluster_manager_remove(struct cluster_manager *cm, struct str name)
     return true;
 }
 
-/* --- endpoints ------------------------------------------------------------------------------------------------------------------ */
+/* --- endpoints
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 /* A new assignment for this entry: activates what warms, else updates what serves. */
-static bool entry_endpoints(struct cluster_manager *cm, struct cluster_entry *e, const struct load_assignment *la)
+static bool entry_endpoints(struct cluster_manager *cm, struct cluster_entry *e,
+                            const struct load_assignment *la)
 {
     if (e->warming) {
         activate(cm, e, la);
@@ -368,11 +394,12 @@ static void entry_stale(struct loop_timer *t)
     if (e->active) (void)hosts_apply(e->cm, e, e->active, &no_endpoints, false);
 }
 
-void cluster_manager_endpoints(struct cluster_manager *cm, struct str service, struct load_assignment *la)
+void cluster_manager_endpoints(struct cluster_manager *cm, struct str service,
+                               struct load_assignment *la)
 {
     struct service *s = map_get(&cm->services, service);
     if (s) {
-        LIST_FOREACH_SAFE(&s->entries, it, next) {
+        LIST_FOREACH_SAFE (&s->entries, it, next) {
             struct cluster_entry *e = CONTAINER_OF(it, struct cluster_entry, in_service);
             assignment_drop(&e->la);
             obj_ref(&la->obj);
@@ -381,7 +408,8 @@ void cluster_manager_endpoints(struct cluster_manager *cm, struct str service, s
             stat_inc(g, CLUSTER_STAT_UPDATE_SUCCESS);
             stat_set(g, CLUSTER_STAT_VERSION, hash_xxh64(la->obj.version, 0));
             loop_timer_stop(&e->stale);
-            if (la->stale_after_us > 0) loop_timer_start(cm->rt->main, &e->stale, la->stale_after_us, entry_stale);
+            if (la->stale_after_us > 0)
+                loop_timer_start(cm->rt->main, &e->stale, la->stale_after_us, entry_stale);
             if (!entry_endpoints(cm, e, la)) stat_inc(g, CLUSTER_STAT_UPDATE_NO_REBUILD);
         }
     }
@@ -392,13 +420,14 @@ void cluster_manager_endpoints_missing(struct cluster_manager *cm, struct str se
 {
     struct service *s = map_get(&cm->services, service);
     if (!s) return;
-    LIST_FOREACH_SAFE(&s->entries, it, next) {
+    LIST_FOREACH_SAFE (&s->entries, it, next) {
         struct cluster_entry *e = CONTAINER_OF(it, struct cluster_entry, in_service);
         if (e->warming) activate(cm, e, e->la ? e->la : &no_endpoints);
     }
 }
 
-void cluster_manager_eds_stat(struct cluster_manager *cm, struct str service, enum cluster_eds_event what)
+void cluster_manager_eds_stat(struct cluster_manager *cm, struct str service,
+                              enum cluster_eds_event what)
 {
     static const enum cluster_stat which[] = {
         [CLUSTER_EDS_ATTEMPT] = CLUSTER_STAT_UPDATE_ATTEMPT,
@@ -408,7 +437,8 @@ void cluster_manager_eds_stat(struct cluster_manager *cm, struct str service, en
     };
     struct service *s = map_get(&cm->services, service);
     if (!s) return;
-    LIST_FOREACH(&s->entries, it) stat_inc(CONTAINER_OF(it, struct cluster_entry, in_service)->shared->stats, which[what]);
+    LIST_FOREACH (&s->entries, it)
+        stat_inc(CONTAINER_OF(it, struct cluster_entry, in_service)->shared->stats, which[what]);
 }
 
 void cluster_set_hosts(struct cluster *c, struct load_assignment *la)
@@ -430,7 +460,9 @@ void cluster_set_failed(struct cluster *c)
     if (e && e->warming == c) activate(cm, e, &no_endpoints);
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------------------------------- */
+/* --- the rest
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 struct cluster_manager *cluster_manager_new(struct runtime *rt)
 {
     struct cluster_manager *cm = mem_alloc(sizeof(*cm));
@@ -459,7 +491,8 @@ void cluster_manager_free(struct cluster_manager **cmp)
     mem_free(cm);
 }
 
-void cluster_manager_on_active(struct cluster_manager *cm, void (*fn)(void *arg, struct str name), void *arg)
+void cluster_manager_on_active(struct cluster_manager *cm, void (*fn)(void *arg, struct str name),
+                               void *arg)
 {
     cm->on_active = fn;
     cm->on_active_arg = arg;
@@ -472,13 +505,15 @@ void cluster_manager_on_static_ready(struct cluster_manager *cm, void (*fn)(void
     ready_check(cm);
 }
 
-void cluster_manager_each(struct cluster_manager *cm, void (*fn)(void *arg, const struct cluster_view *v), void *arg)
+void cluster_manager_each(struct cluster_manager *cm,
+                          void (*fn)(void *arg, const struct cluster_view *v), void *arg)
 {
     size_t it = 0;
     void *value;
     while (map_next(&cm->entries, &it, NULL, &value)) {
         const struct cluster_entry *e = value;
-        struct cluster_view v = {e->name, e->active, e->warming, e->hosts, e->la, e->changed_wall_us, STR_NONE};
+        struct cluster_view v = {e->name, e->active,          e->warming, e->hosts,
+                                 e->la,   e->changed_wall_us, STR_NONE};
         fn(arg, &v);
     }
 }

@@ -6,19 +6,22 @@
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/upstream_internal.h"
 
-/* Envoy: the first match whose fields are all in the endpoint's metadata ("envoy.transport_socket_match"). */
+/* Envoy: the first match whose fields are all in the endpoint's metadata
+ * ("envoy.transport_socket_match"). */
 static bool match_in(const struct value *want, const struct metadata *m)
 {
     if (!want || want->u.fields.count == 0) return true;
     for (size_t i = 0; i < want->u.fields.count; i++) {
         const struct value_field *f = &want->u.fields.fields[i];
-        const struct value *have = m ? metadata_find(m, STR("envoy.transport_socket_match"), &f->name, 1) : NULL;
+        const struct value *have =
+            m ? metadata_find(m, STR("envoy.transport_socket_match"), &f->name, 1) : NULL;
         if (!have || !value_equal(have, &f->value)) return false;
     }
     return true;
 }
 
-static const struct transport_socket *socket_for(const struct upstream_cluster *uc, const struct host *h)
+static const struct transport_socket *socket_for(const struct upstream_cluster *uc,
+                                                 const struct host *h)
 {
     const struct cluster *c = uc->conf;
     for (size_t i = 0; i < c->socket_match_count; i++) {
@@ -27,8 +30,9 @@ static const struct transport_socket *socket_for(const struct upstream_cluster *
     return c->socket;
 }
 
-struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p, const struct transport_ask *ask,
-                              const struct conn_events *events, void *owner)
+struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p,
+                              const struct transport_ask *ask, const struct conn_events *events,
+                              void *owner)
 {
     const struct cluster *c = uc->conf;
     struct stat_group *g = c->shared->stats;
@@ -38,14 +42,18 @@ struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum 
     stat_inc(g, CLUSTER_STAT_UPSTREAM_CX_TOTAL);
     stat_inc(g, CLUSTER_STAT_UPSTREAM_CX_ACTIVE);
     struct conn_limits limits = {.buffer_limit = c->buffer_limit};
-    const struct addr *bind = c->bind && addr_is_ip(&h->addr) && addr_is_v4(c->bind) == addr_is_v4(&h->addr) ? c->bind : NULL;
-    struct conn *conn = conn_connect(uc->worker, &h->addr, bind, c->socket_options, socket_for(uc, h), ask, c->connect_timeout_us, &limits,
-                                     events, owner);
+    const struct addr *bind =
+        c->bind && addr_is_ip(&h->addr) && addr_is_v4(c->bind) == addr_is_v4(&h->addr) ? c->bind
+                                                                                       : NULL;
+    struct conn *conn =
+        conn_connect(uc->worker, &h->addr, bind, c->socket_options, socket_for(uc, h), ask,
+                     c->connect_timeout_us, &limits, events, owner);
     conn_set_byte_stats(conn, &uc->bytes);
     return conn;
 }
 
-void upstream_connect_end(struct upstream_cluster *uc, struct host *h, const struct upstream_conn_end *end)
+void upstream_connect_end(struct upstream_cluster *uc, struct host *h,
+                          const struct upstream_conn_end *end)
 {
     const struct cluster *c = uc->conf;
     struct stat_group *g = c->shared->stats;
@@ -53,7 +61,8 @@ void upstream_connect_end(struct upstream_cluster *uc, struct host *h, const str
     atomic_fetch_sub_explicit(&h->cells.cx_active, 1, memory_order_relaxed);
     stat_dec(g, CLUSTER_STAT_UPSTREAM_CX_ACTIVE);
     stat_inc(g, CLUSTER_STAT_UPSTREAM_CX_DESTROY);
-    stat_inc(g, end->local ? CLUSTER_STAT_UPSTREAM_CX_DESTROY_LOCAL : CLUSTER_STAT_UPSTREAM_CX_DESTROY_REMOTE);
+    stat_inc(g, end->local ? CLUSTER_STAT_UPSTREAM_CX_DESTROY_LOCAL
+                           : CLUSTER_STAT_UPSTREAM_CX_DESTROY_REMOTE);
     if (end->active > 0) {
         stat_inc(g, CLUSTER_STAT_UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
         stat_inc(g, end->local ? CLUSTER_STAT_UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ
@@ -63,7 +72,8 @@ void upstream_connect_end(struct upstream_cluster *uc, struct host *h, const str
         stat_inc(g, CLUSTER_STAT_UPSTREAM_CX_CONNECT_FAIL);
         atomic_fetch_add_explicit(&h->cells.cx_connect_fail, 1, memory_order_relaxed);
     }
-    stat_record(g, CLUSTER_STAT_UPSTREAM_CX_LENGTH_MS, (loop_now_us(uc->worker->loop) - end->begin_us) / 1000);
+    stat_record(g, CLUSTER_STAT_UPSTREAM_CX_LENGTH_MS,
+                (loop_now_us(uc->worker->loop) - end->begin_us) / 1000);
 }
 
 enum upstream_failure upstream_connect_failure(int conn_end)

@@ -1,4 +1,5 @@
-/* c-ares on main's loop: its sockets are watched, its timeouts kept by one timer a channel. One channel for each set of resolvers. */
+/* c-ares on main's loop: its sockets are watched, its timeouts kept by one timer a channel. One
+ * channel for each set of resolvers. */
 #include <ares.h>
 #include <netdb.h>
 
@@ -11,7 +12,15 @@
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/dns_internal.h"
 
-enum dns_stat { DNS_GET_ADDR_FAILURE, DNS_NOT_FOUND, DNS_REINITS, DNS_RESOLVE_TOTAL, DNS_TIMEOUTS, DNS_PENDING, DNS_STATS };
+enum dns_stat {
+    DNS_GET_ADDR_FAILURE,
+    DNS_NOT_FOUND,
+    DNS_REINITS,
+    DNS_RESOLVE_TOTAL,
+    DNS_TIMEOUTS,
+    DNS_PENDING,
+    DNS_STATS
+};
 static const struct stat_def dns_defs[DNS_STATS] = {
     [DNS_GET_ADDR_FAILURE] = {"get_addr_failure", STAT_COUNTER, 0},
     [DNS_NOT_FOUND] = {"not_found", STAT_COUNTER, 0},
@@ -48,7 +57,9 @@ struct dns_query {
 
 enum { FAMILY_AUTO, FAMILY_V4_ONLY, FAMILY_V6_ONLY, FAMILY_V4_PREFERRED, FAMILY_ALL };
 
-/* --- the loop's side of a channel --------------------------------------------------------------------------------------------------------- */
+/* --- the loop's side of a channel
+ * ---------------------------------------------------------------------------------------------------------
+ */
 static void channel_timer(struct dns_channel *ch);
 
 static void channel_fire(struct loop_timer *t)
@@ -65,7 +76,8 @@ static void channel_timer(struct dns_channel *ch)
         loop_timer_stop(&ch->timer);
         return;
     }
-    loop_timer_start(ch->dns->rt->main, &ch->timer, (uint64_t)next->tv_sec * 1000000 + (uint64_t)next->tv_usec, channel_fire);
+    loop_timer_start(ch->dns->rt->main, &ch->timer,
+                     (uint64_t)next->tv_sec * 1000000 + (uint64_t)next->tv_usec, channel_fire);
 }
 
 static void socket_fire(struct loop_io *io, int ready)
@@ -73,7 +85,8 @@ static void socket_fire(struct loop_io *io, int ready)
     struct dns_socket *s = CONTAINER_OF(io, struct dns_socket, io);
     struct dns_channel *ch = s->channel;
     int fd = io->fd;
-    ares_process_fd(ch->ares, ready & LOOP_READ ? fd : ARES_SOCKET_BAD, ready & LOOP_WRITE ? fd : ARES_SOCKET_BAD);
+    ares_process_fd(ch->ares, ready & LOOP_READ ? fd : ARES_SOCKET_BAD,
+                    ready & LOOP_WRITE ? fd : ARES_SOCKET_BAD);
     channel_timer(ch);
 }
 
@@ -81,7 +94,7 @@ static void channel_socket(void *data, ares_socket_t fd, int readable, int writa
 {
     struct dns_channel *ch = data;
     struct dns_socket *found = NULL;
-    LIST_FOREACH(&ch->sockets, it) {
+    LIST_FOREACH (&ch->sockets, it) {
         struct dns_socket *s = CONTAINER_OF(it, struct dns_socket, link);
         if (s->io.fd == fd) found = s;
     }
@@ -101,7 +114,9 @@ static void channel_socket(void *data, ares_socket_t fd, int readable, int writa
     loop_io_want(&found->io, (readable ? LOOP_READ : 0) | (writable ? LOOP_WRITE : 0));
 }
 
-/* --- channels ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- channels
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 static void channel_servers(struct dns_channel *ch, const struct dns_settings *s)
 {
     struct sb list = {0};
@@ -111,7 +126,8 @@ static void channel_servers(struct dns_channel *ch, const struct dns_settings *s
     }
     sb_char(&list, '\0');
     int rc = ares_set_servers_ports_csv(ch->ares, list.ptr);
-    if (rc != ARES_SUCCESS) log_error(LOG_C_DNS, "cannot use the DNS resolvers %s: %s", list.ptr, ares_strerror(rc));
+    if (rc != ARES_SUCCESS)
+        log_error(LOG_C_DNS, "cannot use the DNS resolvers %s: %s", list.ptr, ares_strerror(rc));
     sb_release(&list);
 }
 
@@ -143,7 +159,7 @@ static struct dns_channel *channel_for(struct dns *d, const struct dns_settings 
         sb_fmt(&key, ",%.*s", (int)addr_format(&s->resolvers[i], text), text);
     }
     struct dns_channel *found = NULL;
-    LIST_FOREACH(&d->channels, it) {
+    LIST_FOREACH (&d->channels, it) {
         struct dns_channel *ch = CONTAINER_OF(it, struct dns_channel, link);
         if (str_eq(ch->key, sb_str(&key))) found = ch;
     }
@@ -166,7 +182,7 @@ void dns_free(struct dns **dp)
     struct dns *d = *dp;
     *dp = NULL;
     if (!d) return;
-    LIST_FOREACH_SAFE(&d->channels, it, next) {
+    LIST_FOREACH_SAFE (&d->channels, it, next) {
         struct dns_channel *ch = CONTAINER_OF(it, struct dns_channel, link);
         loop_timer_stop(&ch->timer);
         ares_destroy(ch->ares);
@@ -181,7 +197,9 @@ struct runtime *dns_runtime(const struct dns *d)
     return d->rt;
 }
 
-/* --- queries --------------------------------------------------------------------------------------------------------------------------------- */
+/* --- queries
+ * ---------------------------------------------------------------------------------------------------------------------------------
+ */
 static bool family_wanted(int family, bool v6, bool any_v4, bool any_v6)
 {
     switch (family) {
@@ -193,7 +211,8 @@ static bool family_wanted(int family, bool v6, bool any_v4, bool any_v6)
     }
 }
 
-static void result_collect(const struct ares_addrinfo *info, int family, struct addr *out, struct dns_result *r)
+static void result_collect(const struct ares_addrinfo *info, int family, struct addr *out,
+                           struct dns_result *r)
 {
     bool any_v4 = false, any_v6 = false;
     for (const struct ares_addrinfo_node *n = info->nodes; n; n = n->ai_next) {
@@ -221,14 +240,19 @@ static void query_done(void *arg, int status, int timeouts, struct ares_addrinfo
     if (status != ARES_EDESTRUCTION) {
         stat_dec(g, DNS_PENDING);
         stat_add(g, DNS_TIMEOUTS, (uint64_t)timeouts);
-        if (status == ARES_ENOTFOUND || status == ARES_ENODATA) stat_inc(g, DNS_NOT_FOUND);
-        else if (status != ARES_SUCCESS) stat_inc(g, DNS_GET_ADDR_FAILURE);
+        if (status == ARES_ENOTFOUND || status == ARES_ENODATA)
+            stat_inc(g, DNS_NOT_FOUND);
+        else if (status != ARES_SUCCESS)
+            stat_inc(g, DNS_GET_ADDR_FAILURE);
     }
     size_t n = 0;
-    for (const struct ares_addrinfo_node *x = info ? info->nodes : NULL; x && n < ADDRESSES_MOST; x = x->ai_next) n++;
+    for (const struct ares_addrinfo_node *x = info ? info->nodes : NULL; x && n < ADDRESSES_MOST;
+         x = x->ai_next)
+        n++;
     struct addr *v = mem_array(n + 1, sizeof(*v));
     /* Envoy: "no such name" and "no such record" are good answers without addresses. */
-    struct dns_result r = {.ok = status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND, .v = v};
+    struct dns_result r = {
+        .ok = status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND, .v = v};
     if (info && n < ADDRESSES_MOST) result_collect(info, q->family, v, &r);
     if (info) ares_freeaddrinfo(info);
     if (q->done) q->done(q->arg, &r);
@@ -236,8 +260,8 @@ static void query_done(void *arg, int status, int timeouts, struct ares_addrinfo
     mem_free(q);
 }
 
-struct dns_query *dns_resolve(struct dns *d, const struct dns_settings *s, struct str name, void (*done)(void *arg, const struct dns_result *r),
-                              void *arg)
+struct dns_query *dns_resolve(struct dns *d, const struct dns_settings *s, struct str name,
+                              void (*done)(void *arg, const struct dns_result *r), void *arg)
 {
     struct dns_channel *ch = channel_for(d, s);
     struct dns_query *q = mem_alloc(sizeof(*q));
@@ -245,7 +269,8 @@ struct dns_query *dns_resolve(struct dns *d, const struct dns_settings *s, struc
     q->family = s->family;
     q->done = done;
     q->arg = arg;
-    struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_flags = ARES_AI_NOSORT, .ai_socktype = SOCK_STREAM};
+    struct ares_addrinfo_hints hints = {
+        .ai_family = AF_UNSPEC, .ai_flags = ARES_AI_NOSORT, .ai_socktype = SOCK_STREAM};
     if (s->family == FAMILY_V4_ONLY) hints.ai_family = AF_INET;
     if (s->family == FAMILY_V6_ONLY) hints.ai_family = AF_INET6;
     stat_inc(d->stats, DNS_RESOLVE_TOTAL);

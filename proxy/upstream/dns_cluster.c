@@ -1,4 +1,5 @@
-/* STRICT_DNS and LOGICAL_DNS: each endpoint's name is resolved again and again; the addresses become the cluster's hosts. */
+/* STRICT_DNS and LOGICAL_DNS: each endpoint's name is resolved again and again; the addresses
+ * become the cluster's hosts. */
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -18,7 +19,7 @@ struct dns_target {
     bool asking;             /* inside dns_resolve */
     struct addr *v;          /* heap */
     size_t count;
-    uint64_t backoff_us;     /* of the next failure */
+    uint64_t backoff_us; /* of the next failure */
     struct loop_timer timer;
 };
 struct dns_feed {
@@ -53,7 +54,8 @@ static struct load_assignment *feed_assignment(const struct dns_feed *f)
     for (size_t i = 0; i < conf->count; i++) {
         la->v[i] = conf->v[i];
         size_t n = 0;
-        for (size_t k = 0; k < conf->v[i].count; k++) n += t[k].count;
+        for (size_t k = 0; k < conf->v[i].count; k++)
+            n += t[k].count;
         la->v[i].v = ARENA_ARRAY(a, struct endpoint, n);
         la->v[i].count = 0;
         for (size_t k = 0; k < conf->v[i].count; k++, t++) {
@@ -99,7 +101,8 @@ static uint64_t delay_after(struct dns_target *t, const struct dns_result *r)
     const struct dns_settings *s = t->feed->c->dns;
     if (r->ok && r->count > 0) {
         t->backoff_us = s->failure_base_us;
-        uint64_t delay = s->respect_ttl && r->ttl_s > 0 ? (uint64_t)r->ttl_s * 1000000 : s->refresh_us;
+        uint64_t delay =
+            s->respect_ttl && r->ttl_s > 0 ? (uint64_t)r->ttl_s * 1000000 : s->refresh_us;
         return delay + (s->jitter_us ? rng_below(&t->feed->rng, s->jitter_us) : 0);
     }
     if (s->failure_base_us == s->failure_max_us) return s->failure_base_us;
@@ -118,7 +121,8 @@ static void target_done(void *arg, const struct dns_result *r)
     t->asking = false;
     loop_timer_start(l, &t->timer, delay_after(t, r), target_fire);
     stat_inc(g, r->ok ? CLUSTER_STAT_UPDATE_SUCCESS : CLUSTER_STAT_UPDATE_FAILURE);
-    log_debug(LOG_C_DNS, "%.*s: %s, %zu addresses", STR_ARG(t->endpoint->dns), r->ok ? "resolved" : "failed", r->count);
+    log_debug(LOG_C_DNS, "%.*s: %s, %zu addresses", STR_ARG(t->endpoint->dns),
+              r->ok ? "resolved" : "failed", r->count);
     if (!r->ok) {
         if (!f->told) cluster_set_failed(f->c);
         f->told = true;
@@ -138,14 +142,16 @@ static void target_resolve(struct dns_target *t)
 {
     stat_inc(t->feed->c->shared->stats, CLUSTER_STAT_UPDATE_ATTEMPT);
     t->asking = true;
-    struct dns_query *q = dns_resolve(t->feed->dns, t->feed->c->dns, t->endpoint->dns, target_done, t);
+    struct dns_query *q =
+        dns_resolve(t->feed->dns, t->feed->c->dns, t->endpoint->dns, target_done, t);
     if (t->asking) t->query = q; /* else it is done already */
 }
 
 void dns_cluster_start(struct dns *d, struct cluster *c)
 {
     size_t n = 0;
-    for (size_t i = 0; i < c->endpoints->count; i++) n += c->endpoints->v[i].count;
+    for (size_t i = 0; i < c->endpoints->count; i++)
+        n += c->endpoints->v[i].count;
     struct dns_feed *f = mem_alloc(sizeof(*f) + n * sizeof(f->targets[0]));
     f->dns = d;
     f->c = c;
@@ -162,7 +168,8 @@ void dns_cluster_start(struct dns *d, struct cluster *c)
         }
     }
     if (n == 0) cluster_set_failed(c);
-    for (size_t i = 0; i < n; i++) target_resolve(&f->targets[i]);
+    for (size_t i = 0; i < n; i++)
+        target_resolve(&f->targets[i]);
 }
 
 void dns_cluster_stop(struct cluster *c)

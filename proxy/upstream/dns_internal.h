@@ -7,11 +7,11 @@ struct dns_result {
     bool ok;
     const struct addr *v; /* without port; valid during the call */
     size_t count;
-    uint32_t ttl_s;       /* the shortest; 0 when none */
+    uint32_t ttl_s; /* the shortest; 0 when none */
 };
 /* Begins; done may be called before it returns. The query ends with done or dns_cancel. */
-struct dns_query *dns_resolve(struct dns *d, const struct dns_settings *s, struct str name, void (*done)(void *arg, const struct dns_result *r),
-                              void *arg);
+struct dns_query *dns_resolve(struct dns *d, const struct dns_settings *s, struct str name,
+                              void (*done)(void *arg, const struct dns_result *r), void *arg);
 /* done will not be called. Leaves NULL. */
 void dns_cancel(struct dns_query **q);
 struct runtime *dns_runtime(const struct dns *d);

@@ -1,4 +1,5 @@
-/* Hosts: one block of memory each (the texts behind the struct), counted atomically because pools of workers may outlive the host set. */
+/* Hosts: one block of memory each (the texts behind the struct), counted atomically because pools
+ * of workers may outlive the host set. */
 #include "proxy/upstream/host.h"
 
 #include <stdlib.h>
@@ -9,7 +10,6 @@
 #include "proxy/api/metadata.h"
 #include "proxy/api/upstream.h"
 #include "proxy/upstream/cluster.h"
-
 
 static struct str text_put(char **at, struct str s)
 {
@@ -27,7 +27,8 @@ static void value_dup_to(struct arena *a, struct value *to, const struct value *
         to->u.text = str_dup(a, from->u.text);
     } else if (from->kind == VALUE_LIST) {
         to->u.list.items = ARENA_ARRAY(a, struct value, from->u.list.count);
-        for (size_t i = 0; i < from->u.list.count; i++) value_dup_to(a, &to->u.list.items[i], &from->u.list.items[i]);
+        for (size_t i = 0; i < from->u.list.count; i++)
+            value_dup_to(a, &to->u.list.items[i], &from->u.list.items[i]);
     } else if (from->kind == VALUE_STRUCT) {
         to->u.fields.fields = ARENA_ARRAY(a, struct value_field, from->u.fields.count);
         for (size_t i = 0; i < from->u.fields.count; i++) {
@@ -46,7 +47,8 @@ static void host_set_metadata(struct host *h, const struct metadata *from)
     h->metadata = to;
 }
 
-/* Envoy: endpoints that are UNHEALTHY, DRAINING or TIMEOUT take no traffic; DEGRADED only when others are short. */
+/* Envoy: endpoints that are UNHEALTHY, DRAINING or TIMEOUT take no traffic; DEGRADED only when
+ * others are short. */
 uint32_t host_health_of_status(int status)
 {
     enum { HEALTH_UNHEALTHY = 2, HEALTH_DRAINING = 3, HEALTH_TIMEOUT = 4, HEALTH_DEGRADED = 5 };
@@ -55,12 +57,14 @@ uint32_t host_health_of_status(int status)
     return status == HEALTH_DEGRADED ? HOST_DEGRADED_EDS : 0;
 }
 
-struct host *host_new(const struct endpoint *e, const struct addr *addr, const struct host_locality *l, uint32_t priority, uint64_t meaning)
+struct host *host_new(const struct endpoint *e, const struct addr *addr,
+                      const struct host_locality *l, uint32_t priority, uint64_t meaning)
 {
     char text[ADDR_TEXT_MAX];
     size_t text_len = addr_format(addr, text);
     struct str name = e->hostname.len > 0 ? e->hostname : e->dns;
-    size_t size = sizeof(struct host) + text_len + name.len + e->health_hostname.len + l->region.len + l->zone.len + l->sub_zone.len + 6;
+    size_t size = sizeof(struct host) + text_len + name.len + e->health_hostname.len +
+                  l->region.len + l->zone.len + l->sub_zone.len + 6;
     if (e->health_addr) size += sizeof(struct addr) + _Alignof(struct addr);
     size = (size + 63) & ~(size_t)63;
     struct host *h = aligned_alloc(64, size);
@@ -116,8 +120,11 @@ bool host_health_change(struct host *h, uint32_t set, uint32_t clear)
 struct str host_health_text(const struct host *h, struct arena *a)
 {
     static const char *const names[] = {
-        "/failed_active_hc", "/failed_outlier_check", "/failed_eds_health", "/degraded_active_hc", "/degraded_eds_health",
-        "/pending_dynamic_removal", "/pending_active_hc", "/excluded_via_immediate_hc_fail", "/active_hc_timeout", "/eds_status_draining",
+        "/failed_active_hc",    "/failed_outlier_check",
+        "/failed_eds_health",   "/degraded_active_hc",
+        "/degraded_eds_health", "/pending_dynamic_removal",
+        "/pending_active_hc",   "/excluded_via_immediate_hc_fail",
+        "/active_hc_timeout",   "/eds_status_draining",
     };
     uint32_t flags = host_health_get(h);
     if (flags == 0) return STR("healthy");
@@ -128,7 +135,8 @@ struct str host_health_text(const struct host *h, struct arena *a)
     return out;
 }
 
-/* --- what proxy/api promises about hosts --------------------------------------------------------------------------------------- */
+/* --- what proxy/api promises about hosts
+ * --------------------------------------------------------------------------------------- */
 uint32_t host_weight(const struct host *h)
 {
     return host_weight_get(h);

@@ -1,4 +1,5 @@
-/* Building a host set: sorting hosts by priority, locality and health, then Envoy's priority load, panic and locality weights. */
+/* Building a host set: sorting hosts by priority, locality and health, then Envoy's priority load,
+ * panic and locality weights. */
 #include "proxy/upstream/host_set.h"
 
 #include "base/arena.h"
@@ -24,11 +25,12 @@ static bool list_wants(const struct cluster *c, enum list_kind kind, const struc
 }
 
 /* Fills a list with those of `from` that belong to it; shares the array when that is all. */
-static void list_fill(struct host_set *set, const struct cluster *c, struct lb_source *to, enum list_kind kind, struct host *const *from,
-                      uint32_t count)
+static void list_fill(struct host_set *set, const struct cluster *c, struct lb_source *to,
+                      enum list_kind kind, struct host *const *from, uint32_t count)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < count; i++) n += list_wants(c, kind, from[i]);
+    for (uint32_t i = 0; i < count; i++)
+        n += list_wants(c, kind, from[i]);
     to->ordinal = set->source_count++;
     to->hosts.count = n;
     to->hosts.v = from;
@@ -41,7 +43,8 @@ static void list_fill(struct host_set *set, const struct cluster *c, struct lb_s
         to->hosts.v = v;
     }
     uint32_t first = host_weight_get(to->hosts.v[0]);
-    for (uint32_t i = 1; i < n && !to->hosts.weighted; i++) to->hosts.weighted = host_weight_get(to->hosts.v[i]) != first;
+    for (uint32_t i = 1; i < n && !to->hosts.weighted; i++)
+        to->hosts.weighted = host_weight_get(to->hosts.v[i]) != first;
 }
 
 static void list_table(struct host_set *set, const struct cluster *c, struct lb_source *s)
@@ -50,8 +53,10 @@ static void list_table(struct host_set *set, const struct cluster *c, struct lb_
     s->table = c->lb->table_create(set->obj.arena, c->lb_conf, &s->hosts);
 }
 
-/* Envoy: the weight of a locality times how much of it is available, with the overprovisioning factor. */
-static double locality_effective(const struct locality_set *l, uint32_t eligible, uint32_t excluded, uint32_t overprovisioning)
+/* Envoy: the weight of a locality times how much of it is available, with the overprovisioning
+ * factor. */
+static double locality_effective(const struct locality_set *l, uint32_t eligible, uint32_t excluded,
+                                 uint32_t overprovisioning)
 {
     uint32_t hosts = l->total - excluded;
     if (l->total <= excluded || hosts == 0) return 0;
@@ -59,8 +64,8 @@ static double locality_effective(const struct locality_set *l, uint32_t eligible
     return l->weight * (share < 1 ? share : 1);
 }
 
-static void locality_add(struct host_set *set, const struct cluster *c, struct priority_set *p, const struct host_group *g,
-                         uint32_t overprovisioning)
+static void locality_add(struct host_set *set, const struct cluster *c, struct priority_set *p,
+                         const struct host_group *g, uint32_t overprovisioning)
 {
     struct locality_set *l = &p->localities[p->locality_count++];
     l->name.region = str_dup(set->obj.arena, g->locality.region);
@@ -75,15 +80,16 @@ static void locality_add(struct host_set *set, const struct cluster *c, struct p
     list_table(set, c, &l->healthy);
     list_table(set, c, &l->degraded);
     uint32_t excluded = 0;
-    for (uint32_t i = 0; i < g->count; i++) excluded += host_is_excluded(c, g->hosts[i]);
+    for (uint32_t i = 0; i < g->count; i++)
+        excluded += host_is_excluded(c, g->hosts[i]);
     l->healthy_weight = locality_effective(l, l->healthy.hosts.count, excluded, overprovisioning);
     l->degraded_weight = locality_effective(l, l->degraded.hosts.count, excluded, overprovisioning);
     p->by_locality_healthy |= l->healthy_weight > 0;
     p->by_locality_degraded |= l->degraded_weight > 0;
 }
 
-static void priority_build(struct host_set *set, const struct cluster *c, const struct host_set_input *in, uint32_t priority,
-                           struct host **hosts)
+static void priority_build(struct host_set *set, const struct cluster *c,
+                           const struct host_set_input *in, uint32_t priority, struct host **hosts)
 {
     struct priority_set *p = &set->priorities[priority];
     uint32_t count = 0;
@@ -104,28 +110,35 @@ static void priority_build(struct host_set *set, const struct cluster *c, const 
     list_fill(set, c, &p->degraded, LIST_DEGRADED, hosts, count);
     list_table(set, c, &p->healthy);
     list_table(set, c, &p->degraded);
-    if (p->healthy.hosts.count == count) p->all.table = p->healthy.table;
-    else list_table(set, c, &p->all);
+    if (p->healthy.hosts.count == count)
+        p->all.table = p->healthy.table;
+    else
+        list_table(set, c, &p->all);
     set->healthy_count += p->healthy.hosts.count;
     set->degraded_count += p->degraded.hosts.count;
     set->excluded_count += p->excluded;
     if (!c->locality_weighted) return;
     p->localities = ARENA_ARRAY(set->obj.arena, struct locality_set, groups);
     for (size_t i = 0; i < in->count; i++) {
-        if (in->groups[i].priority == priority) locality_add(set, c, p, &in->groups[i], in->overprovisioning);
+        if (in->groups[i].priority == priority)
+            locality_add(set, c, p, &in->groups[i], in->overprovisioning);
     }
 }
 
-/* --- priority load ----------------------------------------------------------------------------------------------------------- */
+/* --- priority load
+ * -----------------------------------------------------------------------------------------------------------
+ */
 static uint64_t list_amount(const struct lb_source *s, bool weighted)
 {
     if (!weighted) return s->hosts.count;
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < s->hosts.count; i++) sum += host_weight_get(s->hosts.v[i]);
+    for (uint32_t i = 0; i < s->hosts.count; i++)
+        sum += host_weight_get(s->hosts.v[i]);
     return sum;
 }
 
-static uint32_t availability(const struct priority_set *p, const struct lb_source *s, const struct host_set_input *in)
+static uint32_t availability(const struct priority_set *p, const struct lb_source *s,
+                             const struct host_set_input *in)
 {
     if (p->all.hosts.count <= p->excluded) return 0;
     bool weighted = in->weighted_priority_health;
@@ -143,8 +156,10 @@ static uint32_t *load_of(struct priority_set *p, int degraded)
     return degraded ? &p->degraded_load : &p->healthy_load;
 }
 
-/* Gives each priority its share of what is left; the first available one of this kind comes out (or -1). */
-static int load_spread(struct host_set *set, const struct load *loads, int degraded, uint32_t normal, uint32_t *left)
+/* Gives each priority its share of what is left; the first available one of this kind comes out (or
+ * -1). */
+static int load_spread(struct host_set *set, const struct load *loads, int degraded,
+                       uint32_t normal, uint32_t *left)
 {
     int first = -1;
     for (uint32_t i = 0; i < set->priority_count; i++) {
@@ -166,7 +181,8 @@ static void load_in_panic(struct host_set *set)
     for (uint32_t i = 0; i < set->priority_count; i++) {
         struct priority_set *p = &set->priorities[i];
         p->degraded_load = 0;
-        p->healthy_load = set->host_count ? (uint32_t)(100ull * p->all.hosts.count / set->host_count) : 0;
+        p->healthy_load =
+            set->host_count ? (uint32_t)(100ull * p->all.hosts.count / set->host_count) : 0;
         if (first < 0 && p->all.hosts.count > 0) first = (int)i;
         left -= p->healthy_load;
     }
@@ -180,7 +196,8 @@ static bool priority_in_panic(const struct cluster *c, const struct priority_set
     return percent < (c->panic_percent < 100 ? c->panic_percent : 100);
 }
 
-static void load_compute(struct host_set *set, const struct cluster *c, const struct host_set_input *in)
+static void load_compute(struct host_set *set, const struct cluster *c,
+                         const struct host_set_input *in)
 {
     struct load *loads = mem_array(set->priority_count, sizeof(*loads));
     uint64_t sum = 0;
@@ -195,8 +212,10 @@ static void load_compute(struct host_set *set, const struct cluster *c, const st
     if (normal > 0) {
         int healthy = load_spread(set, loads, 0, normal, &left);
         int degraded = load_spread(set, loads, 1, normal, &left);
-        if (healthy >= 0) set->priorities[healthy].healthy_load += left;
-        else if (degraded >= 0) set->priorities[degraded].degraded_load += left;
+        if (healthy >= 0)
+            set->priorities[healthy].healthy_load += left;
+        else if (degraded >= 0)
+            set->priorities[degraded].degraded_load += left;
     }
     mem_free(loads);
     if (normal == 0 && c->panic_percent <= 0) {
@@ -215,13 +234,16 @@ static void load_compute(struct host_set *set, const struct cluster *c, const st
 static void host_set_free(struct obj *o)
 {
     struct host_set *set = CONTAINER_OF(o, struct host_set, obj);
-    for (uint32_t i = 0; i < set->host_count; i++) host_unref(&set->hosts[i]);
+    for (uint32_t i = 0; i < set->host_count; i++)
+        host_unref(&set->hosts[i]);
 }
 
 static size_t size_guess(const struct cluster *c, size_t priorities, size_t hosts, size_t groups)
 {
-    size_t n = sizeof(struct host_set) + priorities * sizeof(struct priority_set) + hosts * 2 * sizeof(void *) + c->obj.name.len + 144;
-    if (c->locality_weighted) n += groups * (sizeof(struct locality_set) + 48) + hosts * sizeof(void *);
+    size_t n = sizeof(struct host_set) + priorities * sizeof(struct priority_set) +
+               hosts * 2 * sizeof(void *) + c->obj.name.len + 144;
+    if (c->locality_weighted)
+        n += groups * (sizeof(struct locality_set) + 48) + hosts * sizeof(void *);
     return n < 65536 ? n : 65536;
 }
 

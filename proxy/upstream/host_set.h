@@ -1,10 +1,11 @@
-/* The hosts of a cluster at one time, sorted into priorities, localities and health, with the load of each priority computed:
- * immutable, published in TABLE_HOSTS under the cluster's name. */
+/* The hosts of a cluster at one time, sorted into priorities, localities and health, with the load
+ * of each priority computed: immutable, published in TABLE_HOSTS under the cluster's name. */
 #pragma once
 #include "proxy/upstream/cluster.h"
 #include "proxy/upstream/host.h"
 
-/* One list that a policy may pick from. `ordinal` numbers the lists of a set, so that a worker keeps a cursor for each. */
+/* One list that a policy may pick from. `ordinal` numbers the lists of a set, so that a worker
+ * keeps a cursor for each. */
 struct lb_source {
     struct lb_hosts hosts;
     const void *table; /* of the policy */
@@ -12,8 +13,8 @@ struct lb_source {
 };
 struct locality_set {
     struct host_locality name;
-    uint32_t weight;          /* 0: takes no traffic (locality weighted) */
-    uint32_t total;           /* hosts of all health */
+    uint32_t weight; /* 0: takes no traffic (locality weighted) */
+    uint32_t total;  /* hosts of all health */
     struct lb_source healthy, degraded;
     double healthy_weight, degraded_weight; /* effective */
 };
@@ -30,8 +31,8 @@ struct host_set {
     struct obj obj;
     struct priority_set *priorities;
     uint32_t priority_count;
-    uint32_t source_count;  /* ordinals */
-    struct host **hosts;    /* all, by priority; the set holds a reference on each */
+    uint32_t source_count; /* ordinals */
+    struct host **hosts;   /* all, by priority; the set holds a reference on each */
     uint32_t host_count, healthy_count, degraded_count, excluded_count;
     uint32_t max_weight;
     struct drop_overload *drops;

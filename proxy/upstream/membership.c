@@ -1,4 +1,5 @@
-/* Envoy: an endpoint with the address of an existing host is that host; weight and health status are updated in place. */
+/* Envoy: an endpoint with the address of an existing host is that host; weight and health status
+ * are updated in place. */
 #include "proxy/upstream/membership.h"
 
 #include "base/arena.h"
@@ -10,7 +11,7 @@ struct build {
     struct arena *scratch;
     struct map old_by_text; /* struct host * */
     struct map seen;
-    bool unique;            /* only the first of equal addresses counts (all but STATIC) */
+    bool unique; /* only the first of equal addresses counts (all but STATIC) */
     uint32_t kept;
     bool added, updated;
 };
@@ -41,7 +42,8 @@ static void host_update(struct build *b, struct host *h, const struct endpoint *
 }
 
 /* A host with one reference of the caller's; NULL: a duplicate. */
-static struct host *host_for(struct build *b, const struct locality_endpoints *l, const struct endpoint *e)
+static struct host *host_for(struct build *b, const struct locality_endpoints *l,
+                             const struct endpoint *e)
 {
     char text[ADDR_TEXT_MAX];
     struct str key = str_make(text, addr_format(&e->addr, text));
@@ -65,8 +67,10 @@ static struct host *host_for(struct build *b, const struct locality_endpoints *l
 
 static void group_fill(struct build *b, struct host_group *g, const struct locality_endpoints *l)
 {
-    *g = (struct host_group){
-        .locality = {l->region, l->zone, l->sub_zone}, .priority = l->priority, .has_weight = l->has_weight, .weight = l->weight};
+    *g = (struct host_group){.locality = {l->region, l->zone, l->sub_zone},
+                             .priority = l->priority,
+                             .has_weight = l->has_weight,
+                             .weight = l->weight};
     g->hosts = ARENA_ARRAY(b->scratch, struct host *, l->count);
     for (size_t i = 0; i < l->count; i++) {
         struct host *h = host_for(b, l, &l->v[i]);
@@ -75,7 +79,8 @@ static void group_fill(struct build *b, struct host_group *g, const struct local
 }
 
 /* Locality weights matter to balancing, yet no host shows them. */
-static bool weights_changed(const struct cluster *c, const struct host_set *old, const struct host_set *now)
+static bool weights_changed(const struct cluster *c, const struct host_set *old,
+                            const struct host_set *now)
 {
     if (!c->locality_weighted) return false;
     for (uint32_t i = 0; i < now->priority_count; i++) {
@@ -88,22 +93,30 @@ static bool weights_changed(const struct cluster *c, const struct host_set *old,
     return false;
 }
 
-struct host_set *membership_build(const struct cluster *c, const struct load_assignment *la, const struct host_set *old, bool *changed,
-                                  bool *updated)
+struct host_set *membership_build(const struct cluster *c, const struct load_assignment *la,
+                                  const struct host_set *old, bool *changed, bool *updated)
 {
-    struct build b = {.c = c, .scratch = arena_new("membership", 1024), .unique = c->discovery != CLUSTER_STATIC};
-    for (uint32_t i = 0; old && i < old->host_count; i++) map_put(&b.old_by_text, old->hosts[i]->text, old->hosts[i]);
+    struct build b = {
+        .c = c, .scratch = arena_new("membership", 1024), .unique = c->discovery != CLUSTER_STATIC};
+    for (uint32_t i = 0; old && i < old->host_count; i++)
+        map_put(&b.old_by_text, old->hosts[i]->text, old->hosts[i]);
     struct host_group *groups = ARENA_ARRAY(b.scratch, struct host_group, la->count);
-    for (size_t i = 0; i < la->count; i++) group_fill(&b, &groups[i], &la->v[i]);
-    struct host_set_input in = {groups, la->count, la->overprovisioning ? la->overprovisioning : 140, la->weighted_priority_health,
-                                la->drops, la->drop_count};
+    for (size_t i = 0; i < la->count; i++)
+        group_fill(&b, &groups[i], &la->v[i]);
+    struct host_set_input in = {groups,
+                                la->count,
+                                la->overprovisioning ? la->overprovisioning : 140,
+                                la->weighted_priority_health,
+                                la->drops,
+                                la->drop_count};
     struct host_set *set = host_set_new(c, &in);
     for (size_t i = 0; i < la->count; i++) {
-        for (uint32_t k = 0; k < groups[i].count; k++) host_unref(&groups[i].hosts[k]); /* the set has its own now */
+        for (uint32_t k = 0; k < groups[i].count; k++)
+            host_unref(&groups[i].hosts[k]); /* the set has its own now */
     }
     *changed = b.added || b.kept != (old ? old->host_count : 0);
-    *updated = *changed || b.updated || !old || old->priority_count != set->priority_count || old->drop_count > 0 || set->drop_count > 0 ||
-               weights_changed(c, old, set);
+    *updated = *changed || b.updated || !old || old->priority_count != set->priority_count ||
+               old->drop_count > 0 || set->drop_count > 0 || weights_changed(c, old, set);
     map_release(&b.seen);
     map_release(&b.old_by_text);
     arena_free(&b.scratch);

@@ -1,6 +1,7 @@
-/* ORIGINAL_DST clusters: the host of a connection or request is the address that the client meant (before an iptables REDIRECT, or what a
- * PROXY header, a header, metadata or filter state says). Each worker makes its hosts when they are asked for and forgets those that
- * nobody has used for one to two cleanup intervals. */
+/* ORIGINAL_DST clusters: the host of a connection or request is the address that the client meant
+ * (before an iptables REDIRECT, or what a PROXY header, a header, metadata or filter state says).
+ * Each worker makes its hosts when they are asked for and forgets those that nobody has used for
+ * one to two cleanup intervals. */
 #include "base/map.h"
 #include "base/must.h"
 #include "proxy/api/headers.h"
@@ -30,7 +31,8 @@ static void od_forget(struct original_dst *od, struct od_host *x)
 
 static bool od_busy(const struct host *h)
 {
-    return atomic_load_explicit(&h->cells.cx_active, memory_order_relaxed) || atomic_load_explicit(&h->cells.rq_active, memory_order_relaxed);
+    return atomic_load_explicit(&h->cells.cx_active, memory_order_relaxed) ||
+           atomic_load_explicit(&h->cells.rq_active, memory_order_relaxed);
 }
 
 static void od_cleanup(struct loop_timer *t)
@@ -40,10 +42,14 @@ static void od_cleanup(struct loop_timer *t)
     void *value;
     for (size_t it = 0; map_next(&od->hosts, &it, &key, &value);) {
         struct od_host *x = value;
-        if (x->used || od_busy(x->host)) x->used = false;
-        else od_forget(od, x);
+        if (x->used || od_busy(x->host))
+            x->used = false;
+        else
+            od_forget(od, x);
     }
-    if (od->hosts.count) loop_timer_start(od->uc->worker->loop, t, od->uc->conf->original_dst->cleanup_us, od_cleanup);
+    if (od->hosts.count)
+        loop_timer_start(od->uc->worker->loop, t, od->uc->conf->original_dst->cleanup_us,
+                         od_cleanup);
 }
 
 void original_dst_release(struct upstream_cluster *uc)
@@ -54,19 +60,24 @@ void original_dst_release(struct upstream_cluster *uc)
     loop_timer_stop(&od->timer);
     struct str key;
     void *value;
-    for (size_t it = 0; map_next(&od->hosts, &it, &key, &value);) od_forget(od, value);
+    for (size_t it = 0; map_next(&od->hosts, &it, &key, &value);)
+        od_forget(od, value);
     map_release(&od->hosts);
     mem_free(od);
 }
 
-/* --- which address ------------------------------------------------------------------------------------------------------------- */
+/* --- which address
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static bool od_from_state(const struct lb_ask *ask, struct addr *out)
 {
     const struct str key = STR("envoy.network.transport_socket.original_dst_address");
-    const struct filter_state_entry *e = ask->stream ? filter_state_find(ask->stream->state, key) : NULL;
+    const struct filter_state_entry *e =
+        ask->stream ? filter_state_find(ask->stream->state, key) : NULL;
     if (!e && ask->downstream) e = filter_state_find(ask->downstream->state, key);
-    return e && e->text && addr_parse(e->text(e->object, ask->worker->scratch), out) && addr_is_ip(out);
+    return e && e->text && addr_parse(e->text(e->object, ask->worker->scratch), out) &&
+           addr_is_ip(out);
 }
 
 static bool od_parse(struct upstream_cluster *uc, struct str text, struct addr *out)
@@ -84,20 +95,25 @@ static bool od_from_header(struct upstream_cluster *uc, const struct lb_ask *ask
     return text.len && od_parse(uc, text, out);
 }
 
-static bool od_from_metadata(struct upstream_cluster *uc, const struct lb_ask *ask, struct addr *out)
+static bool od_from_metadata(struct upstream_cluster *uc, const struct lb_ask *ask,
+                             struct addr *out)
 {
     const struct original_dst_conf *c = uc->conf->original_dst;
     if (!c->metadata_count) return false;
     const struct metadata *m = ask->stream ? ask->stream->dynamic : NULL;
-    const struct value *v = m ? metadata_find(m, c->metadata_ns, c->metadata_path, c->metadata_count) : NULL;
+    const struct value *v =
+        m ? metadata_find(m, c->metadata_ns, c->metadata_path, c->metadata_count) : NULL;
     if (!v && ask->downstream && ask->downstream->metadata) {
-        v = metadata_find(ask->downstream->metadata, c->metadata_ns, c->metadata_path, c->metadata_count);
+        v = metadata_find(ask->downstream->metadata, c->metadata_ns, c->metadata_path,
+                          c->metadata_count);
     }
     return v && v->kind == VALUE_STRING && od_parse(uc, v->u.text, out);
 }
 
-/* Envoy: only a local address that something restored is a destination; the listener's own would be a loop. */
-static bool od_from_connection(struct upstream_cluster *uc, const struct lb_ask *ask, struct addr *out)
+/* Envoy: only a local address that something restored is a destination; the listener's own would be
+ * a loop. */
+static bool od_from_connection(struct upstream_cluster *uc, const struct lb_ask *ask,
+                               struct addr *out)
 {
     const struct conn_info *i = ask->downstream;
     if (!i || !addr_is_ip(&i->local) || addr_eq(&i->local, &i->direct_local)) return false;
@@ -106,7 +122,9 @@ static bool od_from_connection(struct upstream_cluster *uc, const struct lb_ask 
     return true;
 }
 
-/* --- hosts --------------------------------------------------------------------------------------------------------------------- */
+/* --- hosts
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static struct host *od_host(struct upstream_cluster *uc, const struct addr *to)
 {
@@ -123,7 +141,8 @@ static struct host *od_host(struct upstream_cluster *uc, const struct addr *to)
         x->host = host_new(&e, to, &nowhere, 0, 0);
         (void)map_put(&od->hosts, x->host->text, x);
         if (!loop_timer_running(&od->timer)) {
-            loop_timer_start(uc->worker->loop, &od->timer, uc->conf->original_dst->cleanup_us, od_cleanup);
+            loop_timer_start(uc->worker->loop, &od->timer, uc->conf->original_dst->cleanup_us,
+                             od_cleanup);
         }
     }
     x->used = true;
@@ -133,7 +152,8 @@ static struct host *od_host(struct upstream_cluster *uc, const struct addr *to)
 struct host *original_dst_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
 {
     struct addr to;
-    bool found = od_from_state(ask, &to) || od_from_header(uc, ask, &to) || od_from_metadata(uc, ask, &to) || od_from_connection(uc, ask, &to);
+    bool found = od_from_state(ask, &to) || od_from_header(uc, ask, &to) ||
+                 od_from_metadata(uc, ask, &to) || od_from_connection(uc, ask, &to);
     if (!found) return NULL;
     if (!uc->original_dst) {
         uc->original_dst = mem_alloc(sizeof(*uc->original_dst));

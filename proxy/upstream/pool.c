@@ -1,8 +1,9 @@
-/* Pools: per worker, cluster, host, priority and protocol. Waiting attempts queue in order; a connection that becomes free takes the
- * first. HTTP/1 and HTTP/2 differ only in how many exchanges a connection carries at once (the codec says).
+/* Pools: per worker, cluster, host, priority and protocol. Waiting attempts queue in order; a
+ * connection that becomes free takes the first. HTTP/1 and HTTP/2 differ only in how many exchanges
+ * a connection carries at once (the codec says).
  *
- * A pool exists while it has connections or waiting attempts. Connections and pools that ended are freed at the end of the loop's turn,
- * so that no callback on the stack sees freed memory. */
+ * A pool exists while it has connections or waiting attempts. Connections and pools that ended are
+ * freed at the end of the loop's turn, so that no callback on the stack sees freed memory. */
 #include "base/must.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/http/h1.h"
@@ -38,7 +39,7 @@ struct pool {
     struct list connecting, ready, busy, pending;
     uint32_t connecting_count, ready_count, busy_count, pending_count;
     bool draining;
-    struct str server_name; /* of key.sni; in the pool's own allocation */
+    struct str server_name;  /* of key.sni; in the pool's own allocation */
     struct loop_later check; /* serve, grow or end */
 };
 
@@ -59,7 +60,9 @@ static void pool_check(struct pool *p)
     loop_later(p->uc->worker->loop, &p->check, pool_check_fire);
 }
 
-/* --- attempts -------------------------------------------------------------------------------------------------------------------------- */
+/* --- attempts
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 /* Out of the queue, if it is there. */
 static void attempt_unqueue(struct pool *p, struct upstream_attempt *a)
 {
@@ -96,7 +99,9 @@ static void attempt_detach(struct upstream_attempt *a)
     stat_dec(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_ACTIVE);
 }
 
-/* --- connections ----------------------------------------------------------------------------------------------------------------------- */
+/* --- connections
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 static void pc_state(struct pool_conn *pc, enum pool_conn_state to)
 {
     struct pool *p = pc->pool;
@@ -132,7 +137,8 @@ static void pc_settle(struct pool_conn *pc)
     bool spent = pc->draining || p->draining || pc->broken;
     if (pc->streams == 0) {
         if (spent || !pc->codec->ops->keep_alive(pc->codec)) {
-            conn_close(pc->conn, pc->codec->ops->kind == CODEC_H2 ? CONN_CLOSE_FLUSH : CONN_CLOSE_NOW);
+            conn_close(pc->conn,
+                       pc->codec->ops->kind == CODEC_H2 ? CONN_CLOSE_FLUSH : CONN_CLOSE_NOW);
             return;
         }
         uint64_t idle = p->uc->conf->http->idle_timeout_us;
@@ -167,7 +173,9 @@ static void pc_cut(struct pool_conn *pc)
     if (pc->state != POOL_CONN_CLOSED) pc->cut = 1;
 }
 
-/* --- what the codec says about an exchange ----------------------------------------------------------------------------------------------- */
+/* --- what the codec says about an exchange
+ * -----------------------------------------------------------------------------------------------
+ */
 static void stream_on_headers(struct codec_stream *s, void *owner, struct headers *h, bool end)
 {
     (void)s;
@@ -201,17 +209,21 @@ static void stream_on_watermark(struct codec_stream *s, void *owner, bool above)
     (void)s;
     struct upstream_attempt *a = owner;
     struct pool *p = attempt_priv(a)->pool;
-    stat_inc(pool_stats(p), above ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_BACKED_UP_TOTAL : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_DRAINED_TOTAL);
+    stat_inc(pool_stats(p), above ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_BACKED_UP_TOTAL
+                                  : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_DRAINED_TOTAL);
     if (a->events->on_watermark) a->events->on_watermark(a, above);
 }
-static void stream_on_reset(struct codec_stream *s, void *owner, enum stream_reset why, struct str details)
+static void stream_on_reset(struct codec_stream *s, void *owner, enum stream_reset why,
+                            struct str details)
 {
     (void)s;
     struct upstream_attempt *a = owner;
     struct upstream_cluster *uc = a->uc;
     struct pool_conn *pc = attempt_priv(a)->pc;
-    if (why == RESET_REMOTE || why == RESET_REMOTE_REFUSED) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_RQ_RX_RESET);
-    if (why == RESET_PROTOCOL_ERROR && pc->codec->ops->kind == CODEC_H2) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_RQ_TX_RESET);
+    if (why == RESET_REMOTE || why == RESET_REMOTE_REFUSED)
+        stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_RQ_RX_RESET);
+    if (why == RESET_PROTOCOL_ERROR && pc->codec->ops->kind == CODEC_H2)
+        stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_RQ_TX_RESET);
     attempt_detach(a);
     if (pc->codec->ops->kind == CODEC_H1) pc_cut(pc);
     pc_settle(pc);
@@ -243,7 +255,8 @@ static void codec_on_goaway(struct codec *c, void *owner)
 {
     (void)c;
     struct pool_conn *pc = owner;
-    if (c->ops->kind == CODEC_H2) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_CLOSE_NOTIFY);
+    if (c->ops->kind == CODEC_H2)
+        stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_CLOSE_NOTIFY);
     pc_drain(pc);
 }
 static void codec_on_error(struct codec *c, void *owner, struct str details)
@@ -255,7 +268,8 @@ static void codec_on_error(struct codec *c, void *owner, struct str details)
     pc->broken = true;
     pc->draining = true;
 }
-static const struct codec_events codec_events = {.on_goaway = codec_on_goaway, .on_error = codec_on_error};
+static const struct codec_events codec_events = {.on_goaway = codec_on_goaway,
+                                                 .on_error = codec_on_error};
 
 /* Puts an attempt on a connection that has room. */
 static void attempt_attach(struct pool *p, struct pool_conn *pc, struct upstream_attempt *a)
@@ -301,27 +315,38 @@ static void attempt_attach(struct pool *p, struct pool_conn *pc, struct upstream
 
 static void pc_count_version(struct pool_conn *pc, bool h2)
 {
-    stat_inc(pool_stats(pc->pool), h2 ? CLUSTER_STAT_UPSTREAM_CX_HTTP2_TOTAL : CLUSTER_STAT_UPSTREAM_CX_HTTP1_TOTAL);
+    stat_inc(pool_stats(pc->pool),
+             h2 ? CLUSTER_STAT_UPSTREAM_CX_HTTP2_TOTAL : CLUSTER_STAT_UPSTREAM_CX_HTTP1_TOTAL);
 }
 
-/* --- what the connection says -------------------------------------------------------------------------------------------------------------- */
+/* --- what the connection says
+ * --------------------------------------------------------------------------------------------------------------
+ */
 static void pc_on_connected(struct conn *c, void *owner)
 {
     struct pool_conn *pc = owner;
     struct pool *p = pc->pool;
-    stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_MS, (now_us(p) - pc->begin_us) / 1000);
-    pc->codec = pool_codec_new(p->uc, (enum http_protocol_kind)p->key.protocol, c, &codec_events, pc);
-    if (p->key.protocol == UPSTREAM_PROTO_UNKNOWN) pc_count_version(pc, pc->codec->ops->kind == CODEC_H2);
+    stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_MS,
+                (now_us(p) - pc->begin_us) / 1000);
+    pc->codec =
+        pool_codec_new(p->uc, (enum http_protocol_kind)p->key.protocol, c, &codec_events, pc);
+    if (p->key.protocol == UPSTREAM_PROTO_UNKNOWN)
+        pc_count_version(pc, pc->codec->ops->kind == CODEC_H2);
     uint64_t life = p->uc->conf->http->max_connection_us;
     if (life > 0) loop_timer_start(p->uc->worker->loop, &pc->lifetime, life, pc_lifetime_fire);
     pc_state(pc, POOL_CONN_READY);
     struct list *first = list_first(&p->pending);
-    if (first) attempt_attach(p, pc, CONTAINER_OF(CONTAINER_OF(first, struct attempt_priv, link), struct upstream_attempt, priv));
-    else pc_settle(pc);
+    if (first)
+        attempt_attach(p, pc,
+                       CONTAINER_OF(CONTAINER_OF(first, struct attempt_priv, link),
+                                    struct upstream_attempt, priv));
+    else
+        pc_settle(pc);
     pool_check(p);
 }
 
-/* The peer has closed its side; may what is under way still go on? Only when its answer is complete (a tunnel's other way). */
+/* The peer has closed its side; may what is under way still go on? Only when its answer is complete
+ * (a tunnel's other way). */
 static bool pc_half_open(const struct pool_conn *pc)
 {
     if (pc->streams == 0 || pc->codec->ops->kind != CODEC_H1) return false;
@@ -334,7 +359,8 @@ static void pc_on_read(struct conn *c, void *owner, struct buf *in, bool end)
     bool h1 = pc->codec->ops->kind == CODEC_H1;
     pc->peer_ended |= end;
     if (h1 && pc->streams == 0) { /* nothing was asked: early bytes or the peer's goodbye */
-        if (buf_len(in) > 0) stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
+        if (buf_len(in) > 0)
+            stat_inc(pool_stats(pc->pool), CLUSTER_STAT_UPSTREAM_CX_PROTOCOL_ERROR);
         buf_drain(in, buf_len(in));
         conn_close(c, CONN_CLOSE_NOW);
         return;
@@ -343,7 +369,8 @@ static void pc_on_read(struct conn *c, void *owner, struct buf *in, bool end)
         if (conn_is_open(c)) conn_close(c, h1 ? CONN_CLOSE_NOW : CONN_CLOSE_FLUSH);
         return;
     }
-    if (end && conn_is_open(c) && buf_len(in) == 0 && !pc_half_open(pc)) conn_close(c, CONN_CLOSE_NOW);
+    if (end && conn_is_open(c) && buf_len(in) == 0 && !pc_half_open(pc))
+        conn_close(c, CONN_CLOSE_NOW);
 }
 
 static void pc_on_watermark(struct conn *c, void *owner, bool above)
@@ -353,18 +380,21 @@ static void pc_on_watermark(struct conn *c, void *owner, bool above)
     if (pc->codec) pc->codec->ops->on_conn_watermark(pc->codec, above);
 }
 
-/* Envoy: a failed connect fails everything that waits at this host, so that the router can decide anew. */
+/* Envoy: a failed connect fails everything that waits at this host, so that the router can decide
+ * anew. */
 static void pool_purge(struct pool *p, enum upstream_failure why, struct str detail)
 {
     struct list gone;
     list_init(&gone);
     for (struct list *it; (it = list_first(&p->pending));) {
-        struct upstream_attempt *a = CONTAINER_OF(CONTAINER_OF(it, struct attempt_priv, link), struct upstream_attempt, priv);
+        struct upstream_attempt *a = CONTAINER_OF(CONTAINER_OF(it, struct attempt_priv, link),
+                                                  struct upstream_attempt, priv);
         attempt_unqueue(p, a);
         list_push_back(&gone, &attempt_priv(a)->link);
     }
     for (struct list *it; (it = list_first(&gone));) {
-        struct upstream_attempt *a = CONTAINER_OF(CONTAINER_OF(it, struct attempt_priv, link), struct upstream_attempt, priv);
+        struct upstream_attempt *a = CONTAINER_OF(CONTAINER_OF(it, struct attempt_priv, link),
+                                                  struct upstream_attempt, priv);
         list_remove(it);
         stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PENDING_FAILURE_EJECT);
         attempt_fail(a, why, detail);
@@ -385,17 +415,23 @@ static void pc_on_close(struct conn *c, void *owner, enum conn_end why)
     struct pool *p = pc->pool;
     bool connected = pc->codec != NULL;
     bool local = (why == CONN_END_LOCAL && !pc->peer_ended) || why == CONN_END_CONNECT_TIMEOUT;
-    struct upstream_conn_end end = {p->priority, pc->begin_us, connected, local, pc->streams + pc->cut};
-    if (pc->broken && pc->codec->ops->kind == CODEC_H2) end.active = 0; /* Envoy: the streams are reset first */
+    struct upstream_conn_end end = {p->priority, pc->begin_us, connected, local,
+                                    pc->streams + pc->cut};
+    if (pc->broken && pc->codec->ops->kind == CODEC_H2)
+        end.active = 0; /* Envoy: the streams are reset first */
     loop_timer_stop(&pc->idle);
     loop_timer_stop(&pc->lifetime);
     pc_state(pc, POOL_CONN_CLOSED);
     upstream_connect_end(p->uc, p->host, &end);
-    if (why == CONN_END_CONNECT_TIMEOUT) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_TIMEOUT);
+    if (why == CONN_END_CONNECT_TIMEOUT)
+        stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_CONNECT_TIMEOUT);
     if (pc->served > 0) stat_record(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_PER_CX, pc->served);
     if (why == CONN_END_RESET && pc_cut_response(pc)) pc->broken = true;
-    if (connected) pc->codec->ops->on_conn_closed(pc->codec, pc->broken ? RESET_PROTOCOL_ERROR : RESET_CONN_TERMINATION, conn_failure(c));
-    else if (why != CONN_END_LOCAL || p->pending_count > 0) pool_purge(p, upstream_connect_failure(why), conn_failure(c));
+    if (connected)
+        pc->codec->ops->on_conn_closed(
+            pc->codec, pc->broken ? RESET_PROTOCOL_ERROR : RESET_CONN_TERMINATION, conn_failure(c));
+    else if (why != CONN_END_LOCAL || p->pending_count > 0)
+        pool_purge(p, upstream_connect_failure(why), conn_failure(c));
     pool_check(p);
     loop_later(p->uc->worker->loop, &pc->bury, pc_bury);
 }
@@ -406,7 +442,9 @@ static const struct conn_events pc_events = {
     .on_close = pc_on_close,
 };
 
-/* --- the pool ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- the pool
+ * ----------------------------------------------------------------------------------------------------------------------------
+ */
 static void pc_new(struct pool *p)
 {
     struct pool_conn *pc = mem_alloc(sizeof(*pc));
@@ -422,7 +460,8 @@ static void pc_new(struct pool *p)
     pool_codec_ask(p->uc, (enum http_protocol_kind)p->key.protocol, &ask);
     struct addr ip;
     /* An address is no server name (RFC 6066 3), but may be a subject alternative name. */
-    if (p->uc->conf->http->auto_sni && p->server_name.len && !addr_parse_ip(p->server_name, 0, &ip)) ask.sni = p->server_name;
+    if (p->uc->conf->http->auto_sni && p->server_name.len && !addr_parse_ip(p->server_name, 0, &ip))
+        ask.sni = p->server_name;
     if (p->uc->conf->http->auto_san_validation && p->server_name.len) {
         ask.verify_sans = &p->server_name;
         ask.verify_san_count = 1;
@@ -438,7 +477,8 @@ static bool pool_wants_more(const struct pool *p)
     if (p->pending_count == 0) return false;
     if (ratio <= 1) return p->pending_count > each * p->connecting_count;
     double busy = (double)p->busy_count;
-    return ((double)p->pending_count + busy) * ratio > (double)(each * p->connecting_count + p->ready_count) + busy;
+    return ((double)p->pending_count + busy) * ratio >
+           (double)(each * p->connecting_count + p->ready_count) + busy;
 }
 
 static void pool_grow(struct pool *p)
@@ -446,11 +486,13 @@ static void pool_grow(struct pool *p)
     enum { AT_ONCE = 3 }; /* Envoy: at most three new connections a time */
     for (int i = 0; i < AT_ONCE && pool_wants_more(p); i++) {
         uint32_t host_most = p->uc->conf->limits[p->priority].host_max_connections;
-        bool room = breaker_room(p->uc->conf, p->priority, BREAKER_CX) &&
-                    atomic_load_explicit(&p->host->cells.cx_active, memory_order_relaxed) < host_most;
+        bool room =
+            breaker_room(p->uc->conf, p->priority, BREAKER_CX) &&
+            atomic_load_explicit(&p->host->cells.cx_active, memory_order_relaxed) < host_most;
         if (!room) {
             stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_OVERFLOW);
-            /* Envoy: a host without any connection gets one, or what waits could never be served. */
+            /* Envoy: a host without any connection gets one, or what waits could never be served.
+             */
             if (p->connecting_count + p->ready_count + p->busy_count > 0) return;
         }
         pc_new(p);
@@ -482,10 +524,12 @@ static void pool_check_fire(struct loop_later *later)
     if (p->pending_count + p->connecting_count + p->ready_count + p->busy_count == 0) pool_free(p);
 }
 
-static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt *a, struct str server_name, enum http_protocol_kind protocol)
+static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt *a,
+                            struct str server_name, enum http_protocol_kind protocol)
 {
     enum upstream_priority priority = a->priority;
-    struct pool_key key = {a->host, (uint32_t)priority, (uint32_t)protocol, server_name.len ? hash_str(server_name) : 0};
+    struct pool_key key = {a->host, (uint32_t)priority, (uint32_t)protocol,
+                           server_name.len ? hash_str(server_name) : 0};
     struct pool *p = map_get(&uc->pool_by_key, str_make((const char *)&key, sizeof(key)));
     if (p && str_eq(p->server_name, server_name)) return p;
     if (p) return NULL; /* two names with one hash: never the connection of another name */
@@ -511,7 +555,8 @@ static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt
     return p;
 }
 
-void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask, enum http_protocol_kind protocol)
+void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask,
+                enum http_protocol_kind protocol)
 {
     struct pool *p = pool_of(uc, a, pool_server_name(uc, ask), protocol);
     if (!p) {
@@ -562,8 +607,10 @@ void pool_cancel(struct upstream_attempt *a)
         return;
     }
     attempt_detach(a);
-    if (pc->codec->ops->kind == CODEC_H2) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_TX_RESET);
-    else pc_cut(pc);
+    if (pc->codec->ops->kind == CODEC_H2)
+        stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_RQ_TX_RESET);
+    else
+        pc_cut(pc);
     pc->codec->ops->reset(s, RESET_LOCAL);
     pc_settle(pc);
 }
@@ -571,9 +618,11 @@ void pool_cancel(struct upstream_attempt *a)
 void pool_drain(struct pool *p)
 {
     p->draining = true;
-    LIST_FOREACH_SAFE(&p->ready, it, next) pc_settle(CONTAINER_OF(it, struct pool_conn, link));
+    LIST_FOREACH_SAFE (&p->ready, it, next)
+        pc_settle(CONTAINER_OF(it, struct pool_conn, link));
     if (p->pending_count == 0) {
-        LIST_FOREACH_SAFE(&p->connecting, it, next) conn_close(CONTAINER_OF(it, struct pool_conn, link)->conn, CONN_CLOSE_NOW);
+        LIST_FOREACH_SAFE (&p->connecting, it, next)
+            conn_close(CONTAINER_OF(it, struct pool_conn, link)->conn, CONN_CLOSE_NOW);
     }
     pool_check(p);
 }
@@ -591,28 +640,32 @@ void pools_follow_hosts(struct upstream_cluster *uc)
     struct map hosts = {0};
     if (list_empty(&uc->pools)) return;
     hosts_index(&hosts, uc->hosts);
-    LIST_FOREACH_SAFE(&uc->pools, it, next) {
+    LIST_FOREACH_SAFE (&uc->pools, it, next) {
         struct pool *p = CONTAINER_OF(it, struct pool, link);
         bool there = map_get(&hosts, str_make((const char *)&p->host, sizeof(p->host))) != NULL;
-        if (there) p->draining = false;
-        else if (!p->draining) pool_drain(p);
+        if (there)
+            p->draining = false;
+        else if (!p->draining)
+            pool_drain(p);
     }
     map_release(&hosts);
 }
 
 void pools_drain_all(struct upstream_cluster *uc)
 {
-    LIST_FOREACH_SAFE(&uc->pools, it, next) pool_drain(CONTAINER_OF(it, struct pool, link));
+    LIST_FOREACH_SAFE (&uc->pools, it, next)
+        pool_drain(CONTAINER_OF(it, struct pool, link));
 }
 
 static void list_close(struct list *l)
 {
-    LIST_FOREACH_SAFE(l, it, next) conn_close(CONTAINER_OF(it, struct pool_conn, link)->conn, CONN_CLOSE_NOW);
+    LIST_FOREACH_SAFE (l, it, next)
+        conn_close(CONTAINER_OF(it, struct pool_conn, link)->conn, CONN_CLOSE_NOW);
 }
 
 void pools_close_all(struct upstream_cluster *uc)
 {
-    LIST_FOREACH_SAFE(&uc->pools, it, next) {
+    LIST_FOREACH_SAFE (&uc->pools, it, next) {
         struct pool *p = CONTAINER_OF(it, struct pool, link);
         pool_purge(p, UPSTREAM_LOCAL_FAILURE, STR_NONE);
         list_close(&p->connecting);

@@ -1,4 +1,5 @@
-/* Raw upstream connections (tcp_proxy, tunnels of its own): host choice, breakers and statistics as pools have them, no reuse. */
+/* Raw upstream connections (tcp_proxy, tunnels of its own): host choice, breakers and statistics as
+ * pools have them, no reuse. */
 #include "base/must.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/net/conn.h"
@@ -10,7 +11,8 @@ struct tcp_priv {
     uint64_t begin_us;
     bool connected, counted;
 };
-_Static_assert(sizeof(struct tcp_priv) <= sizeof(((struct upstream_tcp *)NULL)->priv), "priv is too small");
+_Static_assert(sizeof(struct tcp_priv) <= sizeof(((struct upstream_tcp *)NULL)->priv),
+               "priv is too small");
 
 static struct tcp_priv *tcp_priv(struct upstream_tcp *t)
 {
@@ -71,14 +73,16 @@ static void tcp_on_connected(struct conn *c, void *owner)
     tcp_pending(t, false);
     tcp_count(t, true);
     t->ready_us = loop_now_us(t->uc->worker->loop);
-    stat_record(upstream_stats(t->uc), CLUSTER_STAT_UPSTREAM_CX_CONNECT_MS, (t->ready_us - v->begin_us) / 1000);
+    stat_record(upstream_stats(t->uc), CLUSTER_STAT_UPSTREAM_CX_CONNECT_MS,
+                (t->ready_us - v->begin_us) / 1000);
     t->conn = c;
     t->events->on_ready(t);
 }
 
 static void tcp_on_read(struct conn *c, void *owner, struct buf *in, bool end)
 {
-    (void)c, (void)owner, (void)in, (void)end; /* the bytes wait in the connection until its new owner reads */
+    (void)c, (void)owner, (void)in,
+        (void)end; /* the bytes wait in the connection until its new owner reads */
 }
 
 static void tcp_on_watermark(struct conn *c, void *owner, bool above)
@@ -91,7 +95,8 @@ static void tcp_on_close(struct conn *c, void *owner, enum conn_end why)
     struct upstream_tcp *t = owner;
     struct tcp_priv *v = tcp_priv(t);
     struct stat_group *g = upstream_stats(t->uc);
-    struct upstream_conn_end end = {t->priority, v->begin_us, false, why == CONN_END_LOCAL || why == CONN_END_CONNECT_TIMEOUT, 0};
+    struct upstream_conn_end end = {t->priority, v->begin_us, false,
+                                    why == CONN_END_LOCAL || why == CONN_END_CONNECT_TIMEOUT, 0};
     v->conn = NULL;
     upstream_connect_end(t->uc, t->host, &end);
     tcp_pending(t, false);
@@ -108,7 +113,8 @@ static const struct conn_events tcp_events = {
     .on_close = tcp_on_close,
 };
 
-void upstream_tcp_start(struct worker *w, struct upstream_cluster *uc, struct upstream_tcp *t, const struct lb_ask *ask)
+void upstream_tcp_start(struct worker *w, struct upstream_cluster *uc, struct upstream_tcp *t,
+                        const struct lb_ask *ask)
 {
     struct stat_group *g = upstream_stats(uc);
     t->uc = uc;
@@ -126,7 +132,8 @@ void upstream_tcp_start(struct worker *w, struct upstream_cluster *uc, struct up
         tcp_fail(t, UPSTREAM_OVERFLOW, STR_NONE);
         return;
     }
-    if (!breaker_room(uc->conf, t->priority, BREAKER_PENDING) || !breaker_room(uc->conf, t->priority, BREAKER_RQ)) {
+    if (!breaker_room(uc->conf, t->priority, BREAKER_PENDING) ||
+        !breaker_room(uc->conf, t->priority, BREAKER_RQ)) {
         stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_PENDING_OVERFLOW);
         tcp_fail(t, UPSTREAM_OVERFLOW, STR_NONE);
         return;

@@ -1,4 +1,5 @@
-/* The worker's face of the clusters (proxy/api/upstream.h): finding one by name, starting and steering attempts. */
+/* The worker's face of the clusters (proxy/api/upstream.h): finding one by name, starting and
+ * steering attempts. */
 #include "proxy/api/stream_info.h"
 #include "proxy/upstream/upstream_internal.h"
 
@@ -23,7 +24,9 @@ struct upstream_node {
     struct upstream_cluster uc;
 };
 
-/* --- life of a worker's cluster --------------------------------------------------------------------------------------------------------- */
+/* --- life of a worker's cluster
+ * ---------------------------------------------------------------------------------------------------------
+ */
 static void uc_hosts_set(struct upstream_cluster *uc, struct pin *hosts)
 {
     balance_reset(uc);
@@ -43,9 +46,10 @@ static struct upstream_cluster *uc_new(struct worker *w, struct pin *pin, struct
     uc->conf = CONTAINER_OF(pin->obj, struct cluster, obj);
     uc->name = uc->conf->obj.name;
     list_init(&uc->pools);
-    uc->bytes = (struct conn_byte_stats){uc->conf->shared->stats, CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_TOTAL,
-                                         CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_BUFFERED, CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_TOTAL,
-                                         CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_BUFFERED};
+    uc->bytes = (struct conn_byte_stats){
+        uc->conf->shared->stats, CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_TOTAL,
+        CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_BUFFERED, CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_TOTAL,
+        CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_BUFFERED};
     uc_hosts_set(uc, hosts);
     list_push_back(&uw->all, &n->link);
     map_put(&uw->by_name, uc->name, uc);
@@ -59,8 +63,10 @@ static void uc_free(struct upstream_cluster *uc)
     original_dst_release(uc);
     pin_drop(uc->worker, &uc->pin);
     map_release(&uc->pool_by_key);
-    for (size_t i = 0; i < ARRAY_LEN(uc->codec_stats); i++) stat_group_unref(&uc->codec_stats[i]);
-    for (size_t i = 0; i < ARRAY_LEN(uc->code_stats); i++) stat_group_unref(&uc->code_stats[i]);
+    for (size_t i = 0; i < ARRAY_LEN(uc->codec_stats); i++)
+        stat_group_unref(&uc->codec_stats[i]);
+    for (size_t i = 0; i < ARRAY_LEN(uc->code_stats); i++)
+        stat_group_unref(&uc->code_stats[i]);
     list_remove(&n->link);
     mem_free(n);
 }
@@ -123,12 +129,14 @@ struct stat_group *upstream_code_stats(struct upstream_cluster *uc, enum upstrea
     if (uc->code_stats[which]) return uc->code_stats[which];
     struct sb name = {0};
     sb_fmt(&name, "cluster.%.*s.%s", STR_ARG(uc->conf->stat_name), scopes[which]);
-    uc->code_stats[which] = stat_group_get(uc->worker->rt->stats, sb_str(&name), code_stat_defs, CODE_STAT_COUNT);
+    uc->code_stats[which] =
+        stat_group_get(uc->worker->rt->stats, sb_str(&name), code_stat_defs, CODE_STAT_COUNT);
     sb_release(&name);
     return uc->code_stats[which];
 }
 
-struct stat_group *upstream_named_stats(struct worker *w, struct str prefix, unsigned which, const struct stat_def *defs, size_t count)
+struct stat_group *upstream_named_stats(struct worker *w, struct str prefix, unsigned which,
+                                        const struct stat_def *defs, size_t count)
 {
     struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
     struct named_stats *n = map_get(&uw->named, prefix);
@@ -150,13 +158,16 @@ static void named_free(struct upstream_worker *uw)
     void *value;
     while (map_next(&uw->named, &it, NULL, &value)) {
         struct named_stats *n = value;
-        for (size_t i = 0; i < ARRAY_LEN(n->groups); i++) stat_group_unref(&n->groups[i]);
+        for (size_t i = 0; i < ARRAY_LEN(n->groups); i++)
+            stat_group_unref(&n->groups[i]);
         mem_free(n);
     }
     map_release(&uw->named);
 }
 
-/* --- worker hooks --------------------------------------------------------------------------------------------------------------------------- */
+/* --- worker hooks
+ * ---------------------------------------------------------------------------------------------------------------------------
+ */
 static void upstream_worker_start(struct worker *w)
 {
     struct upstream_worker *uw = mem_alloc(sizeof(*uw));
@@ -168,16 +179,19 @@ static void upstream_worker_stop(struct worker *w)
 {
     struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
     if (!uw) return;
-    LIST_FOREACH_SAFE(&uw->all, it, next) pools_close_all(&CONTAINER_OF(it, struct upstream_node, link)->uc);
+    LIST_FOREACH_SAFE (&uw->all, it, next)
+        pools_close_all(&CONTAINER_OF(it, struct upstream_node, link)->uc);
     loop_turn(w->loop, false); /* what the pools put off to the end of a turn */
-    LIST_FOREACH_SAFE(&uw->all, it, next) uc_free(&CONTAINER_OF(it, struct upstream_node, link)->uc);
+    LIST_FOREACH_SAFE (&uw->all, it, next)
+        uc_free(&CONTAINER_OF(it, struct upstream_node, link)->uc);
     map_release(&uw->by_name);
     named_free(uw);
     mem_free(uw);
     w->slot[WORKER_UPSTREAM] = NULL;
 }
 
-static void upstream_worker_changed(struct worker *w, enum table t, struct str name, struct pin *old, struct pin *now)
+static void upstream_worker_changed(struct worker *w, enum table t, struct str name,
+                                    struct pin *old, struct pin *now)
 {
     (void)old;
     struct upstream_worker *uw = w->slot[WORKER_UPSTREAM];
@@ -199,7 +213,9 @@ const struct worker_hooks upstream_worker_hooks = {
     .changed = upstream_worker_changed,
 };
 
-/* --- attempts ---------------------------------------------------------------------------------------------------------------------------------- */
+/* --- attempts
+ * ----------------------------------------------------------------------------------------------------------------------------------
+ */
 void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct str detail)
 {
     struct upstream_cluster *uc = a->uc;
@@ -207,7 +223,8 @@ void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct
     upstream_unpin(uc->worker, &uc);
 }
 
-void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask)
+void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a,
+                    const struct lb_ask *ask)
 {
     a->uc = uc;
     upstream_pin(uc);
@@ -229,8 +246,10 @@ void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool e
 
 void upstream_send_data(struct upstream_attempt *a, struct buf *data, bool end)
 {
-    if (a->stream) a->stream->codec->ops->send_data(a->stream, data, end);
-    else buf_drain(data, buf_len(data));
+    if (a->stream)
+        a->stream->codec->ops->send_data(a->stream, data, end);
+    else
+        buf_drain(data, buf_len(data));
 }
 
 void upstream_send_trailers(struct upstream_attempt *a, struct headers *t)
@@ -241,8 +260,9 @@ void upstream_send_trailers(struct upstream_attempt *a, struct headers *t)
 void upstream_pause(struct upstream_attempt *a, bool pause)
 {
     if (!a->stream) return;
-    stat_inc(upstream_stats(a->uc), pause ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
-                                          : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+    stat_inc(upstream_stats(a->uc), pause
+                                        ? CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL
+                                        : CLUSTER_STAT_UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
     a->stream->codec->ops->pause(a->stream, pause);
 }
 
@@ -268,7 +288,8 @@ void upstream_report(struct upstream_attempt *a, uint32_t status)
 {
     if (!a->host) return;
     struct host_cells *c = &a->host->cells;
-    atomic_fetch_add_explicit(status >= 500 ? &c->rq_error : &c->rq_success, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(status >= 500 ? &c->rq_error : &c->rq_success, 1,
+                              memory_order_relaxed);
 }
 
 void upstream_report_timeout(struct upstream_attempt *a)

@@ -1,4 +1,5 @@
-/* What the files of proxy/upstream share: a worker's view of a cluster, its balancer, its pools, and the circuit breakers. */
+/* What the files of proxy/upstream share: a worker's view of a cluster, its balancer, its pools,
+ * and the circuit breakers. */
 #pragma once
 #include "base/list.h"
 #include "base/loop.h"
@@ -13,33 +14,44 @@
 /* Keeps WORKER_UPSTREAM in step with the published tables. */
 extern const struct worker_hooks upstream_worker_hooks;
 
-/* --- circuit breakers: any thread -------------------------------------------------------------------------------------------------- */
-enum breaker { BREAKER_CX, BREAKER_PENDING, BREAKER_RQ, BREAKER_RETRY, BREAKER_POOL, BREAKER_KINDS };
+/* --- circuit breakers: any thread
+ * --------------------------------------------------------------------------------------------------
+ */
+enum breaker {
+    BREAKER_CX,
+    BREAKER_PENDING,
+    BREAKER_RQ,
+    BREAKER_RETRY,
+    BREAKER_POOL,
+    BREAKER_KINDS
+};
 /* Is there room for one more? */
 bool breaker_room(const struct cluster *c, enum upstream_priority p, enum breaker b);
 void breaker_take(const struct cluster *c, enum upstream_priority p, enum breaker b);
 void breaker_give(const struct cluster *c, enum upstream_priority p, enum breaker b);
 /* Main: the gauges follow new limits. old may be NULL. */
-void breaker_limits_changed(struct cluster_shared *s, const struct breaker_limits *old, const struct breaker_limits *now);
+void breaker_limits_changed(struct cluster_shared *s, const struct breaker_limits *old,
+                            const struct breaker_limits *now);
 
-/* --- a worker's cluster: one per published version, so that what a stream has pinned never changes under it ------------------------ */
+/* --- a worker's cluster: one per published version, so that what a stream has pinned never changes
+ * under it ------------------------ */
 struct upstream_cluster {
     struct worker *worker;
-    struct str name;          /* of conf */
-    struct pin *pin;          /* of conf */
+    struct str name; /* of conf */
+    struct pin *pin; /* of conf */
     const struct cluster *conf;
-    struct pin *hosts_pin;    /* NULL: none published */
+    struct pin *hosts_pin; /* NULL: none published */
     const struct host_set *hosts;
-    uint32_t users;           /* streams, attempts, pools */
-    bool detached;            /* replaced or removed: freed with its last user */
+    uint32_t users; /* streams, attempts, pools */
+    bool detached;  /* replaced or removed: freed with its last user */
     struct list pools;
     struct map pool_by_key;
-    void **cursors;           /* by lb_source.ordinal; NULL until used */
-    double *deadlines;        /* of localities, by the ordinal of their list */
+    void **cursors;                    /* by lb_source.ordinal; NULL until used */
+    double *deadlines;                 /* of localities, by the ordinal of their list */
     struct stat_group *codec_stats[2]; /* http1., http2. */
     struct codec_options codec_options[2];
     struct stat_group *code_stats[UPSTREAM_CODES_SCOPES];
-    struct conn_byte_stats bytes; /* connections point here */
+    struct conn_byte_stats bytes;      /* connections point here */
     struct original_dst *original_dst; /* ORIGINAL_DST: this worker's hosts; NULL until used */
 };
 /* Picks a host; NULL: none. Counts panic. */
@@ -51,7 +63,9 @@ void balance_reset(struct upstream_cluster *uc);
 struct host *original_dst_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
 void original_dst_release(struct upstream_cluster *uc);
 
-/* --- pools -------------------------------------------------------------------------------------------------------------------------- */
+/* --- pools
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 struct pool;
 struct pool_key {
     const struct host *host;
@@ -66,15 +80,18 @@ struct attempt_priv {
     bool pending, live;
     bool begun, ended; /* the response's headers / end were told */
 };
-_Static_assert(sizeof(struct attempt_priv) <= sizeof(((struct upstream_attempt *)NULL)->priv), "priv is too small");
+_Static_assert(sizeof(struct attempt_priv) <= sizeof(((struct upstream_attempt *)NULL)->priv),
+               "priv is too small");
 static inline struct attempt_priv *attempt_priv(struct upstream_attempt *a)
 {
     return (struct attempt_priv *)(void *)a->priv;
 }
 /* Queues the attempt at the host's pool, or starts it on a free connection. */
-void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask, enum http_protocol_kind protocol);
+void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask,
+                enum http_protocol_kind protocol);
 void pool_cancel(struct upstream_attempt *a);
-/* The pool's host left or its cluster was replaced: idle connections end now, busy ones after their exchange. */
+/* The pool's host left or its cluster was replaced: idle connections end now, busy ones after their
+ * exchange. */
 void pool_drain(struct pool *p);
 /* Drains the pools whose host is not in uc->hosts any more. */
 void pools_follow_hosts(struct upstream_cluster *uc);
@@ -83,11 +100,14 @@ void pools_drain_all(struct upstream_cluster *uc);
 void pools_close_all(struct upstream_cluster *uc);
 void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct str detail);
 
-/* --- connections, for pools and raw users ------------------------------------------------------------------------------------------- */
+/* --- connections, for pools and raw users
+ * ------------------------------------------------------------------------------------------- */
 struct transport_ask;
-/* Connects to the host with the cluster's options and counts it (breaker, cluster and host statistics). */
-struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p, const struct transport_ask *ask,
-                              const struct conn_events *events, void *owner);
+/* Connects to the host with the cluster's options and counts it (breaker, cluster and host
+ * statistics). */
+struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p,
+                              const struct transport_ask *ask, const struct conn_events *events,
+                              void *owner);
 /* Its end: gives back what upstream_connect counted. */
 struct upstream_conn_end {
     enum upstream_priority priority;
@@ -95,6 +115,7 @@ struct upstream_conn_end {
     bool connected, local;
     uint32_t active; /* exchanges cut off */
 };
-void upstream_connect_end(struct upstream_cluster *uc, struct host *h, const struct upstream_conn_end *end);
+void upstream_connect_end(struct upstream_cluster *uc, struct host *h,
+                          const struct upstream_conn_end *end);
 /* enum conn_end -> why no connection came about, and its text. */
 enum upstream_failure upstream_connect_failure(int conn_end);

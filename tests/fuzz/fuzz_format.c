@@ -1,4 +1,5 @@
-/* Bytes as a format and as what peers said: "kind format NUL path NUL header". A JSON line must stay JSON, a text line one line. */
+/* Bytes as a format and as what peers said: "kind format NUL path NUL header". A JSON line must
+ * stay JSON, a text line one line. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,7 +34,8 @@ static struct str written(struct arena *a, const struct format *f, const struct 
 static void as_json(struct arena *a, struct str text, const struct stream_info *info, bool omit)
 {
     struct value item = {.kind = VALUE_STRING, .u.text = text};
-    struct value_field fields[] = {{STR("a"), item}, {STR("b"), {.kind = VALUE_LIST, .u.list = {&item, 1}}}};
+    struct value_field fields[] = {{STR("a"), item},
+                                   {STR("b"), {.kind = VALUE_LIST, .u.list = {&item, 1}}}};
     struct value object = {.kind = VALUE_STRUCT, .u.fields = {fields, 2}};
     struct errors errors = {.arena = a};
     struct str why;
@@ -41,18 +43,22 @@ static void as_json(struct arena *a, struct str text, const struct stream_info *
     if (!f) return;
     struct str line = written(a, f, info);
     must(line.len > 0 && str_find_char(line, '\n') == line.len - 1);
-    must(json_read(a, &google__protobuf__struct__descriptor, line, JSON_FORMAT_JSON, NULL, NULL, &errors) != NULL);
+    must(json_read(a, &google__protobuf__struct__descriptor, line, JSON_FORMAT_JSON, NULL, NULL,
+                   &errors) != NULL);
 }
 
 static void as_text(struct arena *a, struct str text, const struct stream_info *info, bool header)
 {
     struct str why;
-    const struct format *f = header ? format_parse_header(a, text, &why) : format_parse(a, text, false, &why);
+    const struct format *f =
+        header ? format_parse_header(a, text, &why) : format_parse(a, text, false, &why);
     if (!f) return;
     struct str line = written(a, f, info);
     bool own = false; /* line ends that the format has itself are fine */
-    for (size_t i = 0; i < text.len; i++) own = own || (unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == '%';
-    for (size_t i = 0; !own && i < line.len; i++) must((unsigned char)line.ptr[i] >= 0x20);
+    for (size_t i = 0; i < text.len; i++)
+        own = own || (unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == '%';
+    for (size_t i = 0; !own && i < line.len; i++)
+        must((unsigned char)line.ptr[i] >= 0x20);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -62,7 +68,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str rest = str_make((const char *)data + 1, size - 1);
     struct str text = next_text(&rest), path = next_text(&rest), value = next_text(&rest);
     struct conn_info conn = {.id = 1, .sni = value};
-    struct stream_info info = {.arena = a, .conn = &conn, .start_us = 1, .end_us = 5000, .response_code = 200, .code_details = value};
+    struct stream_info info = {.arena = a,
+                               .conn = &conn,
+                               .start_us = 1,
+                               .end_us = 5000,
+                               .response_code = 200,
+                               .code_details = value};
     info.start_wall_us = 1795972168639181;
     info.req = headers_new(a);
     headers_add(info.req, STR(":path"), path);

@@ -1,5 +1,6 @@
-/* Bytes through the HTTP/1 codec: first byte: bit 0 client or server, bit 1 trailers, bits 2-7 the size of the pieces. A server answers each
- * request; a client asks once. Whatever comes, the codec must stay within what it was given and end cleanly. */
+/* Bytes through the HTTP/1 codec: first byte: bit 0 client or server, bit 1 trailers, bits 2-7 the
+ * size of the pieces. A server answers each request; a client asks once. Whatever comes, the codec
+ * must stay within what it was given and end cleanly. */
 #include <stddef.h>
 #include <stdint.h>
 #include "base/arena.h"
@@ -70,7 +71,9 @@ static void fuzz_headers(struct codec_stream *s, void *owner, struct headers *h,
 {
     uint32_t it = 0;
     const struct header *x;
-    while ((x = headers_next(h, &it))) must(str_find_char(x->value, '\n') == SIZE_MAX && str_find_char(x->value, '\r') == SIZE_MAX);
+    while ((x = headers_next(h, &it)))
+        must(str_find_char(x->value, '\n') == SIZE_MAX &&
+             str_find_char(x->value, '\r') == SIZE_MAX);
     if (end) fuzz_answer(owner, s);
 }
 static void fuzz_1xx(struct codec_stream *s, void *owner, struct headers *h)
@@ -89,7 +92,8 @@ static void fuzz_trailers(struct codec_stream *s, void *owner, struct headers *t
     (void)t;
     fuzz_answer(owner, s);
 }
-static void fuzz_reset(struct codec_stream *s, void *owner, enum stream_reset why, struct str details)
+static void fuzz_reset(struct codec_stream *s, void *owner, enum stream_reset why,
+                       struct str details)
 {
     (void)s;
     (void)owner;
@@ -121,14 +125,16 @@ static void fuzz_error(struct codec *c, void *owner, struct str details)
     (void)owner;
     (void)details;
 }
-static void fuzz_bad(struct codec *c, void *owner, struct codec_stream *s, uint32_t status, struct str details)
+static void fuzz_bad(struct codec *c, void *owner, struct codec_stream *s, uint32_t status,
+                     struct str details)
 {
     (void)c;
     (void)owner;
     (void)s;
     must(status >= 400 && details.len);
 }
-static const struct codec_events codec_events = {.on_new_stream = fuzz_new_stream, .on_error = fuzz_error, .on_bad_request = fuzz_bad};
+static const struct codec_events codec_events = {
+    .on_new_stream = fuzz_new_stream, .on_error = fuzz_error, .on_bad_request = fuzz_bad};
 
 static void fuzz_ask(struct fuzz *f, struct codec *c)
 {
@@ -143,10 +149,12 @@ static void fuzz_ask(struct fuzz *f, struct codec *c)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0) return 0;
-    struct codec_options options = {.max_header_bytes = 8192, .max_headers = 50, .allow_absolute_url = true};
+    struct codec_options options = {
+        .max_header_bytes = 8192, .max_headers = 50, .allow_absolute_url = true};
     options.enable_trailers = data[0] & 2;
     struct fuzz f = {.arena = arena_new("fuzz", 0), .server = !(data[0] & 1)};
-    struct codec *c = f.server ? h1_server_new(&f.conn, &options, &codec_events, &f) : h1_client_new(&f.conn, &options, &codec_events, &f);
+    struct codec *c = f.server ? h1_server_new(&f.conn, &options, &codec_events, &f)
+                               : h1_client_new(&f.conn, &options, &codec_events, &f);
     size_t step = data[0] >> 2 ? data[0] >> 2 : size;
     if (!f.server) fuzz_ask(&f, c);
     for (size_t i = 1; i < size && !f.conn.closed; i += step) {

@@ -1,5 +1,5 @@
-/* First bytes of a connection, shown to a listener filter in growing pieces as a socket would. The first byte of the input chooses the
- * filter and the size of the pieces. */
+/* First bytes of a connection, shown to a listener filter in growing pieces as a socket would. The
+ * first byte of the input chooses the filter and the size of the pieces. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,10 +22,13 @@ static const ProtobufCMessage *message_for(const struct listener_filter_type *t,
     if (t != &proxy_protocol_listener) return m;
     Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol *p = (void *)m;
     static char key[] = "k";
-    Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol__KeyValuePair *kv = arena_alloc(a, sizeof *kv);
-    envoy__extensions__filters__listener__proxy_protocol__v3__proxy_protocol__key_value_pair__init(kv);
+    Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol__KeyValuePair *kv =
+        arena_alloc(a, sizeof *kv);
+    envoy__extensions__filters__listener__proxy_protocol__v3__proxy_protocol__key_value_pair__init(
+        kv);
     kv->key = key;
-    Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol__Rule *rule = arena_alloc(a, sizeof *rule);
+    Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol__Rule *rule =
+        arena_alloc(a, sizeof *rule);
     envoy__extensions__filters__listener__proxy_protocol__v3__proxy_protocol__rule__init(rule);
     rule->tlv_type = 1;
     rule->on_tlv_present = kv;
@@ -37,7 +40,8 @@ static const ProtobufCMessage *message_for(const struct listener_filter_type *t,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct listener_filter_type *const types[] = {&tls_inspector, &http_inspector, &proxy_protocol_listener};
+    static const struct listener_filter_type *const types[] = {&tls_inspector, &http_inspector,
+                                                               &proxy_protocol_listener};
     if (size == 0) return 0;
     const struct listener_filter_type *t = types[data[0] % ARRAY_LEN(types)];
     size_t step = (size_t)data[0] / ARRAY_LEN(types) * 7 + 1;

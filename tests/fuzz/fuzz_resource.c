@@ -1,4 +1,5 @@
-/* Fuzz target: bytes of an xDS resource through scan, decoding, validation and translation. The first byte chooses the type. */
+/* Fuzz target: bytes of an xDS resource through scan, decoding, validation and translation. The
+ * first byte chooses the type. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,15 +32,18 @@ static struct obj *translate(struct conf_cx *cx, unsigned kind, const ProtobufCM
         return c ? &c->obj : NULL;
     }
     case 1: {
-        struct load_assignment *l = translate_load_assignment(cx, (const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *)m);
+        struct load_assignment *l = translate_load_assignment(
+            cx, (const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *)m);
         return l ? &l->obj : NULL;
     }
     case 2: {
-        struct route_config *r = translate_route_config(cx, (const Envoy__Config__Route__V3__RouteConfiguration *)m);
+        struct route_config *r =
+            translate_route_config(cx, (const Envoy__Config__Route__V3__RouteConfiguration *)m);
         return r ? &r->obj : NULL;
     }
     default: {
-        struct listener_conf *l = translate_listener(cx, (const Envoy__Config__Listener__V3__Listener *)m);
+        struct listener_conf *l =
+            translate_listener(cx, (const Envoy__Config__Listener__V3__Listener *)m);
         return l ? &l->obj : NULL;
     }
     }
@@ -65,11 +69,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str bytes = {(const char *)data + 1, size - 1};
     const ProtobufCMessage *m = proto_decode(decode, types[kind], bytes, &lenient, NULL, &errors);
     if (m) {
-        struct conf_cx cx = {.arena = arena_new("object", 0), .errors = &errors, .registry = &filters_registry, .rt = rt,
-                             .validate_only = true, .opts = &lenient};
+        struct conf_cx cx = {.arena = arena_new("object", 0),
+                             .errors = &errors,
+                             .registry = &filters_registry,
+                             .rt = rt,
+                             .validate_only = true,
+                             .opts = &lenient};
         struct obj *o = translate(&cx, kind, m);
-        if (o) obj_unref(&o);
-        else arena_free(&cx.arena);
+        if (o)
+            obj_unref(&o);
+        else
+            arena_free(&cx.arena);
     }
     arena_free(&decode);
     runtime_free(&rt);

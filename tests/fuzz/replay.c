@@ -1,5 +1,5 @@
-/* Replays the inputs of a folder through a fuzz target, then mutations of each made from a fixed seed: the same bytes
- * in every run. A crash that a fuzzer found becomes a file of the folder. */
+/* Replays the inputs of a folder through a fuzz target, then mutations of each made from a fixed
+ * seed: the same bytes in every run. A crash that a fuzzer found becomes a file of the folder. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,7 +29,8 @@ static void replay_one(const uint8_t *data, size_t size)
     free(copy);
 }
 
-/* Changes 1 to 4 bytes, or cuts the input short, or repeats a part of it. Gives back the new size. */
+/* Changes 1 to 4 bytes, or cuts the input short, or repeats a part of it. Gives back the new size.
+ */
 static size_t replay_mutate(uint8_t *data, size_t size, uint32_t *seed)
 {
     if (size == 0) return 0;

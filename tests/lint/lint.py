@@ -11,7 +11,7 @@ import sys
 from arrows import ALLOWED, EXCEPTIONS, LIBRARIES, room_of
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FORMAT_IS_CHECKED = False  # switched on once the tree is formatted
+FORMAT_IS_CHECKED = True  # switched on once the tree is formatted
 FILE_LINES, FUNCTION_LINES = 1000, 60
 BANNED = re.compile(r"\b(strcpy|strcat|strncpy|strncat|strtok|sprintf|vsprintf|atoi|atol|atof|scanf|sscanf|fscanf|gets|alloca|"
                     r"setjmp|longjmp|strdupa)\s*\(")
@@ -96,7 +96,7 @@ def check_whitespace(path, text):
 
 def check_format(path, _):
     tool = shutil.which("clang-format-14")
-    if not FORMAT_IS_CHECKED or not tool:
+    if not FORMAT_IS_CHECKED or not tool or path.endswith(".def"):  # tables keep their columns
         return
     done = subprocess.run([tool, "--dry-run", "--Werror", path], cwd=REPO, capture_output=True, text=True, check=False)
     for line in done.stderr.splitlines():

@@ -41,9 +41,10 @@ static void knows_its_kind(void **state)
         const char *ip;
         bool internal, loopback;
     } rows[] = {
-        {"10.1.2.3", true, false}, {"172.16.0.1", true, false}, {"172.32.0.1", false, false},
-        {"192.168.9.9", true, false}, {"127.9.9.9", true, true}, {"8.8.8.8", false, false},
-        {"::1", true, true}, {"fd00::1", true, false}, {"fe80::1", true, false}, {"2001:db8::1", false, false},
+        {"10.1.2.3", true, false},     {"172.16.0.1", true, false}, {"172.32.0.1", false, false},
+        {"192.168.9.9", true, false},  {"127.9.9.9", true, true},   {"8.8.8.8", false, false},
+        {"::1", true, true},           {"fd00::1", true, false},    {"fe80::1", true, false},
+        {"2001:db8::1", false, false},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -58,7 +59,8 @@ static void unmaps(void **state)
 {
     struct addr x, v4;
     (void)state;
-    assert_true(addr_parse_ip(STR("::ffff:1.2.3.4"), 5, &x) && addr_parse_ip(STR("1.2.3.4"), 5, &v4));
+    assert_true(addr_parse_ip(STR("::ffff:1.2.3.4"), 5, &x) &&
+                addr_parse_ip(STR("1.2.3.4"), 5, &v4));
     addr_unmap(&x);
     assert_true(addr_eq(&x, &v4));
 }
@@ -77,9 +79,11 @@ static void ranges_contain(void **state)
     struct cidr c;
     (void)state;
     assert_true(in("10.1.2.3", 8, "10.255.0.1") && !in("10.0.0.0", 8, "11.0.0.1"));
-    assert_true(in("192.168.1.128", 25, "192.168.1.200") && !in("192.168.1.128", 25, "192.168.1.1"));
+    assert_true(in("192.168.1.128", 25, "192.168.1.200") &&
+                !in("192.168.1.128", 25, "192.168.1.1"));
     assert_true(in("0.0.0.0", 0, "9.9.9.9") && !in("0.0.0.0", 0, "::1"));
-    assert_true(in("2001:db8::", 33, "2001:db8:7fff::1") && !in("2001:db8::", 33, "2001:db8:8000::1"));
+    assert_true(in("2001:db8::", 33, "2001:db8:7fff::1") &&
+                !in("2001:db8::", 33, "2001:db8:8000::1"));
     assert_true(in("1.2.3.4", 32, "1.2.3.4") && !in("1.2.3.4", 32, "1.2.3.5"));
     assert_false(cidr_make(STR("1.2.3.4"), 33, &c) || cidr_make(STR("x"), 1, &c));
     assert_true(cidr_make(STR("10.1.2.3"), 8, &c));
@@ -89,7 +93,9 @@ static void ranges_contain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses_and_prints), cmocka_unit_test(knows_its_kind), cmocka_unit_test(unmaps),
+        cmocka_unit_test(parses_and_prints),
+        cmocka_unit_test(knows_its_kind),
+        cmocka_unit_test(unmaps),
         cmocka_unit_test(ranges_contain),
     };
     a = arena_new("test", 0);

@@ -33,7 +33,8 @@ static void aligns_and_separates(void **state)
     }
     for (size_t size = 1; size < 200000; size = size * 3 + 1) {
         char *p = arena_alloc(a, size);
-        for (size_t i = 0; i < size; i++) assert_int_equal(p[i], 0);
+        for (size_t i = 0; i < size; i++)
+            assert_int_equal(p[i], 0);
         memset(p, 0xbb, size);
     }
     arena_free(&a);
@@ -63,7 +64,8 @@ static void reset_keeps_one_block(void **state)
     size_t start = arena_size(a);
     for (int round = 0; round < 3; round++) {
         (void)arena_alloc(a, 100000);
-        for (int i = 0; i < 1000; i++) (void)arena_alloc(a, 100);
+        for (int i = 0; i < 1000; i++)
+            (void)arena_alloc(a, 100);
         assert_true(arena_size(a) > start + 200000);
         arena_reset(a);
         assert_int_equal(arena_size(a), start);
@@ -75,7 +77,8 @@ static void reset_keeps_one_block(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(aligns_and_separates), cmocka_unit_test(runs_hooks_backwards_once),
+        cmocka_unit_test(aligns_and_separates),
+        cmocka_unit_test(runs_hooks_backwards_once),
         cmocka_unit_test(reset_keeps_one_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

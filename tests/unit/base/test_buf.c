@@ -31,7 +31,8 @@ static void check(struct pair *p)
 
 static void fill(struct rng *r, unsigned char *to, size_t n)
 {
-    for (size_t i = 0; i < n; i++) to[i] = (unsigned char)rng_next(r);
+    for (size_t i = 0; i < n; i++)
+        to[i] = (unsigned char)rng_next(r);
 }
 
 static size_t some_size(struct rng *r)
@@ -86,8 +87,10 @@ static void step_move(struct rng *r, struct pair *to, struct pair *from)
     to->len += n;
     from->len -= n;
     memmove(from->flat, from->flat + n, from->len);
-    if (from->len == 0) buf_move(&to->buf, &from->buf);
-    else buf_move_n(&to->buf, &from->buf, n);
+    if (from->len == 0)
+        buf_move(&to->buf, &from->buf);
+    else
+        buf_move_n(&to->buf, &from->buf, n);
 }
 
 static void step_share(struct pair *to, struct pair *from)
@@ -187,8 +190,10 @@ static void a_shared_tail_is_not_overwritten(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(holds_what_a_flat_array_holds), cmocka_unit_test(one_byte_pieces_share_a_block),
-        cmocka_unit_test(an_empty_read_holds_nothing), cmocka_unit_test(a_shared_tail_is_not_overwritten),
+        cmocka_unit_test(holds_what_a_flat_array_holds),
+        cmocka_unit_test(one_byte_pieces_share_a_block),
+        cmocka_unit_test(an_empty_read_holds_nothing),
+        cmocka_unit_test(a_shared_tail_is_not_overwritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,7 +63,8 @@ static void errors_are_joined_and_capped(void **state)
     assert_false(errors_add(&e, STR_NONE, "bad"));
     struct str text = errors_text(&e, e.arena, STR("Cluster \"x\""));
     assert_string_equal(text.ptr, "Cluster \"x\": a.b: must be 1; bad");
-    for (int i = 0; i < 30; i++) errors_add(&e, STR("p"), "t");
+    for (int i = 0; i < 30; i++)
+        errors_add(&e, STR("p"), "t");
     assert_true(str_ends(errors_text(&e, e.arena, STR_NONE), STR("; p: t; and 12 more")));
     arena_free(&e.arena);
 }
@@ -71,7 +72,8 @@ static void errors_are_joined_and_capped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_line_cannot_be_forged), cmocka_unit_test(names_levels_and_components),
+        cmocka_unit_test(a_line_cannot_be_forged),
+        cmocka_unit_test(names_levels_and_components),
         cmocka_unit_test(errors_are_joined_and_capped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

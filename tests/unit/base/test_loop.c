@@ -54,7 +54,8 @@ static void timers_fire_once_and_never_early(void **state)
         loop_timer_stop(&timed[i].timer);
         timers_left--;
     }
-    while (timers_left) loop_turn(l, true);
+    while (timers_left)
+        loop_turn(l, true);
     for (int i = 0; i < TIMERS; i++) {
         assert_int_equal(timed[i].fired, i % 3 != 0);
         assert_false(loop_timer_running(&timed[i].timer));
@@ -104,7 +105,8 @@ static void an_idle_loop_sleeps(void **state)
     (void)state;
     loop_timer_start(l, &idle, 60u * 1000000u, on_wake);
     loop_timer_start(l, &end, 300000, on_wake);
-    for (int i = 0; i < 1000; i++) loop_timer_start(l, &idle, 60u * 1000000u, on_wake);
+    for (int i = 0; i < 1000; i++)
+        loop_timer_start(l, &idle, 60u * 1000000u, on_wake);
     while (loop_timer_running(&end)) {
         loop_turn(l, true);
         turns++;
@@ -211,7 +213,8 @@ static void messages_arrive_in_order(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, send_all, &ids[i]), 0);
     }
     loop_run(mail_loop);
-    for (int i = 0; i < SENDERS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < SENDERS; i++)
+        pthread_join(threads[i], NULL);
     assert_int_equal(mail_total, SENDERS * MAILS);
     loop_free(&mail_loop);
 }
@@ -228,7 +231,8 @@ static void signals_reach_the_loop(void **state)
     (void)state;
     loop_on_signal(l, SIGUSR2, on_signal, &got);
     raise(SIGUSR2);
-    while (!got) loop_turn(l, true);
+    while (!got)
+        loop_turn(l, true);
     assert_int_equal(got, SIGUSR2);
     loop_free(&l);
 }
@@ -236,9 +240,12 @@ static void signals_reach_the_loop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(timers_fire_once_and_never_early), cmocka_unit_test(a_timer_may_stop_one_that_is_due),
-        cmocka_unit_test(an_idle_loop_sleeps), cmocka_unit_test(later_work_runs_in_the_same_turn),
-        cmocka_unit_test(sockets_tell_when_ready), cmocka_unit_test(messages_arrive_in_order),
+        cmocka_unit_test(timers_fire_once_and_never_early),
+        cmocka_unit_test(a_timer_may_stop_one_that_is_due),
+        cmocka_unit_test(an_idle_loop_sleeps),
+        cmocka_unit_test(later_work_runs_in_the_same_turn),
+        cmocka_unit_test(sockets_tell_when_ready),
+        cmocka_unit_test(messages_arrive_in_order),
         cmocka_unit_test(signals_reach_the_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,8 @@ static void agrees_with_an_array(void **state)
     size_t count = 0;
     (void)state;
     rng_init(&r, 42);
-    for (int i = 0; i < KEYS; i++) (void)snprintf(names[i], sizeof(names[i]), "k%d", i);
+    for (int i = 0; i < KEYS; i++)
+        (void)snprintf(names[i], sizeof(names[i]), "k%d", i);
     for (int step = 0; step < 20000; step++) {
         size_t i = rng_below(&r, KEYS);
         if (rng_below(&r, 2)) {
@@ -38,7 +39,8 @@ static void agrees_with_an_array(void **state)
         }
         assert_int_equal(m.count, count);
     }
-    for (int i = 0; i < KEYS; i++) assert_ptr_equal(map_get(&m, str_of(names[i])), there[i] ? &there[i] : NULL);
+    for (int i = 0; i < KEYS; i++)
+        assert_ptr_equal(map_get(&m, str_of(names[i])), there[i] ? &there[i] : NULL);
     size_t it = 0, seen = 0;
     struct str key;
     void *value;
@@ -75,7 +77,8 @@ static void hashes_are_xxh64(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_an_array), cmocka_unit_test(holds_the_empty_key),
+        cmocka_unit_test(agrees_with_an_array),
+        cmocka_unit_test(holds_the_empty_key),
         cmocka_unit_test(hashes_are_xxh64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,8 +16,10 @@ static void stays_below(void **state)
     int seen[7] = {0};
     (void)state;
     rng_init(&r, 0);
-    for (int i = 0; i < 7000; i++) seen[rng_below(&r, 7)]++;
-    for (int i = 0; i < 7; i++) assert_in_range(seen[i], 700, 1300);
+    for (int i = 0; i < 7000; i++)
+        seen[rng_below(&r, 7)]++;
+    for (int i = 0; i < 7; i++)
+        assert_in_range(seen[i], 700, 1300);
     assert_int_equal(rng_below(&r, 1), 0);
 }
 
@@ -37,6 +39,7 @@ static void makes_version_4_uuids(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(stays_below), cmocka_unit_test(makes_version_4_uuids)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(stays_below),
+                                       cmocka_unit_test(makes_version_4_uuids)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

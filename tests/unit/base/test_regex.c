@@ -48,7 +48,9 @@ static void tells_what_is_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(matches), cmocka_unit_test(replaces), cmocka_unit_test(tells_what_is_wrong),
+        cmocka_unit_test(matches),
+        cmocka_unit_test(replaces),
+        cmocka_unit_test(tells_what_is_wrong),
     };
     a = arena_new("test", 0);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

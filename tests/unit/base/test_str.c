@@ -71,8 +71,10 @@ static void reads_numbers(void **state)
     assert_true(str_to_double(STR("-1.5e3"), &d));
     assert_true(d <= -1500.0 && d >= -1500.0);
     assert_true(str_to_double(STR(".5"), &d) && str_to_double(STR("5."), &d));
-    assert_false(str_to_double(STR("0x10"), &d) || str_to_double(STR("inf"), &d) || str_to_double(STR("nan"), &d));
-    assert_false(str_to_double(STR(" 1"), &d) || str_to_double(STR("1e"), &d) || str_to_double(STR("1e999"), &d));
+    assert_false(str_to_double(STR("0x10"), &d) || str_to_double(STR("inf"), &d) ||
+                 str_to_double(STR("nan"), &d));
+    assert_false(str_to_double(STR(" 1"), &d) || str_to_double(STR("1e"), &d) ||
+                 str_to_double(STR("1e999"), &d));
 }
 
 static void copies_end_in_nul(void **state)
@@ -102,7 +104,8 @@ static void grows_text(void **state)
 {
     struct sb b = {0};
     (void)state;
-    for (int i = 0; i < 1000; i++) sb_fmt(&b, "%d,", i);
+    for (int i = 0; i < 1000; i++)
+        sb_fmt(&b, "%d,", i);
     assert_true(str_ends(sb_str(&b), STR("998,999,")));
     sb_clear(&b);
     sb_u64(&b, UINT64_MAX);
@@ -110,16 +113,19 @@ static void grows_text(void **state)
     sb_u64(&b, 0);
     assert_str(sb_str(&b), "18446744073709551615 0");
     sb_clear(&b);
-    sb_json_escaped(&b, STR("a\"\\\n\x01\xc3\xa9\xff" "b"));
-    assert_str(sb_str(&b), "a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd" "b");
+    sb_json_escaped(&b, STR("a\"\\\n\x01\xc3\xa9\xff"
+                            "b"));
+    assert_str(sb_str(&b), "a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd"
+                           "b");
     sb_release(&b);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compares), cmocka_unit_test(cuts), cmocka_unit_test(reads_numbers),
-        cmocka_unit_test(copies_end_in_nul), cmocka_unit_test(measures_distance), cmocka_unit_test(grows_text),
+        cmocka_unit_test(compares),          cmocka_unit_test(cuts),
+        cmocka_unit_test(reads_numbers),     cmocka_unit_test(copies_end_in_nul),
+        cmocka_unit_test(measures_distance), cmocka_unit_test(grows_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

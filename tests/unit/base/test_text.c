@@ -75,8 +75,9 @@ static void writes_dates(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_base64), cmocka_unit_test(codes_hex), cmocka_unit_test(checks_utf8),
-        cmocka_unit_test(codes_percent), cmocka_unit_test(writes_dates),
+        cmocka_unit_test(codes_base64), cmocka_unit_test(codes_hex),
+        cmocka_unit_test(checks_utf8),  cmocka_unit_test(codes_percent),
+        cmocka_unit_test(writes_dates),
     };
     a = arena_new("test", 0);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

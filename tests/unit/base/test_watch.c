@@ -1,4 +1,5 @@
-/* Watched files: replaced by rename, written, and reached through a symbolic link that is swapped. */
+/* Watched files: replaced by rename, written, and reached through a symbolic link that is swapped.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -84,7 +85,9 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(sees_changes)};
     if (!mkdtemp(root) || chdir(root) != 0) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    static const char *const names[] = {"file", "other", "v1/conf", "v2/conf", "conf", "..data", "v1", "v2", root};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) (void)remove(names[i]);
+    static const char *const names[] = {"file",   "other", "v1/conf", "v2/conf", "conf",
+                                        "..data", "v1",    "v2",      root};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        (void)remove(names[i]);
     return failed;
 }

@@ -26,7 +26,8 @@ static inline struct world world_new(void)
     return w;
 }
 
-static inline void world_on_note(void *user, enum proto_note_kind kind, struct str path, struct str text)
+static inline void world_on_note(void *user, enum proto_note_kind kind, struct str path,
+                                 struct str text)
 {
     struct world *w = user;
     w->notes++;

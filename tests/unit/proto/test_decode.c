@@ -9,14 +9,15 @@
 #include "xds/type/v3/typed_struct.pb-c.h"
 
 static const ProtobufCMessageDescriptor *const node = &envoy__config__core__v3__node__descriptor;
-static const ProtobufCMessageDescriptor *const pipe_type = &envoy__config__core__v3__pipe__descriptor;
+static const ProtobufCMessageDescriptor *const pipe_type =
+    &envoy__config__core__v3__pipe__descriptor;
 
 static void test_decodes_into_the_arena(void **state)
 {
     (void)state;
     struct world w = world_new();
-    Envoy__Config__Core__V3__Node *m =
-        (Envoy__Config__Core__V3__Node *)proto_decode(w.arena, node, STR("\x0a\x01n"), NULL, NULL, &w.errors);
+    Envoy__Config__Core__V3__Node *m = (Envoy__Config__Core__V3__Node *)proto_decode(
+        w.arena, node, STR("\x0a\x01n"), NULL, NULL, &w.errors);
     assert_non_null(m);
     assert_string_equal(m->id, "n");
     assert_string_equal(m->cluster, "");
@@ -66,13 +67,13 @@ static void test_typed_struct_is_resolved(void **state)
     Xds__Type__V3__TypedStruct t = XDS__TYPE__V3__TYPED_STRUCT__INIT;
     char url[] = "type.googleapis.com/envoy.config.core.v3.Pipe";
     t.type_url = url;
-    t.value = (Google__Protobuf__Struct *)proto_unpack(w.arena, &google__protobuf__struct__descriptor, value, NULL,
-                                                       NULL, &w.errors);
+    t.value = (Google__Protobuf__Struct *)proto_unpack(
+        w.arena, &google__protobuf__struct__descriptor, value, NULL, NULL, &w.errors);
     assert_non_null(t.value);
     Google__Protobuf__Any *any = proto_any_pack(w.arena, &t.base);
     assert_str(proto_any_name(w.arena, any), "envoy.config.core.v3.Pipe");
-    Envoy__Config__Core__V3__Pipe *m =
-        (Envoy__Config__Core__V3__Pipe *)proto_any_unpack(w.arena, any, pipe_type, NULL, NULL, &w.errors);
+    Envoy__Config__Core__V3__Pipe *m = (Envoy__Config__Core__V3__Pipe *)proto_any_unpack(
+        w.arena, any, pipe_type, NULL, NULL, &w.errors);
     assert_non_null(m);
     assert_string_equal(m->path, "/x");
     arena_free(&w.arena);
@@ -82,14 +83,19 @@ static void test_empty_member_of_a_oneof_survives_an_any(void **state)
 {
     (void)state;
     struct world w = world_new();
-    struct str text = STR("typed_config: {\"@type\": type.googleapis.com/envoy.config.route.v3.RouteMatch, prefix: \"\"}");
-    Envoy__Config__Core__V3__TransportSocket *m = (Envoy__Config__Core__V3__TransportSocket *)json_read(
-        w.arena, &envoy__config__core__v3__transport_socket__descriptor, text, JSON_FORMAT_YAML, NULL, NULL, &w.errors);
+    struct str text = STR(
+        "typed_config: {\"@type\": type.googleapis.com/envoy.config.route.v3.RouteMatch, prefix: \"\"}");
+    Envoy__Config__Core__V3__TransportSocket *m =
+        (Envoy__Config__Core__V3__TransportSocket *)json_read(
+            w.arena, &envoy__config__core__v3__transport_socket__descriptor, text, JSON_FORMAT_YAML,
+            NULL, NULL, &w.errors);
     assert_non_null(m);
-    Envoy__Config__Route__V3__RouteMatch *match = (Envoy__Config__Route__V3__RouteMatch *)proto_any_unpack(
-        w.arena, m->typed_config, NULL, NULL, NULL, &w.errors);
+    Envoy__Config__Route__V3__RouteMatch *match =
+        (Envoy__Config__Route__V3__RouteMatch *)proto_any_unpack(w.arena, m->typed_config, NULL,
+                                                                 NULL, NULL, &w.errors);
     assert_non_null(match);
-    assert_int_equal(match->path_specifier_case, ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PREFIX);
+    assert_int_equal(match->path_specifier_case,
+                     ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PREFIX);
     arena_free(&w.arena);
 }
 

@@ -7,12 +7,21 @@
 #include "tests/unit/proto/help.h"
 
 /* Struct {"a": true, "b": true} with its two entries in either order. */
-#define AB STR("\x0a\x07\x0a\x01" "a\x12\x02 \x01" "\x0a\x07\x0a\x01" "b\x12\x02 \x01")
-#define BA STR("\x0a\x07\x0a\x01" "b\x12\x02 \x01" "\x0a\x07\x0a\x01" "a\x12\x02 \x01")
+#define AB                 \
+    STR("\x0a\x07\x0a\x01" \
+        "a\x12\x02 \x01"   \
+        "\x0a\x07\x0a\x01" \
+        "b\x12\x02 \x01")
+#define BA                 \
+    STR("\x0a\x07\x0a\x01" \
+        "b\x12\x02 \x01"   \
+        "\x0a\x07\x0a\x01" \
+        "a\x12\x02 \x01")
 
 static ProtobufCMessage *structure(struct world *w, struct str bytes)
 {
-    ProtobufCMessage *m = proto_unpack(w->arena, &google__protobuf__struct__descriptor, bytes, NULL, NULL, &w->errors);
+    ProtobufCMessage *m = proto_unpack(w->arena, &google__protobuf__struct__descriptor, bytes, NULL,
+                                       NULL, &w->errors);
     assert_non_null(m);
     return m;
 }
@@ -36,7 +45,8 @@ static void test_nor_inside_an_any(void **state)
     struct world w = world_new();
     Google__Protobuf__Any *x = proto_any_pack(w.arena, structure(&w, AB));
     Google__Protobuf__Any *y = proto_any_pack(w.arena, structure(&w, BA));
-    assert_false(str_eq(str_make((char *)x->value.data, x->value.len), str_make((char *)y->value.data, y->value.len)));
+    assert_false(str_eq(str_make((char *)x->value.data, x->value.len),
+                        str_make((char *)y->value.data, y->value.len)));
     assert_true(proto_equal(&x->base, &y->base));
     arena_free(&w.arena);
 }

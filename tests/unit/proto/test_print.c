@@ -14,11 +14,13 @@
 #include "proto/json.h"
 #include "proto/print.h"
 
-static void prints(const ProtobufCMessageDescriptor *desc, const struct print_opts *opts, const char *yaml, const char *want)
+static void prints(const ProtobufCMessageDescriptor *desc, const struct print_opts *opts,
+                   const char *yaml, const char *want)
 {
     struct arena *arena = arena_new("test", 0);
     struct errors errors = {.arena = arena};
-    const ProtobufCMessage *m = json_read(arena, desc, str_of(yaml), JSON_FORMAT_YAML, NULL, NULL, &errors);
+    const ProtobufCMessage *m =
+        json_read(arena, desc, str_of(yaml), JSON_FORMAT_YAML, NULL, NULL, &errors);
     if (!m) print_error("%s\n", errors_text(&errors, arena, STR_NONE).ptr);
     assert_non_null(m);
     assert_string_equal(print_to(arena, m, opts).ptr, want);
@@ -29,33 +31,37 @@ static void pretty_as_envoy(void **state)
 {
     (void)state;
     static const struct print_opts pretty = {.pretty = true};
-    prints(&envoy__config__cluster__v3__cluster__descriptor, &pretty,
-           "{name: \"a<b>\\u2028\\x01\", connect_timeout: 1.5s, metadata: {filter_metadata: {z: {}, y: {k: [1, {}, []]}}}}",
-           "{\n \"name\": \"a\\u003cb\\u003e\\u2028\\u0001\",\n \"connect_timeout\": \"1.500s\",\n \"metadata\": {\n  \"filter_metadata\": {\n"
-           "   \"y\": {\n    \"k\": [\n     1,\n     {},\n     []\n    ]\n   },\n   \"z\": {}\n  }\n }\n}");
+    prints(
+        &envoy__config__cluster__v3__cluster__descriptor, &pretty,
+        "{name: \"a<b>\\u2028\\x01\", connect_timeout: 1.5s, metadata: {filter_metadata: {z: {}, y: {k: [1, {}, []]}}}}",
+        "{\n \"name\": \"a\\u003cb\\u003e\\u2028\\u0001\",\n \"connect_timeout\": \"1.500s\",\n \"metadata\": {\n  \"filter_metadata\": {\n"
+        "   \"y\": {\n    \"k\": [\n     1,\n     {},\n     []\n    ]\n   },\n   \"z\": {}\n  }\n }\n}");
 }
 
 static void zero_fields_when_asked(void **state)
 {
     (void)state;
     static const struct print_opts all = {.always_primitive = true};
-    prints(&envoy__admin__v3__server_info__descriptor, &all, "{state: LIVE, uptime_all_epochs: 2s}",
-           "{\"version\":\"\",\"state\":\"LIVE\",\"uptime_all_epochs\":\"2s\",\"hot_restart_version\":\"\"}");
+    prints(
+        &envoy__admin__v3__server_info__descriptor, &all, "{state: LIVE, uptime_all_epochs: 2s}",
+        "{\"version\":\"\",\"state\":\"LIVE\",\"uptime_all_epochs\":\"2s\",\"hot_restart_version\":\"\"}");
 }
 
 static void hides_secrets(void **state)
 {
     (void)state;
     static const struct print_opts redact = {.redact = true};
-    prints(&envoy__extensions__transport_sockets__tls__v3__secret__descriptor, &redact,
-           "{name: s, tls_certificate: {certificate_chain: {inline_string: public}, private_key: {inline_string: secret}, password: "
-           "{inline_bytes: c2VjcmV0}}}",
-           "{\"name\":\"s\",\"tls_certificate\":{\"certificate_chain\":{\"inline_string\":\"public\"},\"private_key\":{\"inline_string\":"
-           "\"[redacted]\"},\"password\":{\"inline_bytes\":\"W3JlZGFjdGVkXQ==\"}}}");
-    prints(&envoy__config__cluster__v3__cluster__descriptor, &redact,
-           "{typed_extension_protocol_options: {k: {'@type': a/envoy.extensions.transport_sockets.tls.v3.GenericSecret, secret: {filename: x}}}}",
-           "{\"typed_extension_protocol_options\":{\"k\":{\"@type\":\"a/envoy.extensions.transport_sockets.tls.v3.GenericSecret\",\"secret\":"
-           "{\"filename\":\"[redacted]\"}}}}");
+    prints(
+        &envoy__extensions__transport_sockets__tls__v3__secret__descriptor, &redact,
+        "{name: s, tls_certificate: {certificate_chain: {inline_string: public}, private_key: {inline_string: secret}, password: "
+        "{inline_bytes: c2VjcmV0}}}",
+        "{\"name\":\"s\",\"tls_certificate\":{\"certificate_chain\":{\"inline_string\":\"public\"},\"private_key\":{\"inline_string\":"
+        "\"[redacted]\"},\"password\":{\"inline_bytes\":\"W3JlZGFjdGVkXQ==\"}}}");
+    prints(
+        &envoy__config__cluster__v3__cluster__descriptor, &redact,
+        "{typed_extension_protocol_options: {k: {'@type': a/envoy.extensions.transport_sockets.tls.v3.GenericSecret, secret: {filename: x}}}}",
+        "{\"typed_extension_protocol_options\":{\"k\":{\"@type\":\"a/envoy.extensions.transport_sockets.tls.v3.GenericSecret\",\"secret\":"
+        "{\"filename\":\"[redacted]\"}}}}");
 }
 
 int main(void)

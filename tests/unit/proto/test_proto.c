@@ -29,7 +29,8 @@ static void test_type_urls(void **state)
 {
     (void)state;
     const struct proto_type *node = proto_type_of(&envoy__config__core__v3__node__descriptor);
-    assert_ptr_equal(proto_type_find_url(STR("type.googleapis.com/envoy.config.core.v3.Node")), node);
+    assert_ptr_equal(proto_type_find_url(STR("type.googleapis.com/envoy.config.core.v3.Node")),
+                     node);
     assert_ptr_equal(proto_type_find_url(STR("envoy.config.core.v3.Node")), node);
     assert_null(proto_type_find_url(STR("")));
 }
@@ -41,9 +42,11 @@ static void test_presence(void **state)
     Envoy__Config__Cluster__V3__Cluster cluster = ENVOY__CONFIG__CLUSTER__V3__CLUSTER__INIT;
     for (size_t i = 0; i < type->desc->n_fields; i++)
         assert_false(proto_field_set(&cluster.base, type, i));
-    cluster.cluster_discovery_type_case = ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE;
+    cluster.cluster_discovery_type_case =
+        ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE;
     assert_true(proto_field_set(&cluster.base, type, proto_field_by_name(type, STR("type"))));
-    assert_false(proto_field_set(&cluster.base, type, proto_field_by_name(type, STR("cluster_type"))));
+    assert_false(
+        proto_field_set(&cluster.base, type, proto_field_by_name(type, STR("cluster_type"))));
     char name[] = "x";
     cluster.name = name;
     assert_true(proto_field_set(&cluster.base, type, proto_field_by_name(type, STR("name"))));
@@ -52,7 +55,8 @@ static void test_presence(void **state)
 static void test_enum_names(void **state)
 {
     (void)state;
-    const ProtobufCEnumDescriptor *policy = &envoy__config__cluster__v3__cluster__lb_policy__descriptor;
+    const ProtobufCEnumDescriptor *policy =
+        &envoy__config__cluster__v3__cluster__lb_policy__descriptor;
     int value = 0;
     assert_true(proto_enum_by_name(policy, STR("RING_HASH"), &value));
     assert_string_equal(proto_enum_name(policy, value), "RING_HASH");
@@ -64,9 +68,12 @@ static void test_path_text(void **state)
 {
     (void)state;
     struct world w = world_new();
-    struct proto_path root = proto_path_root(STR("static_resources")), hosts = proto_path_item(&root, "listeners", 2);
-    struct proto_path key = proto_path_key(&hosts, "metadata", STR("a\"b")), last = proto_path_field(&key, "x");
-    assert_str(proto_path_text(w.arena, &last), "static_resources.listeners[2].metadata[\"a\\\"b\"].x");
+    struct proto_path root = proto_path_root(STR("static_resources")),
+                      hosts = proto_path_item(&root, "listeners", 2);
+    struct proto_path key = proto_path_key(&hosts, "metadata", STR("a\"b")),
+                      last = proto_path_field(&key, "x");
+    assert_str(proto_path_text(w.arena, &last),
+               "static_resources.listeners[2].metadata[\"a\\\"b\"].x");
     assert_str(proto_path_text(w.arena, NULL), "");
     arena_free(&w.arena);
 }

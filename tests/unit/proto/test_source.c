@@ -39,8 +39,10 @@ static void finds_the_deepest_part(void **state)
 {
     (void)state;
     at("static_resources.listeners[0].name", 4, 3, 5);
-    at("static_resources.listeners[0].filter_chains[0].filters[0].typed_config.stat_prefix", 9, 8, 11);
-    at("static_resources.listeners[0].filter_chains[0].filters[0].typed_config.m[\"k.1\"].v", 11, 9, 23);
+    at("static_resources.listeners[0].filter_chains[0].filters[0].typed_config.stat_prefix", 9, 8,
+       11);
+    at("static_resources.listeners[0].filter_chains[0].filters[0].typed_config.m[\"k.1\"].v", 11, 9,
+       23);
     at("static_resources.listeners[0].filter_chains[0].filters[1].typed_config.domain", 9, 13, 13);
     at("static_resources.clusters[0].name", 4, 14, 14);
     at("static_resources.listeners[0].nothing.below[3]", 3, 3, 5);
@@ -53,8 +55,9 @@ static void names_the_source_that_leads_deepest(void **state)
     (void)state;
     struct arena *arena = arena_new("test", 0);
     struct errors errors = {.arena = arena};
-    struct source *sources[2] = {source_new(STR("f"), STR(text), JSON_FORMAT_YAML),
-                                 source_new(STR("g"), STR("{\"static_resources\": {}}"), JSON_FORMAT_JSON)};
+    struct source *sources[2] = {
+        source_new(STR("f"), STR(text), JSON_FORMAT_YAML),
+        source_new(STR("g"), STR("{\"static_resources\": {}}"), JSON_FORMAT_JSON)};
     errors_add(&errors, STR("static_resources.listeners[0].name"), "bad");
     errors_add(&errors, STR("static_resources"), "bad");
     errors_add(&errors, STR("nowhere"), "bad");

@@ -16,7 +16,8 @@ static void test_refused_field_is_an_error_with_its_path(void **state)
     (void)state;
     struct world w = world_new();
     Envoy__Config__Route__V3__Vhds vhds = ENVOY__CONFIG__ROUTE__V3__VHDS__INIT;
-    Envoy__Config__Route__V3__RouteConfiguration config = ENVOY__CONFIG__ROUTE__V3__ROUTE_CONFIGURATION__INIT;
+    Envoy__Config__Route__V3__RouteConfiguration config =
+        ENVOY__CONFIG__ROUTE__V3__ROUTE_CONFIGURATION__INIT;
     assert_true(check(&w, &config.base));
     config.vhds = &vhds;
     assert_false(check(&w, &config.base));
@@ -28,7 +29,8 @@ static void test_ignored_field_is_a_note_with_its_reason(void **state)
 {
     (void)state;
     struct world w = world_new();
-    Envoy__Config__Bootstrap__V3__Bootstrap bootstrap = ENVOY__CONFIG__BOOTSTRAP__V3__BOOTSTRAP__INIT;
+    Envoy__Config__Bootstrap__V3__Bootstrap bootstrap =
+        ENVOY__CONFIG__BOOTSTRAP__V3__BOOTSTRAP__INIT;
     char path[] = "/flags";
     bootstrap.flags_path = path;
     assert_true(check(&w, &bootstrap.base));
@@ -43,7 +45,8 @@ static void test_left_out_enum_stands_for_a_refused_value(void **state)
 {
     (void)state;
     struct world w = world_new();
-    Envoy__Config__Core__V3__ApiConfigSource source = ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__INIT;
+    Envoy__Config__Core__V3__ApiConfigSource source =
+        ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__INIT;
     assert_false(check(&w, &source.base));
     assert_error(&w, "api_type", "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE");
     arena_free(&w.arena);
@@ -53,7 +56,8 @@ static void test_refused_enum_value(void **state)
 {
     (void)state;
     struct world w = world_new();
-    Envoy__Config__Core__V3__ApiConfigSource source = ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__INIT;
+    Envoy__Config__Core__V3__ApiConfigSource source =
+        ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__INIT;
     source.api_type = ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__GRPC;
     source.transport_api_version = ENVOY__CONFIG__CORE__V3__API_VERSION__V2;
     assert_false(check(&w, &source.base));

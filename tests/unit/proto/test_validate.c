@@ -26,7 +26,8 @@ static void test_required_message(void **state)
     host.n_routes = 1;
     host.routes = routes;
     Envoy__Config__Route__V3__VirtualHost *hosts[] = {&host};
-    Envoy__Config__Route__V3__RouteConfiguration config = ENVOY__CONFIG__ROUTE__V3__ROUTE_CONFIGURATION__INIT;
+    Envoy__Config__Route__V3__RouteConfiguration config =
+        ENVOY__CONFIG__ROUTE__V3__ROUTE_CONFIGURATION__INIT;
     config.n_virtual_hosts = 1;
     config.virtual_hosts = hosts;
     assert_false(CHECK(w, config));
@@ -43,7 +44,8 @@ static void test_required_oneof_names_its_members(void **state)
     struct world w = world_new();
     Envoy__Config__Core__V3__Address address = ENVOY__CONFIG__CORE__V3__ADDRESS__INIT;
     assert_false(CHECK(w, address));
-    assert_error(&w, "", "address is required: set one of socket_address, pipe, envoy_internal_address");
+    assert_error(&w, "",
+                 "address is required: set one of socket_address, pipe, envoy_internal_address");
     arena_free(&w.arena);
 }
 
@@ -87,7 +89,8 @@ static void test_numbers(void **state)
     Envoy__Config__Core__V3__SocketAddress address = ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__INIT;
     char host[] = "127.0.0.1";
     address.address = host;
-    address.port_specifier_case = ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE;
+    address.port_specifier_case =
+        ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE;
     address.port_value = 70000;
     assert_false(CHECK(w, address));
     assert_error(&w, "port_value", "less than or equal to 65535");
@@ -138,9 +141,12 @@ static void test_undefined_enum_value(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_required_message),  cmocka_unit_test(test_required_oneof_names_its_members),
-        cmocka_unit_test(test_string_and_list_lengths), cmocka_unit_test(test_header_rules),
-        cmocka_unit_test(test_numbers),           cmocka_unit_test(test_duration_and_wrapper),
+        cmocka_unit_test(test_required_message),
+        cmocka_unit_test(test_required_oneof_names_its_members),
+        cmocka_unit_test(test_string_and_list_lengths),
+        cmocka_unit_test(test_header_rules),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_duration_and_wrapper),
         cmocka_unit_test(test_undefined_enum_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,8 +18,10 @@ static void test_good_bytes_pass(void **state)
 {
     (void)state;
     struct world w = world_new();
-    assert_true(check(&w, node, STR("\x0a\x01n\x12\x01"
-                                    "c"), PROTO_UNKNOWN_REJECT));
+    assert_true(check(&w, node,
+                      STR("\x0a\x01n\x12\x01"
+                          "c"),
+                      PROTO_UNKNOWN_REJECT));
     assert_true(check(&w, node, STR_NONE, PROTO_UNKNOWN_REJECT));
     assert_int_equal(w.errors.count, 0);
     arena_free(&w.arena);
@@ -29,7 +31,11 @@ static void test_string_must_be_clean(void **state)
 {
     (void)state;
     struct world w = world_new();
-    assert_false(check(&w, node, str_make("\x0a\x03" "a\0b", 5), PROTO_UNKNOWN_REJECT));
+    assert_false(check(&w, node,
+                       str_make("\x0a\x03"
+                                "a\0b",
+                                5),
+                       PROTO_UNKNOWN_REJECT));
     assert_error(&w, "id", "NUL");
     w.errors.count = 0;
     assert_false(check(&w, node, STR("\x0a\x02\xc3("), PROTO_UNKNOWN_REJECT));
@@ -42,8 +48,11 @@ static void test_path_names_list_items_and_map_keys(void **state)
     (void)state;
     struct world w = world_new();
     /* RouteConfiguration.virtual_hosts[1].name with a bad byte */
-    struct str bytes = STR("\x12\x03\x0a\x01" "a" "\x12\x03\x0a\x01\xff");
-    assert_false(check(&w, &envoy__config__route__v3__route_configuration__descriptor, bytes, PROTO_UNKNOWN_REJECT));
+    struct str bytes = STR("\x12\x03\x0a\x01"
+                           "a"
+                           "\x12\x03\x0a\x01\xff");
+    assert_false(check(&w, &envoy__config__route__v3__route_configuration__descriptor, bytes,
+                       PROTO_UNKNOWN_REJECT));
     assert_error(&w, "virtual_hosts[1].name", "UTF-8");
     w.errors.count = 0;
     /* Struct.fields["k"].string_value with a bad byte */
@@ -73,13 +82,13 @@ static void test_malformed_bytes_are_refused(void **state)
 {
     (void)state;
     const struct str bad[] = {
-        STR("\x0a\x05n"), /* truncated string */
-        STR("\x0a"), /* no length */
-        STR("\x0b"), /* group */
-        STR("\x02\x00"), /* field number 0 */
-        STR("\x08\x01"), /* id as a varint */
+        STR("\x0a\x05n"),                                    /* truncated string */
+        STR("\x0a"),                                         /* no length */
+        STR("\x0b"),                                         /* group */
+        STR("\x02\x00"),                                     /* field number 0 */
+        STR("\x08\x01"),                                     /* id as a varint */
         STR("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), /* endless tag */
-        STR("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), /* huge length */
+        STR("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"),     /* huge length */
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct world w = world_new();
@@ -127,8 +136,8 @@ static void test_tiny_messages_may_not_fill_memory(void **state)
     char *bytes = arena_alloc_raw(w.arena, count * 2);
     for (size_t i = 0; i < count; i++)
         memcpy(bytes + 2 * i, "\x12", 2); /* an empty virtual host */
-    assert_false(check(&w, &envoy__config__route__v3__route_configuration__descriptor, str_make(bytes, count * 2),
-                       PROTO_UNKNOWN_REJECT));
+    assert_false(check(&w, &envoy__config__route__v3__route_configuration__descriptor,
+                       str_make(bytes, count * 2), PROTO_UNKNOWN_REJECT));
     assert_int_equal(w.errors.count, 1);
     arena_free(&w.arena);
 }

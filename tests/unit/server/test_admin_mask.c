@@ -14,7 +14,8 @@
 #include "server/admin_internal.h"
 
 /* Trims the YAML's message; `want` NULL: the mask does not fit. */
-static void trims(const ProtobufCMessageDescriptor *desc, const char *yaml, const char *mask_text, const char *want)
+static void trims(const ProtobufCMessageDescriptor *desc, const char *yaml, const char *mask_text,
+                  const char *want)
 {
     static const struct print_opts compact;
     struct arena *a = arena_new("test", 0);
@@ -31,9 +32,12 @@ static void keeps_only_what_is_named(void **state)
 {
     (void)state;
     const ProtobufCMessageDescriptor *desc = &envoy__admin__v3__bootstrap_config_dump__descriptor;
-    const char *yaml = "{bootstrap: {node: {id: a, cluster: b}, admin: {address: {pipe: {path: x}}}}, last_updated: \"2026-01-01T00:00:00Z\"}";
-    trims(desc, yaml, "bootstrap.admin", "{\"bootstrap\":{\"admin\":{\"address\":{\"pipe\":{\"path\":\"x\"}}}}}");
-    trims(desc, yaml, "bootstrap.node.id,last_updated", "{\"bootstrap\":{\"node\":{\"id\":\"a\"}},\"last_updated\":\"2026-01-01T00:00:00Z\"}");
+    const char *yaml =
+        "{bootstrap: {node: {id: a, cluster: b}, admin: {address: {pipe: {path: x}}}}, last_updated: \"2026-01-01T00:00:00Z\"}";
+    trims(desc, yaml, "bootstrap.admin",
+          "{\"bootstrap\":{\"admin\":{\"address\":{\"pipe\":{\"path\":\"x\"}}}}}");
+    trims(desc, yaml, "bootstrap.node.id,last_updated",
+          "{\"bootstrap\":{\"node\":{\"id\":\"a\"}},\"last_updated\":\"2026-01-01T00:00:00Z\"}");
     trims(desc, yaml, "bootstrap.nothing", NULL);
     trims(desc, yaml, "bootstrap.static_resources.clusters.name", NULL);
 }
@@ -41,9 +45,13 @@ static void keeps_only_what_is_named(void **state)
 static void goes_through_any(void **state)
 {
     (void)state;
-    const ProtobufCMessageDescriptor *desc = &envoy__admin__v3__clusters_config_dump__static_cluster__descriptor;
-    const char *yaml = "{cluster: {'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: a, connect_timeout: 1s}}";
-    trims(desc, yaml, "cluster.name", "{\"cluster\":{\"@type\":\"type.googleapis.com/envoy.config.cluster.v3.Cluster\",\"name\":\"a\"}}");
+    const ProtobufCMessageDescriptor *desc =
+        &envoy__admin__v3__clusters_config_dump__static_cluster__descriptor;
+    const char *yaml =
+        "{cluster: {'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, name: a, connect_timeout: 1s}}";
+    trims(
+        desc, yaml, "cluster.name",
+        "{\"cluster\":{\"@type\":\"type.googleapis.com/envoy.config.cluster.v3.Cluster\",\"name\":\"a\"}}");
     trims(desc, yaml, "cluster.nam", NULL);
 }
 

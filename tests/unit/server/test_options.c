@@ -36,7 +36,8 @@ static bool parse(const char *first, ...)
     int argc = 1;
     va_list ap;
     va_start(ap, first);
-    for (const char *word = first; word; word = va_arg(ap, const char *)) argv[argc++] = str_z(arena, str_of(word));
+    for (const char *word = first; word; word = va_arg(ap, const char *))
+        argv[argc++] = str_z(arena, str_of(word));
     va_end(ap);
     return options_parse(argc, argv, &options, arena, &why);
 }
@@ -44,14 +45,18 @@ static bool parse(const char *first, ...)
 static void reads_launch_lines_of_control_planes(void **state)
 {
     (void)state;
-    assert_true(parse("-c", "a.json", "--drain-time-s", "45", "--drain-strategy", "immediate", "--local-address-ip-version", "v6",
-                      "--file-flush-interval-msec", "1000", "--disable-hot-restart", "--allow-unknown-static-fields",
-                      "--component-log-level", "misc:error", "--skip-deprecated-logs", "--concurrency", "2", NULL));
+    assert_true(parse("-c", "a.json", "--drain-time-s", "45", "--drain-strategy", "immediate",
+                      "--local-address-ip-version", "v6", "--file-flush-interval-msec", "1000",
+                      "--disable-hot-restart", "--allow-unknown-static-fields",
+                      "--component-log-level", "misc:error", "--skip-deprecated-logs",
+                      "--concurrency", "2", NULL));
     assert_string_equal(options.config_path, "a.json");
     assert_int_equal(options.drain_time_s, 45);
-    assert_true(options.drain_immediate && options.ipv6 && options.disable_hot_restart && options.allow_unknown_static);
+    assert_true(options.drain_immediate && options.ipv6 && options.disable_hot_restart &&
+                options.allow_unknown_static);
     assert_int_equal(options.concurrency, 2);
-    assert_true(parse("--config-yaml", "{}", "--service-node=n", "--service-cluster", "c", "-l", "warn", "-lwarning", "--cpuset-threads", NULL));
+    assert_true(parse("--config-yaml", "{}", "--service-node=n", "--service-cluster", "c", "-l",
+                      "warn", "-lwarning", "--cpuset-threads", NULL));
     assert_string_equal(options.service_node, "n");
     assert_int_equal(options.log_level, LOG_WARN);
     assert_true(parse("--mode", "validate", "--", "--nonsense", NULL));
@@ -89,7 +94,8 @@ static void tells_what_is_wrong(void **state)
 static void component_levels(void **state)
 {
     (void)state;
-    assert_true(options_apply_components("upstream:debug,lua:trace", arena, &why)); /* lua is one of Envoy's, not ours */
+    assert_true(options_apply_components("upstream:debug,lua:trace", arena,
+                                         &why)); /* lua is one of Envoy's, not ours */
     assert_int_equal(log_get_component(LOG_C_UPSTREAM), LOG_DEBUG);
     assert_false(options_apply_components("upstream", arena, &why));
     assert_false(options_apply_components("upstream:loud", arena, &why));

@@ -17,7 +17,7 @@
 struct fixture {
     struct mux *mux;
     struct arena *arena;
-    const char *nack;      /* what on_update answers; NULL: ACK */
+    const char *nack;       /* what on_update answers; NULL: ACK */
     const char *then_watch; /* an EDS name that on_update begins to watch */
     size_t updates, resources, removed;
     Envoy__Config__Core__V3__Node node;
@@ -75,9 +75,11 @@ static const delta_message *next_delta(struct fixture *f)
     return fixture_next(f, &envoy__service__discovery__v3__delta_discovery_request__descriptor);
 }
 
-static void respond(struct fixture *f, const char *type_url, const char *version, const char *nonce, size_t resources)
+static void respond(struct fixture *f, const char *type_url, const char *version, const char *nonce,
+                    size_t resources)
 {
-    Envoy__Service__Discovery__V3__DiscoveryResponse r = ENVOY__SERVICE__DISCOVERY__V3__DISCOVERY_RESPONSE__INIT;
+    Envoy__Service__Discovery__V3__DiscoveryResponse r =
+        ENVOY__SERVICE__DISCOVERY__V3__DISCOVERY_RESPONSE__INIT;
     Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT, *list[4] = {&any, &any, &any, &any};
     any.type_url = (char *)(uintptr_t)type_url;
     r.type_url = (char *)(uintptr_t)type_url;
@@ -89,10 +91,13 @@ static void respond(struct fixture *f, const char *type_url, const char *version
     assert_true(mux_message(f->mux, proto_pack(f->arena, &r.base), f->arena, &why));
 }
 
-static void respond_delta(struct fixture *f, const char *nonce, const char *name, const char *version, const char *removed)
+static void respond_delta(struct fixture *f, const char *nonce, const char *name,
+                          const char *version, const char *removed)
 {
-    Envoy__Service__Discovery__V3__DeltaDiscoveryResponse r = ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_RESPONSE__INIT;
-    Envoy__Service__Discovery__V3__Resource one = ENVOY__SERVICE__DISCOVERY__V3__RESOURCE__INIT, *list[] = {&one};
+    Envoy__Service__Discovery__V3__DeltaDiscoveryResponse r =
+        ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_RESPONSE__INIT;
+    Envoy__Service__Discovery__V3__Resource one = ENVOY__SERVICE__DISCOVERY__V3__RESOURCE__INIT,
+                                            *list[] = {&one};
     Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
     char *gone[] = {(char *)(uintptr_t)removed};
     any.type_url = (char *)(uintptr_t)CDS;

@@ -36,7 +36,8 @@ static void world_init(struct world *w)
 
 static const struct rbac_rules *make(struct world *w, const char *yaml, bool http)
 {
-    const void *m = json_read(w->arena, &envoy__config__rbac__v3__rbac__descriptor, str_of(yaml), JSON_FORMAT_YAML, NULL, NULL, &w->errors);
+    const void *m = json_read(w->arena, &envoy__config__rbac__v3__rbac__descriptor, str_of(yaml),
+                              JSON_FORMAT_YAML, NULL, NULL, &w->errors);
     assert_non_null(m);
     struct conf_cx cx = {.arena = w->arena, .errors = &w->errors};
     struct conf_at at = conf_root(&cx);
@@ -45,7 +46,8 @@ static const struct rbac_rules *make(struct world *w, const char *yaml, bool htt
 
 static bool passes(struct world *w, const char *permission, const char *principal)
 {
-    struct str yaml = str_fmt(w->arena, "policies: {p: {permissions: [%s], principals: [%s]}}", permission, principal);
+    struct str yaml = str_fmt(w->arena, "policies: {p: {permissions: [%s], principals: [%s]}}",
+                              permission, principal);
     const struct rbac_rules *r = make(w, yaml.ptr, true);
     assert_non_null(r);
     return rbac_allows(r, &w->ask, NULL);
@@ -69,7 +71,8 @@ static void test_permissions(void **state)
     assert_false(passes(&w, "{not_rule: {any: true}}", ANY));
     assert_true(passes(&w, "{and_rules: {rules: [{any: true}, {destination_port: 443}]}}", ANY));
     assert_false(passes(&w, "{and_rules: {rules: [{any: true}, {destination_port: 1}]}}", ANY));
-    assert_true(passes(&w, "{or_rules: {rules: [{destination_port: 1}, {destination_port: 443}]}}", ANY));
+    assert_true(
+        passes(&w, "{or_rules: {rules: [{destination_port: 1}, {destination_port: 443}]}}", ANY));
     arena_free(&w.arena);
 }
 
@@ -100,7 +103,8 @@ static void test_authenticated(void **state)
     w.conn.tls = &w.tls;
     assert_false(passes(&w, ANY, "{authenticated: {}}")); /* TLS without a client certificate */
     struct str uri = STR("spiffe://a/b"), embedded = str_make("spiffe://a/b\0evil", 17);
-    w.tls.peer = (struct tls_cert_info){.present = true, .subject = STR("CN=x"), .uri_san = {&uri, 1}};
+    w.tls.peer =
+        (struct tls_cert_info){.present = true, .subject = STR("CN=x"), .uri_san = {&uri, 1}};
     assert_true(passes(&w, ANY, "{authenticated: {}}"));
     assert_true(passes(&w, ANY, "{authenticated: {principal_name: {exact: 'spiffe://a/b'}}}"));
     assert_true(passes(&w, ANY, "{authenticated: {principal_name: {exact: CN=x}}}"));
@@ -120,7 +124,8 @@ static void test_actions_and_names(void **state)
                            "a: {permissions: [{destination_port: 1}], principals: [" ANY "]}}";
     assert_true(rbac_allows(make(&w, policies, true), &w.ask, &name));
     assert_true(str_eq(name, STR("b")));
-    struct str deny = str_fmt(w.arena, "action: DENY\n%s", policies), log = str_fmt(w.arena, "action: LOG\n%s", policies);
+    struct str deny = str_fmt(w.arena, "action: DENY\n%s", policies),
+               log = str_fmt(w.arena, "action: LOG\n%s", policies);
     assert_false(rbac_allows(make(&w, deny.ptr, true), &w.ask, &name));
     assert_true(rbac_allows(make(&w, log.ptr, true), &w.ask, &name));
     assert_false(rbac_allows(make(&w, "{}", true), &w.ask, &name)); /* nobody is allowed */
@@ -134,12 +139,17 @@ static void test_refusals(void **state)
     (void)state;
     struct world w;
     world_init(&w);
-    const char *header = "policies: {p: {permissions: [{header: {name: x, present_match: true}}], principals: [" ANY "]}}";
+    const char *header =
+        "policies: {p: {permissions: [{header: {name: x, present_match: true}}], principals: [" ANY
+        "]}}";
     assert_null(make(&w, header, false));
     assert_non_null(make(&w, header, true));
-    const char *range = "policies: {p: {permissions: [{destination_port_range: {start: 5, end: 5}}], principals: [" ANY "]}}";
+    const char *range =
+        "policies: {p: {permissions: [{destination_port_range: {start: 5, end: 5}}], principals: [" ANY
+        "]}}";
     assert_null(make(&w, range, true));
-    const char *ip = "policies: {p: {permissions: [" ANY "], principals: [{remote_ip: {address_prefix: nonsense}}]}}";
+    const char *ip = "policies: {p: {permissions: [" ANY
+                     "], principals: [{remote_ip: {address_prefix: nonsense}}]}}";
     assert_null(make(&w, ip, true));
     const char *nothing = "policies: {p: {permissions: [{}], principals: [" ANY "]}}";
     assert_null(make(&w, nothing, true));
@@ -149,8 +159,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_permissions),       cmocka_unit_test(test_principals), cmocka_unit_test(test_authenticated),
-        cmocka_unit_test(test_actions_and_names), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_permissions),   cmocka_unit_test(test_principals),
+        cmocka_unit_test(test_authenticated), cmocka_unit_test(test_actions_and_names),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

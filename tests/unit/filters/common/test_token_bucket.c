@@ -15,7 +15,8 @@ static void test_full_at_first(void **state)
     (void)state;
     struct token_bucket b;
     token_bucket_init(&b, 3, 1, SECOND);
-    for (int i = 0; i < 3; i++) assert_true(token_bucket_take(&b, 50 * SECOND));
+    for (int i = 0; i < 3; i++)
+        assert_true(token_bucket_take(&b, 50 * SECOND));
     assert_false(token_bucket_take(&b, 50 * SECOND));
 }
 
@@ -61,15 +62,18 @@ static void test_early_times(void **state)
 {
     (void)state;
     struct token_bucket b;
-    token_bucket_init(&b, 1000000, 1, 3600 * (uint64_t)SECOND); /* holds more time than the clock has seen */
-    for (int i = 0; i < 10; i++) assert_true(token_bucket_take(&b, 5));
+    token_bucket_init(&b, 1000000, 1,
+                      3600 * (uint64_t)SECOND); /* holds more time than the clock has seen */
+    for (int i = 0; i < 10; i++)
+        assert_true(token_bucket_take(&b, 5));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_at_first), cmocka_unit_test(test_trickles),    cmocka_unit_test(test_never_over_the_top),
-        cmocka_unit_test(test_clock_behind),  cmocka_unit_test(test_early_times),
+        cmocka_unit_test(test_full_at_first),      cmocka_unit_test(test_trickles),
+        cmocka_unit_test(test_never_over_the_top), cmocka_unit_test(test_clock_behind),
+        cmocka_unit_test(test_early_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

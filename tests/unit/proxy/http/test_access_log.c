@@ -1,4 +1,5 @@
-/* Access logs: which entries filters let pass; that files get what was logged, also after rotation. */
+/* Access logs: which entries filters let pass; that files get what was logged, also after rotation.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,7 +32,8 @@ static const void *counting_conf(const struct conf_at *at, const struct Protobuf
     return at; /* anything but NULL */
 }
 
-static void counting_log(struct worker *w, const void *conf, const struct stream_info *info, enum access_log_type type)
+static void counting_log(struct worker *w, const void *conf, const struct stream_info *info,
+                         enum access_log_type type)
 {
     (void)w;
     (void)conf;
@@ -63,8 +65,10 @@ static int setup(void **state)
     e->loop = loop_new();
     e->stats = stats_new(3);
     e->rt = runtime_new(e->loop, e->stats, 1);
-    e->cx = (struct conf_cx){.arena = e->a, .errors = &e->errors, .rt = e->rt, .registry = &registry};
-    e->info = (struct stream_info){.arena = e->a, .response_code = 503, .start_us = 1000, .end_us = 501000, .random = 7};
+    e->cx =
+        (struct conf_cx){.arena = e->a, .errors = &e->errors, .rt = e->rt, .registry = &registry};
+    e->info = (struct stream_info){
+        .arena = e->a, .response_code = 503, .start_us = 1000, .end_us = 501000, .random = 7};
     e->info.req = headers_new(e->a);
     headers_add(e->info.req, STR("x-log"), STR("yes"));
     *state = e;
@@ -87,8 +91,8 @@ static int teardown(void **state)
 static const struct access_log_list *load(struct env *e, const char *filter)
 {
     struct str yaml = str_fmt(e->a, "{name: counting, filter: {%s}}", filter);
-    ProtobufCMessage *m = json_read(e->a, &envoy__config__accesslog__v3__access_log__descriptor, yaml, JSON_FORMAT_YAML, NULL, NULL,
-                                    &e->errors);
+    ProtobufCMessage *m = json_read(e->a, &envoy__config__accesslog__v3__access_log__descriptor,
+                                    yaml, JSON_FORMAT_YAML, NULL, NULL, &e->errors);
     if (!m || !proto_check(m, NULL, NULL, &e->errors)) return NULL;
     struct conf_at at = conf_root(&e->cx);
     Envoy__Config__Accesslog__V3__AccessLog *one = (Envoy__Config__Accesslog__V3__AccessLog *)m;
@@ -98,7 +102,10 @@ static const struct access_log_list *load(struct env *e, const char *filter)
 
 static void test_filters(void **state)
 {
-    static const struct { const char *filter; int passes; } table[] = {
+    static const struct {
+        const char *filter;
+        int passes;
+    } table[] = {
         {"status_code_filter: {comparison: {op: GE, value: {default_value: 500}}}", 1},
         {"status_code_filter: {comparison: {op: LE, value: {default_value: 500}}}", 0},
         {"status_code_filter: {comparison: {op: NE, value: {default_value: 503}}}", 0},
@@ -114,10 +121,14 @@ static void test_filters(void **state)
         {"response_flag_filter: {}", 1},
         {"grpc_status_filter: {statuses: [UNAVAILABLE]}", 1},
         {"grpc_status_filter: {statuses: [UNAVAILABLE], exclude: true}", 0},
-        {"metadata_filter: {matcher: {filter: ns, path: [{key: k}], value: {string_match: {exact: v}}}}", 1},
-        {"metadata_filter: {matcher: {filter: ns, path: [{key: k}], value: {string_match: {exact: w}}}}", 0},
-        {"metadata_filter: {matcher: {filter: ns, path: [{key: q}], value: {bool_match: true}}}", 1},
-        {"metadata_filter: {matcher: {filter: ns, path: [{key: q}], value: {bool_match: true}}, match_if_key_not_found: false}", 0},
+        {"metadata_filter: {matcher: {filter: ns, path: [{key: k}], value: {string_match: {exact: v}}}}",
+         1},
+        {"metadata_filter: {matcher: {filter: ns, path: [{key: k}], value: {string_match: {exact: w}}}}",
+         0},
+        {"metadata_filter: {matcher: {filter: ns, path: [{key: q}], value: {bool_match: true}}}",
+         1},
+        {"metadata_filter: {matcher: {filter: ns, path: [{key: q}], value: {bool_match: true}}, match_if_key_not_found: false}",
+         0},
         {"log_type_filter: {types: [DownstreamEnd]}", 1},
         {"log_type_filter: {types: [DownstreamEnd], exclude: true}", 0},
         {"and_filter: {filters: [{not_health_check_filter: {}}, {traceable_filter: {}}]}", 0},
@@ -129,7 +140,8 @@ static void test_filters(void **state)
     stream_info_flag(&e->info, RF_UF);
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         const struct access_log_list *l = load(e, table[i].filter);
-        if (!l) fail_msg("%s: %.*s", table[i].filter, STR_ARG(errors_text(&e->errors, e->a, STR_NONE)));
+        if (!l)
+            fail_msg("%s: %.*s", table[i].filter, STR_ARG(errors_text(&e->errors, e->a, STR_NONE)));
         logged = 0;
         access_log_run(NULL, l, &e->info, ACCESS_LOG_TYPE_DOWNSTREAM_END);
         if (logged != table[i].passes) fail_msg("%s: %d", table[i].filter, logged);
@@ -140,7 +152,8 @@ static void test_bad_filters_are_refused(void **state)
 {
     struct env *e = *state;
     assert_null(load(e, "extension_filter: {name: a}"));
-    assert_null(load(e, "header_filter: {header: {name: a, string_match: {safe_regex: {regex: '('}}}}"));
+    assert_null(
+        load(e, "header_filter: {header: {name: a, string_match: {safe_regex: {regex: '('}}}}"));
     assert_null(load(e, ""));
 }
 
@@ -183,7 +196,8 @@ static void test_files_are_written_and_rotated(void **state)
     assert_true(str_eq(content(e, path, 4), STR("two\n")));
     assert_true(str_eq(content(e, moved, 4), STR("one\n")));
     assert_null(log_file_open(&at, STR("/nope/none")));
-    assert_true(str_eq(e->errors.v[e->errors.count - 1].text, STR("unable to open file '/nope/none': No such file or directory")));
+    assert_true(str_eq(e->errors.v[e->errors.count - 1].text,
+                       STR("unable to open file '/nope/none': No such file or directory")));
     access_log_stop(e->rt);
     (void)unlink(path);
     (void)unlink(moved);
@@ -204,7 +218,8 @@ static void test_a_full_disk_counts_and_goes_on(void **state)
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_filters), T(test_bad_filters_are_refused), T(test_files_are_written_and_rotated),
+    const struct CMUnitTest tests[] = {T(test_filters), T(test_bad_filters_are_refused),
+                                       T(test_files_are_written_and_rotated),
                                        T(test_a_full_disk_counts_and_goes_on)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

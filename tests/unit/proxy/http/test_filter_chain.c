@@ -1,5 +1,6 @@
-/* The rules of the filter chain, through the whole connection manager: two test-only filters and a terminal one that answers, on a connection
- * that is two buffers. What each filter is told, in order, is one line of text. */
+/* The rules of the filter chain, through the whole connection manager: two test-only filters and a
+ * terminal one that answers, on a connection that is two buffers. What each filter is told, in
+ * order, is one line of text. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +16,8 @@
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 
-/* --- a connection that only remembers -------------------------------------------------------------------------------- */
+/* --- a connection that only remembers
+ * -------------------------------------------------------------------------------- */
 
 struct conn {
     struct buf in, out;
@@ -91,7 +93,8 @@ struct worker *conn_worker(const struct conn *c)
     return c->hcm->worker;
 }
 
-/* No cluster stands behind these streams; without these two the linker would bring the real connections. */
+/* No cluster stands behind these streams; without these two the linker would bring the real
+ * connections. */
 struct upstream_cluster *upstream_find(struct worker *w, struct str name, uint64_t hash)
 {
     (void)w;
@@ -105,7 +108,9 @@ void upstream_name_facts(const struct upstream_cluster *uc, struct stream_info *
     (void)info;
 }
 
-/* --- test-only filters ------------------------------------------------------------------------------------------------ */
+/* --- test-only filters
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* What a filter does at each event, and what it asks for inside the callback. */
 struct plan {
@@ -129,7 +134,8 @@ static void tell(const struct http_filter *f, const char *what, bool end)
 {
     sb_fmt(&seen, "%s.%s%s ", plan_of(f)->name, what, end ? "!" : "");
 }
-static const struct local_reply denied = {.status = 403, .body = {"no", 2}, .details = {"denied", 6}, .grpc_status = -1};
+static const struct local_reply denied = {
+    .status = 403, .body = {"no", 2}, .details = {"denied", 6}, .grpc_status = -1};
 
 static enum http_init probe_init(struct http_filter *f)
 {
@@ -149,7 +155,8 @@ static enum http_flow probe_decode_headers(struct http_filter *f, struct headers
 static enum http_flow probe_decode_data(struct http_filter *f, struct buf *data, bool end)
 {
     sb_fmt(&seen, "%s.dd%zu%s ", plan_of(f)->name, data->len, end ? "!" : "");
-    if (end && plan_of(f)->trailers_in_decode) headers_add(http_filter_add_trailers(f, HTTP_DECODE), STR("t"), STR("1"));
+    if (end && plan_of(f)->trailers_in_decode)
+        headers_add(http_filter_add_trailers(f, HTTP_DECODE), STR("t"), STR("1"));
     if (end && plan_of(f)->decode_data == HTTP_BUFFER) return HTTP_CONTINUE;
     if (plan_of(f)->decode_data == HTTP_TAKEN) buf_release(data);
     return plan_of(f)->decode_data;
@@ -170,7 +177,8 @@ static enum http_flow probe_encode_headers(struct http_filter *f, struct headers
 static enum http_flow probe_encode_data(struct http_filter *f, struct buf *data, bool end)
 {
     sb_fmt(&seen, "%s.ed%zu%s ", plan_of(f)->name, data->len, end ? "!" : "");
-    if (end && plan_of(f)->encode_data == HTTP_BUFFER && http_filter_buffered(f, HTTP_ENCODE)) return HTTP_CONTINUE;
+    if (end && plan_of(f)->encode_data == HTTP_BUFFER && http_filter_buffered(f, HTTP_ENCODE))
+        return HTTP_CONTINUE;
     return plan_of(f)->encode_data;
 }
 static void probe_on_local_reply(struct http_filter *f, uint32_t status)
@@ -242,7 +250,9 @@ static const struct http_filter_type end_type = {
     .decode_trailers = end_decode_trailers,
 };
 
-/* --- one request --------------------------------------------------------------------------------------------------------- */
+/* --- one request
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 struct bench {
     struct conn conn;
@@ -262,7 +272,10 @@ static void bench_init(struct bench *b, const struct plan *one, const struct pla
     b->filters[1] = (struct http_filter_conf){.name = STR("b"), .type = &probe_type, .conf = two};
     b->filters[2] = (struct http_filter_conf){.name = STR("e"), .type = &end_type, .conf = &b->end};
     b->conf.chain = (struct http_filter_chain){b->filters, 3};
-    b->conf.codec_options = (struct codec_options){.max_header_bytes = 4096, .max_headers = 100, .allow_absolute_url = true, .enable_trailers = true};
+    b->conf.codec_options = (struct codec_options){.max_header_bytes = 4096,
+                                                   .max_headers = 100,
+                                                   .allow_absolute_url = true,
+                                                   .enable_trailers = true};
     b->conf.buffer_limit = 10;
     b->conf.server_name = STR("envoy");
     b->conf.codec = HCM_CODEC_H1;
@@ -328,7 +341,8 @@ static void test_hold_all_keeps_data(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL}, &(struct plan){.name = "B"});
+    bench_init(&b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL},
+               &(struct plan){.name = "B"});
     bench_feed(&b, POST(4) "ab");
     bench_feed(&b, "cd");
     expect_seen("A.dh ");
@@ -342,7 +356,8 @@ static void test_hold_all_stops_the_peer(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL}, &(struct plan){.name = "B"});
+    bench_init(&b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL},
+               &(struct plan){.name = "B"});
     bench_feed(&b, POST(22) "0123456789a");
     assert_int_equal(b.conn.paused, 1);
     bench_feed(&b, "0123456789a");
@@ -359,11 +374,14 @@ static void test_hold_and_buffer_until_the_end(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD, .decode_data = HTTP_BUFFER}, &(struct plan){.name = "B"});
+    bench_init(&b,
+               &(struct plan){.name = "A", .decode_headers = HTTP_HOLD, .decode_data = HTTP_BUFFER},
+               &(struct plan){.name = "B"});
     bench_feed(&b, POST(4) "ab");
     bench_feed(&b, "cd");
     bench_turn(&b);
-    expect_seen("A.dh A.dd2 A.dd2! B.dh E.dh B.dd4! E.dd4! B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
+    expect_seen(
+        "A.dh A.dd2 A.dd2! B.dh E.dh B.dd4! E.dd4! B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
     bench_release(&b);
 }
 
@@ -371,7 +389,8 @@ static void test_buffer_too_large(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_data = HTTP_BUFFER}, &(struct plan){.name = "B"});
+    bench_init(&b, &(struct plan){.name = "A", .decode_data = HTTP_BUFFER},
+               &(struct plan){.name = "B"});
     bench_feed(&b, POST(12) "0123456789a");
     bench_turn(&b);
     expect_status(&b, "HTTP/1.1 413 Payload Too Large\r\n");
@@ -383,7 +402,9 @@ static void test_response_buffer_too_large(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .encode_headers = HTTP_HOLD, .encode_data = HTTP_BUFFER}, &(struct plan){.name = "B"});
+    bench_init(&b,
+               &(struct plan){.name = "A", .encode_headers = HTTP_HOLD, .encode_data = HTTP_BUFFER},
+               &(struct plan){.name = "B"});
     b.conf.buffer_limit = 3;
     bench_feed(&b, GET);
     bench_turn(&b);
@@ -395,7 +416,9 @@ static void test_resume_inside_is_deferred(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL, .resume_in_decode = true}, &(struct plan){.name = "B"});
+    bench_init(
+        &b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL, .resume_in_decode = true},
+        &(struct plan){.name = "B"});
     bench_feed(&b, GET);
     bench_turn(&b);
     expect_seen("A.dh! B.dh! E.dh! B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
@@ -406,11 +429,14 @@ static void test_reply_inside_skips_the_rest(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL, .reply_in_decode = true}, &(struct plan){.name = "B"});
+    bench_init(
+        &b, &(struct plan){.name = "A", .decode_headers = HTTP_HOLD_ALL, .reply_in_decode = true},
+        &(struct plan){.name = "B"});
     bench_feed(&b, GET);
     bench_turn(&b);
     expect_seen("A.dh! A.lr403 B.lr403 B.eh A.eh B.ed2! A.ed2! A.log B.log A.gone B.gone ");
-    expect_status(&b, "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\ncontent-type: text/plain\r\n");
+    expect_status(&b,
+                  "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\ncontent-type: text/plain\r\n");
     assert_false(b.conn.closed);
     bench_release(&b);
 }
@@ -419,7 +445,9 @@ static void test_reply_in_encode_goes_out_directly(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A"}, &(struct plan){.name = "B", .encode_headers = HTTP_HOLD_ALL, .reply_in_encode = true});
+    bench_init(
+        &b, &(struct plan){.name = "A"},
+        &(struct plan){.name = "B", .encode_headers = HTTP_HOLD_ALL, .reply_in_encode = true});
     bench_feed(&b, GET);
     bench_turn(&b);
     expect_status(&b, "HTTP/1.1 403 Forbidden\r\n");
@@ -430,7 +458,8 @@ static void test_reset_inside(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .reset_in_decode = true}, &(struct plan){.name = "B"});
+    bench_init(&b, &(struct plan){.name = "A", .reset_in_decode = true},
+               &(struct plan){.name = "B"});
     bench_feed(&b, GET);
     bench_turn(&b);
     expect_seen("A.dh! A.log B.log A.gone B.gone ");
@@ -442,14 +471,16 @@ static void test_taken_and_injected(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_data = HTTP_TAKEN}, &(struct plan){.name = "B"});
+    bench_init(&b, &(struct plan){.name = "A", .decode_data = HTTP_TAKEN},
+               &(struct plan){.name = "B"});
     bench_feed(&b, POST(2) "ab");
     struct buf more = {0};
     buf_append(&more, "xyz", 3);
     http_filter_inject(live[0], HTTP_DECODE, &more, false);
     http_filter_resume(live[0], HTTP_DECODE);
     bench_turn(&b);
-    expect_seen("A.dh B.dh E.dh A.dd2! B.dd3 E.dd3 B.dd0! E.dd0! B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
+    expect_seen(
+        "A.dh B.dh E.dh A.dd2! B.dd3 E.dd3 B.dd0! E.dd0! B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
     bench_release(&b);
 }
 
@@ -457,12 +488,16 @@ static void test_trailers_wait_and_go_on(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .decode_trailers = HTTP_HOLD}, &(struct plan){.name = "B"});
-    bench_feed(&b, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nT: x\r\n\r\n");
+    bench_init(&b, &(struct plan){.name = "A", .decode_trailers = HTTP_HOLD},
+               &(struct plan){.name = "B"});
+    bench_feed(
+        &b,
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nT: x\r\n\r\n");
     expect_seen("A.dh B.dh E.dh A.dd1 B.dd1 E.dd1 A.dt ");
     http_filter_resume(live[0], HTTP_DECODE);
     bench_turn(&b);
-    expect_seen("A.dh B.dh E.dh A.dd1 B.dd1 E.dd1 A.dt B.dt E.dt B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
+    expect_seen(
+        "A.dh B.dh E.dh A.dd1 B.dd1 E.dd1 A.dt B.dt E.dt B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
     bench_release(&b);
 }
 
@@ -470,10 +505,12 @@ static void test_added_trailers(void **state)
 {
     (void)state;
     struct bench b;
-    bench_init(&b, &(struct plan){.name = "A", .trailers_in_decode = true}, &(struct plan){.name = "B"});
+    bench_init(&b, &(struct plan){.name = "A", .trailers_in_decode = true},
+               &(struct plan){.name = "B"});
     bench_feed(&b, POST(1) "a");
     bench_turn(&b);
-    expect_seen("A.dh B.dh E.dh A.dd1! B.dd1 E.dd1 B.dt E.dt B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
+    expect_seen(
+        "A.dh B.dh E.dh A.dd1! B.dd1 E.dd1 B.dt E.dt B.eh A.eh B.ed5! A.ed5! A.log B.log A.gone B.gone ");
     bench_release(&b);
 }
 
@@ -481,12 +518,17 @@ static void test_added_trailers(void **state)
 static void test_client_leaves(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"POST / HT", "TP/1.1\r\nHost: a\r\n", "Content-Length: 5\r\n\r\n", "ab", "cd"};
+    static const char *const parts[] = {"POST / HT", "TP/1.1\r\nHost: a\r\n",
+                                        "Content-Length: 5\r\n\r\n", "ab", "cd"};
     for (size_t n = 1; n <= ARRAY_LEN(parts); n++) {
         for (int hold = 0; hold < 2; hold++) {
             struct bench b;
-            bench_init(&b, &(struct plan){.name = "A", .decode_headers = hold ? HTTP_HOLD_ALL : HTTP_CONTINUE}, &(struct plan){.name = "B"});
-            for (size_t i = 0; i < n; i++) bench_feed(&b, parts[i]);
+            bench_init(
+                &b,
+                &(struct plan){.name = "A", .decode_headers = hold ? HTTP_HOLD_ALL : HTTP_CONTINUE},
+                &(struct plan){.name = "B"});
+            for (size_t i = 0; i < n; i++)
+                bench_feed(&b, parts[i]);
             hcm_on_read(&b.hcm, &b.conn.in, true);
             bench_turn(&b);
             assert_true(b.conn.closed);
@@ -516,7 +558,8 @@ static void test_bad_request_is_answered(void **state)
     bench_feed(&b, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
     bench_turn(&b);
     expect_seen("");
-    expect_status(&b, "HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\ncontent-type: text/plain\r\n");
+    expect_status(&b,
+                  "HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\ncontent-type: text/plain\r\n");
     assert_true(b.conn.closed);
     bench_release(&b);
 }

@@ -1,4 +1,5 @@
-/* The HTTP/1 codec over a connection that is only two buffers: tables of messages, each whole and byte by byte. */
+/* The HTTP/1 codec over a connection that is only two buffers: tables of messages, each whole and
+ * byte by byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +13,8 @@
 #include "proxy/http/h1.h"
 #include "proxy/net/conn.h"
 
-/* --- a connection that only remembers -------------------------------------------------------------------------------- */
+/* --- a connection that only remembers
+ * -------------------------------------------------------------------------------- */
 
 struct conn {
     struct buf in, out;
@@ -53,7 +55,9 @@ struct buf *conn_input(struct conn *c)
     return &c->in;
 }
 
-/* --- what the codec told ------------------------------------------------------------------------------------------------ */
+/* --- what the codec told
+ * ------------------------------------------------------------------------------------------------
+ */
 
 struct seen {
     struct conn conn;
@@ -68,7 +72,8 @@ static void seen_headers(struct seen *e, const struct headers *h)
 {
     uint32_t it = 0;
     const struct header *x;
-    while ((x = headers_next(h, &it))) sb_fmt(&e->text, "%.*s=%.*s|", STR_ARG(x->name), STR_ARG(x->value));
+    while ((x = headers_next(h, &it)))
+        sb_fmt(&e->text, "%.*s=%.*s|", STR_ARG(x->name), STR_ARG(x->value));
 }
 
 static void seen_answer(struct seen *e, struct codec_stream *s)
@@ -119,8 +124,12 @@ static void on_complete(struct codec_stream *s, void *owner)
     (void)s;
     sb_add(&((struct seen *)owner)->text, STR("DONE "));
 }
-static const struct codec_stream_events stream_events = {
-    .on_headers = on_headers, .on_1xx = on_1xx, .on_data = on_data, .on_trailers = on_trailers, .on_reset = on_reset, .on_complete = on_complete};
+static const struct codec_stream_events stream_events = {.on_headers = on_headers,
+                                                         .on_1xx = on_1xx,
+                                                         .on_data = on_data,
+                                                         .on_trailers = on_trailers,
+                                                         .on_reset = on_reset,
+                                                         .on_complete = on_complete};
 
 static void on_new_stream(struct codec *c, void *owner, struct codec_stream *s)
 {
@@ -136,16 +145,20 @@ static void on_error(struct codec *c, void *owner, struct str details)
     (void)c;
     sb_fmt(&((struct seen *)owner)->text, "ERROR:%.*s ", STR_ARG(details));
 }
-static void on_bad_request(struct codec *c, void *owner, struct codec_stream *s, uint32_t status, struct str details)
+static void on_bad_request(struct codec *c, void *owner, struct codec_stream *s, uint32_t status,
+                           struct str details)
 {
     (void)c;
     (void)s;
     sb_fmt(&((struct seen *)owner)->text, "BAD%u:%.*s ", status, STR_ARG(details));
 }
-static const struct codec_events codec_events = {.on_new_stream = on_new_stream, .on_error = on_error, .on_bad_request = on_bad_request};
+static const struct codec_events codec_events = {
+    .on_new_stream = on_new_stream, .on_error = on_error, .on_bad_request = on_bad_request};
 
-static const struct codec_options options = {
-    .max_header_bytes = 4096, .max_headers = 10, .allow_absolute_url = true, .enable_trailers = true};
+static const struct codec_options options = {.max_header_bytes = 4096,
+                                             .max_headers = 10,
+                                             .allow_absolute_url = true,
+                                             .enable_trailers = true};
 
 /* Feeds text in pieces of `step` bytes and gives back what was told (valid until the next call). */
 static void feed(struct seen *e, struct str text, size_t step)
@@ -159,7 +172,8 @@ static void feed(struct seen *e, struct str text, size_t step)
 static void seen_init(struct seen *e, bool server, const struct codec_options *o)
 {
     *e = (struct seen){.arena = arena_new("test", 0), .answer = server};
-    e->codec = server ? h1_server_new(&e->conn, o, &codec_events, e) : h1_client_new(&e->conn, o, &codec_events, e);
+    e->codec = server ? h1_server_new(&e->conn, o, &codec_events, e)
+                      : h1_client_new(&e->conn, o, &codec_events, e);
 }
 
 static void seen_release(struct seen *e)
@@ -197,7 +211,8 @@ static void check_rows(const struct row *rows, size_t n, bool server)
             feed(&e, str_of(rows[i].in), steps[k]);
             sb_char(&e.text, 0);
             if (strcmp(e.text.ptr, rows[i].want) != 0) {
-                print_error("row %zu step %zu:\n in   %s\n got  %s\n want %s\n", i, steps[k], rows[i].in, e.text.ptr, rows[i].want);
+                print_error("row %zu step %zu:\n in   %s\n got  %s\n want %s\n", i, steps[k],
+                            rows[i].in, e.text.ptr, rows[i].want);
                 wrong++;
             }
             seen_release(&e);
@@ -225,14 +240,18 @@ static void test_requests(void **state)
          HEAD_OF_POST "transfer-encoding=chunked|abcdeEND DONE "},
         {POST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nTr: x\r\nU: v\r\n\r\n",
          HEAD_OF_POST "transfer-encoding=chunked|aT:tr=x|u=v|DONE "},
-        {"GET http://b/y?z HTTP/1.1\r\nHost: b\r\n\r\n", ":method=GET|:path=/y?z|:authority=b|:scheme=http|END DONE "},
-        {"GET http://b HTTP/1.1\r\n\r\n", ":method=GET|:path=/|:authority=b|:scheme=http|END DONE "},
-        {"GET http://b:80/ HTTP/1.1\r\nHost: b\r\n\r\n", ":method=GET|:path=/|:authority=b:80|:scheme=http|END DONE "},
+        {"GET http://b/y?z HTTP/1.1\r\nHost: b\r\n\r\n",
+         ":method=GET|:path=/y?z|:authority=b|:scheme=http|END DONE "},
+        {"GET http://b HTTP/1.1\r\n\r\n",
+         ":method=GET|:path=/|:authority=b|:scheme=http|END DONE "},
+        {"GET http://b:80/ HTTP/1.1\r\nHost: b\r\n\r\n",
+         ":method=GET|:path=/|:authority=b:80|:scheme=http|END DONE "},
         {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", ":method=OPTIONS|:path=*|:authority=a|END DONE "},
         {GET "Connection: x, close\r\nX: 1\r\n\r\n", HEAD_OF_GET "connection=x, close|END DONE "},
         {GET "Upgrade: h2c\r\nConnection: upgrade, http2-settings\r\nHTTP2-Settings: x\r\n\r\n",
          HEAD_OF_GET "connection=upgrade, http2-settings|END DONE "},
-        {GET "Upgrade: websocket\r\nConnection: upgrade\r\n\r\nraw", HEAD_OF_GET "upgrade=websocket|connection=upgrade|raw"},
+        {GET "Upgrade: websocket\r\nConnection: upgrade\r\n\r\nraw",
+         HEAD_OF_GET "upgrade=websocket|connection=upgrade|raw"},
         {"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nraw", ":method=CONNECT|:authority=a:80|raw"},
     };
     check_rows(rows, ARRAY_LEN(rows), true);
@@ -264,25 +283,34 @@ static void test_bad_requests(void **state)
         {GET "A:\r\n\t\r\n\r\n", "BAD400:http1.codec_error "},
         {"GET /x  HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
         {"GET  /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
-        {POST "Transfer-Encoding: chunked\r\n\r\n0\r\n\n", HEAD_OF_POST "transfer-encoding=chunked|BAD400:http1.codec_error "},
+        {POST "Transfer-Encoding: chunked\r\n\r\n0\r\n\n",
+         HEAD_OF_POST "transfer-encoding=chunked|BAD400:http1.codec_error "},
         {"FOO /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
         {POST "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", "BAD400:http1.codec_error "},
         {POST "Content-Length: +3\r\n\r\nabc", "BAD400:http1.codec_error "},
         {POST "Content-Length: 3, 3\r\n\r\nabc", "BAD400:http1.codec_error "},
         {POST "Content-Length: 99999999999999999999\r\n\r\nabc", "BAD400:http1.codec_error "},
-        {POST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", "BAD400:http1.content_length_and_chunked_not_allowed "},
-        {POST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", "BAD400:http1.content_length_and_chunked_not_allowed "},
-        {POST "Transfer-Encoding: gzip, chunked\r\n\r\n", "BAD501:http1.invalid_transfer_encoding "},
-        {POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "BAD501:http1.invalid_transfer_encoding "},
+        {POST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+         "BAD400:http1.content_length_and_chunked_not_allowed "},
+        {POST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+         "BAD400:http1.content_length_and_chunked_not_allowed "},
+        {POST "Transfer-Encoding: gzip, chunked\r\n\r\n",
+         "BAD501:http1.invalid_transfer_encoding "},
+        {POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+         "BAD501:http1.invalid_transfer_encoding "},
         {POST "Transfer-Encoding: identity\r\n\r\n", "BAD501:http1.invalid_transfer_encoding "},
         {POST "Transfer-Encoding: xchunked\r\n\r\n", "BAD501:http1.invalid_transfer_encoding "},
         {GET "Connection: x-forwarded-for\r\n\r\n", "BAD400:http1.connection_header_rejected "},
-        {GET "Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 3\r\n\r\n", "BAD400:http1.body_disallowed "},
-        {GET "A: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\n\r\n", "BAD431:http1.too_many_headers "},
+        {GET "Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 3\r\n\r\n",
+         "BAD400:http1.body_disallowed "},
+        {GET "A: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\n\r\n",
+         "BAD431:http1.too_many_headers "},
         {POST "Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n",
          HEAD_OF_POST "transfer-encoding=chunked|BAD400:http1.codec_error "},
-        {POST "Transfer-Encoding: chunked\r\n\r\n3\rabc", HEAD_OF_POST "transfer-encoding=chunked|BAD400:http1.codec_error "},
-        {POST "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nabc", HEAD_OF_POST "transfer-encoding=chunked|BAD400:http1.codec_error "},
+        {POST "Transfer-Encoding: chunked\r\n\r\n3\rabc",
+         HEAD_OF_POST "transfer-encoding=chunked|BAD400:http1.codec_error "},
+        {POST "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nabc",
+         HEAD_OF_POST "transfer-encoding=chunked|BAD400:http1.codec_error "},
         {"\x16\x03\x01\x02", "BAD400:http1.codec_error "},
         {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "BAD400:http1.codec_error "},
     };
@@ -293,17 +321,23 @@ static void test_responses(void **state)
 {
     (void)state;
     static const struct row rows[] = {
-        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", ":status=200|content-length=3|abcEND DONE "},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+         ":status=200|content-length=3|abcEND DONE "},
         {"HTTP/1.1 204 No\r\n\r\n", ":status=204|END DONE "},
         {"HTTP/1.1 304 Not\r\nContent-Length: 9\r\n\r\n", ":status=304|content-length=9|END DONE "},
-        {"HTTP/1.1 100 C\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "1xx::status=100|a=b|:status=200|content-length=0|END DONE "},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", ":status=200|transfer-encoding=chunked|aEND DONE "},
+        {"HTTP/1.1 100 C\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+         "1xx::status=100|a=b|:status=200|content-length=0|END DONE "},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+         ":status=200|transfer-encoding=chunked|aEND DONE "},
         {"HTTP/1.1 200 OK\r\n\r\nabc", ":status=200|abc"},
-        {"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
+        {"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+         "RESET9: ERROR:http1.codec_error "},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+         "RESET9: ERROR:http1.codec_error "},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
          "RESET9: ERROR:http1.content_length_and_chunked_not_allowed "},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "RESET9: ERROR:http1.invalid_transfer_encoding "},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+         "RESET9: ERROR:http1.invalid_transfer_encoding "},
         {"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
         {"FOO\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
         {"HTTP/1.1 99 OK\r\n\r\n", "RESET9: ERROR:http1.codec_error "},
@@ -330,7 +364,9 @@ static void test_response_writing(void **state)
     buf_append(&data, "!", 1);
     e.codec->ops->send_data(e.stream, &data, true);
     struct str out = buf_dup(&e.conn.out, e.arena);
-    assert_true(str_eq(out, STR("HTTP/1.1 200 OK\r\na: b\r\ntransfer-encoding: chunked\r\n\r\n12\r\nhello world, hello\r\n1\r\n!\r\n0\r\n\r\n")));
+    assert_true(str_eq(
+        out,
+        STR("HTTP/1.1 200 OK\r\na: b\r\ntransfer-encoding: chunked\r\n\r\n12\r\nhello world, hello\r\n1\r\n!\r\n0\r\n\r\n")));
     assert_true(e.codec->ops->keep_alive(e.codec));
     seen_release(&e);
 }
@@ -367,7 +403,8 @@ static void test_idle_bytes(void **state)
     seen_release(&e);
 }
 
-/* They were there before the request could leave, though it was made already: still not its answer. */
+/* They were there before the request could leave, though it was made already: still not its answer.
+ */
 static void test_bytes_before_the_request_left(void **state)
 {
     (void)state;
@@ -402,8 +439,13 @@ static void test_pause_holds_the_body(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),        cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_responses),
-        cmocka_unit_test(test_response_writing), cmocka_unit_test(test_length_is_kept), cmocka_unit_test(test_idle_bytes), cmocka_unit_test(test_bytes_before_the_request_left),
+        cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_responses),
+        cmocka_unit_test(test_response_writing),
+        cmocka_unit_test(test_length_is_kept),
+        cmocka_unit_test(test_idle_bytes),
+        cmocka_unit_test(test_bytes_before_the_request_left),
         cmocka_unit_test(test_pause_holds_the_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

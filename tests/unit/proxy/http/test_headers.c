@@ -88,7 +88,8 @@ static void test_grows(void **state)
     (void)state;
     struct arena *a = arena_new("test", 0);
     struct headers *h = headers_new(a);
-    for (int i = 0; i < 1000; i++) headers_add(h, STR("n"), STR("v"));
+    for (int i = 0; i < 1000; i++)
+        headers_add(h, STR("n"), STR("v"));
     assert_int_equal(h->live, 1000);
     assert_int_equal(headers_remove(h, STR("n")), 1000);
     assert_int_equal(h->bytes, 0);
@@ -98,8 +99,11 @@ static void test_grows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_known_name_is_found), cmocka_unit_test(test_set_keeps_the_first_place),
-        cmocka_unit_test(test_remove_and_add_again), cmocka_unit_test(test_join_and_tokens), cmocka_unit_test(test_grows),
+        cmocka_unit_test(test_every_known_name_is_found),
+        cmocka_unit_test(test_set_keeps_the_first_place),
+        cmocka_unit_test(test_remove_and_add_again),
+        cmocka_unit_test(test_join_and_tokens),
+        cmocka_unit_test(test_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,15 +10,18 @@
 #include "proxy/http/matcher.h"
 
 /* The header x-h of six requests: absent, "a", "", "3", "a" and "b", "bA". */
-static const char *const requests[][2] = {{NULL, NULL}, {"a", NULL}, {"", NULL}, {"3", NULL}, {"a", "b"}, {"bA", NULL}};
+static const char *const requests[][2] = {{NULL, NULL}, {"a", NULL}, {"", NULL},
+                                          {"3", NULL},  {"a", "b"},  {"bA", NULL}};
 
 static void expect(const struct header_matcher *m, const char *want, int row)
 {
     struct arena *a = arena_new("test", 0);
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
         struct headers *h = headers_new(a);
-        for (size_t k = 0; k < 2 && requests[i][k]; k++) headers_add(h, STR("x-h"), str_of(requests[i][k]));
-        if (header_match(m, h, a) != (want[i] == 'Y')) fail_msg("matcher %d, request %zu: want %s", row, i, want);
+        for (size_t k = 0; k < 2 && requests[i][k]; k++)
+            headers_add(h, STR("x-h"), str_of(requests[i][k]));
+        if (header_match(m, h, a) != (want[i] == 'Y'))
+            fail_msg("matcher %d, request %zu: want %s", row, i, want);
     }
     arena_free(&a);
 }
@@ -26,7 +29,13 @@ static void expect(const struct header_matcher *m, const char *want, int row)
 static void test_headers(void **state)
 {
     (void)state;
-    static const struct { enum header_match_kind kind; enum string_match_kind string; const char *text; bool fold, invert, missing; const char *want; } table[] = {
+    static const struct {
+        enum header_match_kind kind;
+        enum string_match_kind string;
+        const char *text;
+        bool fold, invert, missing;
+        const char *want;
+    } table[] = {
         {HEADER_MATCH_STRING, STRING_MATCH_EXACT, "a", false, false, false, ".Y..Y."},
         {HEADER_MATCH_STRING, STRING_MATCH_EXACT, "a", false, true, false, "..YY.Y"},
         {HEADER_MATCH_STRING, STRING_MATCH_EXACT, "a", false, true, true, "Y.YY.Y"},
@@ -45,8 +54,14 @@ static void test_headers(void **state)
         {HEADER_MATCH_ABSENT, STRING_MATCH_EXACT, "", false, true, false, ".YYYYY"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct header_matcher m = {.name = STR("x-h"), .kind = table[i].kind, .invert = table[i].invert, .missing_as_empty = table[i].missing,
-                                   .string = {table[i].string, table[i].fold, str_of(table[i].text), NULL}, .range_start = 1, .range_end = 5};
+        struct header_matcher m = {
+            .name = STR("x-h"),
+            .kind = table[i].kind,
+            .invert = table[i].invert,
+            .missing_as_empty = table[i].missing,
+            .string = {table[i].string, table[i].fold, str_of(table[i].text), NULL},
+            .range_start = 1,
+            .range_end = 5};
         expect(&m, table[i].want, (int)i);
     }
 }
@@ -64,12 +79,15 @@ static void test_query_is_taken_as_it_is(void **state)
 static void test_values(void **state)
 {
     (void)state;
-    struct value items[] = {{.kind = VALUE_NUMBER, .u.number = 2}, {.kind = VALUE_STRING, .u.text = STR("x")}};
+    struct value items[] = {{.kind = VALUE_NUMBER, .u.number = 2},
+                            {.kind = VALUE_STRING, .u.text = STR("x")}};
     struct value list = {.kind = VALUE_LIST, .u.list = {items, 2}};
     struct value_matcher range = {.kind = VALUE_MATCH_DOUBLE_RANGE, .number = 1, .range_end = 2.5};
     struct value_matcher one_of = {.kind = VALUE_MATCH_LIST, .sub = &range, .count = 1};
-    struct value_matcher present = {.kind = VALUE_MATCH_PRESENT, .boolean = true}, null = {.kind = VALUE_MATCH_NULL};
-    struct value_matcher both[] = {null, range}, either = {.kind = VALUE_MATCH_OR, .sub = both, .count = 2};
+    struct value_matcher present = {.kind = VALUE_MATCH_PRESENT, .boolean = true},
+                         null = {.kind = VALUE_MATCH_NULL};
+    struct value_matcher both[] = {null, range},
+                         either = {.kind = VALUE_MATCH_OR, .sub = both, .count = 2};
     assert_true(value_match(&range, &items[0]));
     assert_false(value_match(&range, &items[1]));
     assert_true(value_match(&one_of, &list));
@@ -81,7 +99,8 @@ static void test_values(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_headers), cmocka_unit_test(test_query_is_taken_as_it_is),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_headers),
+                                       cmocka_unit_test(test_query_is_taken_as_it_is),
                                        cmocka_unit_test(test_values)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,6 +78,8 @@ static void test_host_port(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_normalize), cmocka_unit_test(test_slashes), cmocka_unit_test(test_host_port)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_normalize),
+                                       cmocka_unit_test(test_slashes),
+                                       cmocka_unit_test(test_host_port)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Connections over loopback: connecting, reading, writing with watermarks, half-closes, pauses, and the three ways to close. */
+/* Connections over loopback: connecting, reading, writing with watermarks, half-closes, pauses, and
+ * the three ways to close. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,7 +36,8 @@ static void world_init(struct world *x)
 
 static void world_release(struct world *x)
 {
-    for (int i = 0; i < 20; i++) loop_turn(x->w.loop, false);
+    for (int i = 0; i < 20; i++)
+        loop_turn(x->w.loop, false);
     struct net_worker *n = x->w.slot[WORKER_NET];
     if (n) {
         assert_true(list_empty(&n->conns));
@@ -56,7 +58,7 @@ struct seen {
     struct buf got;
     struct conn *conn;
     char failure[100];
-    bool keep;       /* leave bytes in the buffer */
+    bool keep; /* leave bytes in the buffer */
     bool close_on_read;
 };
 
@@ -78,8 +80,10 @@ static void on_watermark(struct conn *c, void *owner, bool above)
 {
     (void)c;
     struct seen *s = owner;
-    if (above) s->above++;
-    else s->below++;
+    if (above)
+        s->above++;
+    else
+        s->below++;
 }
 
 static void on_flushed(struct conn *c, void *owner)
@@ -98,7 +102,8 @@ static void on_close(struct conn *c, void *owner, enum conn_end why)
     s->why = why;
 }
 
-static const struct conn_events events = {on_connected, on_read, on_watermark, on_flushed, on_close};
+static const struct conn_events events = {on_connected, on_read, on_watermark, on_flushed,
+                                          on_close};
 
 static int listen_any(struct addr *a)
 {
@@ -118,10 +123,12 @@ static struct conn *pair(struct world *x, struct seen *s, size_t limit, int *pee
     const struct conn_limits limits = {.buffer_limit = limit};
     struct conn *c = conn_connect(&x->w, &a, NULL, NULL, NULL, NULL, 1000000, &limits, &events, s);
     s->conn = c;
-    for (int i = 0; i < 100 && !s->connected; i++) loop_turn(x->w.loop, true);
+    for (int i = 0; i < 100 && !s->connected; i++)
+        loop_turn(x->w.loop, true);
     assert_int_equal(s->connected, 1);
     *peer = -1;
-    for (int i = 0; i < 100 && *peer < 0; i++) *peer = accept(listener, NULL, NULL);
+    for (int i = 0; i < 100 && *peer < 0; i++)
+        *peer = accept(listener, NULL, NULL);
     assert_true(*peer >= 0);
     (void)close(listener);
     return c;
@@ -265,7 +272,8 @@ static void unread_bytes_are_bounded_and_shown_again(void **state)
     assert_true(buf_len(conn_input(c)) <= 64 * 1024);
     s.keep = false;
     conn_read_again(c);
-    for (int i = 0; i < 1000 && buf_len(&s.got) < (size_t)sent; i++) loop_turn(x.w.loop, false);
+    for (int i = 0; i < 1000 && buf_len(&s.got) < (size_t)sent; i++)
+        loop_turn(x.w.loop, false);
     assert_int_equal(buf_len(&s.got), sent);
     conn_close(c, CONN_CLOSE_NOW);
     buf_release(&s.got);
@@ -309,7 +317,8 @@ static void a_flushing_close_delivers_all_and_survives_unread_bytes(void **state
     world_init(&x);
     struct conn *c = pair(&x, &s, 0, &peer);
     char chunk[65536] = {2};
-    for (int i = 0; i < 40; i++) conn_write_str(c, str_make(chunk, sizeof(chunk)));
+    for (int i = 0; i < 40; i++)
+        conn_write_str(c, str_make(chunk, sizeof(chunk)));
     assert_int_equal(send(peer, "unread by us", 12, 0), 12);
     conn_close(c, CONN_CLOSE_FLUSH);
     assert_int_equal(s.closed, 1);
@@ -319,8 +328,10 @@ static void a_flushing_close_delivers_all_and_survives_unread_bytes(void **state
         char in[65536];
         loop_turn(x.w.loop, false);
         n = recv(peer, in, sizeof(in), MSG_DONTWAIT);
-        if (n > 0) got += (size_t)n;
-        else if (n == 0 || errno != EAGAIN) break;
+        if (n > 0)
+            got += (size_t)n;
+        else if (n == 0 || errno != EAGAIN)
+            break;
     }
     assert_int_equal(got, 40 * sizeof(chunk));
     assert_int_equal(n, 0); /* an orderly end, no reset */
@@ -395,7 +406,8 @@ static void a_paused_client_that_leaves_is_noticed(void **state)
     conn_pause_read(c, true);
     assert_int_equal(send(fds[1], "unread", 6, 0), 6);
     (void)close(fds[1]);
-    for (int i = 0; i < 600 && !s.closed; i++) turns(&x, 1);
+    for (int i = 0; i < 600 && !s.closed; i++)
+        turns(&x, 1);
     assert_int_equal(s.closed, 1);
     world_release(&x);
 }

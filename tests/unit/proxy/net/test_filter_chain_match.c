@@ -1,4 +1,5 @@
-/* Filter chain matching: Envoy's order of criteria, most specific first, no stepping back; and collisions of rules. */
+/* Filter chain matching: Envoy's order of criteria, most specific first, no stepping back; and
+ * collisions of rules. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,7 +45,9 @@ static void world_init(struct world *w)
     w->l.chains = w->list;
     w->local = at("10.1.2.3:443");
     w->remote = at("192.168.5.6:50000");
-    w->facts = (struct net_facts){.local = &w->local, .remote = &w->remote, .direct_remote = &w->remote,
+    w->facts = (struct net_facts){.local = &w->local,
+                                  .remote = &w->remote,
+                                  .direct_remote = &w->remote,
                                   .transport_protocol = STR("raw_buffer")};
 }
 
@@ -68,7 +71,8 @@ static void destination_port_comes_before_all(void **state)
     struct world w;
     world_init(&w);
     const struct cidr near[] = {range("10.1.2.3", 32)};
-    const struct net_match by_ip = {.destination = near, .destination_count = 1}, by_port = {.destination_port = 443};
+    const struct net_match by_ip = {.destination = near, .destination_count = 1},
+                           by_port = {.destination_port = 443};
     world_add(&w, &by_ip);
     world_add(&w, &by_port);
     assert_int_equal(world_find(&w), 1);
@@ -84,7 +88,10 @@ static void longest_prefix_wins_and_nothing_steps_back(void **state)
     const struct cidr wide[] = {range("10.0.0.0", 8)}, narrow[] = {range("10.1.0.0", 16)};
     const struct str names[] = {STR("a.example.com")};
     const struct net_match m_wide = {.destination = wide, .destination_count = 1};
-    const struct net_match m_narrow = {.destination = narrow, .destination_count = 1, .server_names = names, .server_name_count = 1};
+    const struct net_match m_narrow = {.destination = narrow,
+                                       .destination_count = 1,
+                                       .server_names = names,
+                                       .server_name_count = 1};
     world_add(&w, &m_wide);
     world_add(&w, &m_narrow);
     /* The narrow range is chosen first; its server name does not fit: none, not the wide one. */
@@ -104,17 +111,27 @@ static void server_names_exact_then_longest_wildcard_then_none(void **state)
     (void)state;
     struct world w;
     world_init(&w);
-    const struct str exact[] = {STR("www.example.com")}, wild[] = {STR(".example.com")}, com[] = {STR(".com")};
+    const struct str exact[] = {STR("www.example.com")}, wild[] = {STR(".example.com")},
+                     com[] = {STR(".com")};
     const struct net_match m[] = {
         {.server_names = com, .server_name_count = 1},
         {.server_names = wild, .server_name_count = 1},
         {.server_names = exact, .server_name_count = 1},
         {0},
     };
-    for (size_t i = 0; i < ARRAY_LEN(m); i++) world_add(&w, &m[i]);
-    const struct { struct str sni; size_t chain; } cases[] = {
-        {STR("www.example.com"), 2}, {STR("a.b.example.com"), 1}, {STR("example.com"), 0}, {STR("x.com"), 0},
-        {STR("com"), 3},             {STR("example.org"), 3},     {STR(""), 3},
+    for (size_t i = 0; i < ARRAY_LEN(m); i++)
+        world_add(&w, &m[i]);
+    const struct {
+        struct str sni;
+        size_t chain;
+    } cases[] = {
+        {STR("www.example.com"), 2},
+        {STR("a.b.example.com"), 1},
+        {STR("example.com"), 0},
+        {STR("x.com"), 0},
+        {STR("com"), 3},
+        {STR("example.org"), 3},
+        {STR(""), 3},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         w.facts.sni = cases[i].sni;
@@ -133,7 +150,8 @@ static void transport_and_application_protocols(void **state)
         {.transport_protocol = STR("tls"), .alpn = h2, .alpn_count = 1},
         {.transport_protocol = STR("raw_buffer")},
     };
-    for (size_t i = 0; i < ARRAY_LEN(m); i++) world_add(&w, &m[i]);
+    for (size_t i = 0; i < ARRAY_LEN(m); i++)
+        world_add(&w, &m[i]);
     assert_int_equal(world_find(&w), 2);
     const struct str offered[] = {STR("h2"), STR("http/1.1")};
     w.facts.transport_protocol = STR("tls");
@@ -154,10 +172,15 @@ static void sources(void **state)
     const struct net_match m[] = {
         {.source_type = NET_SOURCE_EXTERNAL},
         {.source_type = NET_SOURCE_EXTERNAL, .source = lan, .source_count = 1},
-        {.source_type = NET_SOURCE_EXTERNAL, .source = lan, .source_count = 1, .source_ports = ports, .source_port_count = 1},
+        {.source_type = NET_SOURCE_EXTERNAL,
+         .source = lan,
+         .source_count = 1,
+         .source_ports = ports,
+         .source_port_count = 1},
         {.source_type = NET_SOURCE_LOCAL},
     };
-    for (size_t i = 0; i < ARRAY_LEN(m); i++) world_add(&w, &m[i]);
+    for (size_t i = 0; i < ARRAY_LEN(m); i++)
+        world_add(&w, &m[i]);
     assert_int_equal(world_find(&w), 2);
     w.remote = at("192.168.5.6:1");
     assert_int_equal(world_find(&w), 1);
@@ -173,8 +196,10 @@ static void equal_and_overlapping_rules_collide(void **state)
 {
     (void)state;
     const struct str ab[] = {STR("a"), STR("b")}, b[] = {STR("b")}, c[] = {STR("c")};
-    const struct net_match m_ab = {.server_names = ab, .server_name_count = 2}, m_b = {.server_names = b, .server_name_count = 1},
-                           m_c = {.server_names = c, .server_name_count = 1}, port = {.destination_port = 1};
+    const struct net_match m_ab = {.server_names = ab, .server_name_count = 2},
+                           m_b = {.server_names = b, .server_name_count = 1},
+                           m_c = {.server_names = c, .server_name_count = 1},
+                           port = {.destination_port = 1};
     assert_int_equal(net_match_overlap(NULL, NULL), NET_OVERLAP_SAME);
     assert_int_equal(net_match_overlap(&m_ab, &m_ab), NET_OVERLAP_SAME);
     assert_int_equal(net_match_overlap(&m_ab, &m_b), NET_OVERLAP_PART);

@@ -1,4 +1,5 @@
-/* Listeners end to end with two workers: accepting, updates that keep sockets and unchanged chains, removal, drain, refusals. */
+/* Listeners end to end with two workers: accepting, updates that keep sockets and unchanged chains,
+ * removal, drain, refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +22,8 @@
 
 enum { WORKERS = 2 };
 
-/* --- a filter that answers with the first letter of its configuration and what it got ---------------------- */
+/* --- a filter that answers with the first letter of its configuration and what it got
+ * ---------------------- */
 
 struct letter_filter {
     struct network_filter base;
@@ -52,7 +54,8 @@ static const struct network_filter_type letter_type = {
     .on_drain = letter_on_drain,
 };
 
-/* --- configuration by hand ------------------------------------------------------------------------------------ */
+/* --- configuration by hand
+ * ------------------------------------------------------------------------------------ */
 
 static struct filter_chain_conf *chain_of(const char *letter)
 {
@@ -66,7 +69,8 @@ static struct filter_chain_conf *chain_of(const char *letter)
     return c;
 }
 
-static struct listener_conf *listener_of(const char *name, const char *address, uint64_t base_hash, const char *letter)
+static struct listener_conf *listener_of(const char *name, const char *address, uint64_t base_hash,
+                                         const char *letter)
 {
     struct listener_conf *l = listener_conf_new(arena_new("listener", 0));
     struct listener_base *b = listener_base_new();
@@ -129,7 +133,8 @@ static void turns(struct world *x, int n)
     }
 }
 
-static bool set(struct world *x, const char *name, const char *address, uint64_t base_hash, const char *letter)
+static bool set(struct world *x, const char *name, const char *address, uint64_t base_hash,
+                const char *letter)
 {
     bool ok = listener_manager_set(x->m, listener_of(name, address, base_hash, letter), &x->errors);
     turns(x, 20);
@@ -191,7 +196,9 @@ static uint64_t stat_of(struct world *x, const char *name)
     return s.value;
 }
 
-/* --- tests ------------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void connections_are_served_and_counted(void **state)
 {
@@ -209,9 +216,13 @@ static void connections_are_served_and_counted(void **state)
     assert_int_equal(listener_manager_connections(x.m), 20);
     assert_int_equal(stat_of(&x, "listener.l.downstream_cx_total"), 20);
     assert_int_equal(stat_of(&x, "listener.l.downstream_cx_active"), 20);
-    assert_int_equal(stat_of(&x, "listener.l.worker_0.downstream_cx_total") + stat_of(&x, "listener.l.worker_1.downstream_cx_total"), 20);
-    for (int i = 0; i < 20; i++) (void)close(fds[i]);
-    for (int i = 0; i < 200 && listener_manager_connections(x.m); i++) turns(&x, 5);
+    assert_int_equal(stat_of(&x, "listener.l.worker_0.downstream_cx_total") +
+                         stat_of(&x, "listener.l.worker_1.downstream_cx_total"),
+                     20);
+    for (int i = 0; i < 20; i++)
+        (void)close(fds[i]);
+    for (int i = 0; i < 200 && listener_manager_connections(x.m); i++)
+        turns(&x, 5);
     assert_int_equal(stat_of(&x, "listener.l.downstream_cx_active"), 0);
     assert_int_equal(stat_of(&x, "listener.l.downstream_cx_destroy"), 20);
     assert_int_equal(stat_of(&x, "listener_manager.listener_create_success"), WORKERS);
@@ -292,7 +303,8 @@ static void no_connection_is_lost_while_updates_rain(void **state)
     assert_true(set(&x, "l", "127.0.0.1:0", 1, "a"));
     struct addr a = address_of(&x);
     for (unsigned i = 0; i < 100; i++) {
-        assert_true(listener_manager_set(x.m, listener_of("l", "127.0.0.1:0", i % 3, i % 2 ? "a" : "b"), &x.errors));
+        assert_true(listener_manager_set(
+            x.m, listener_of("l", "127.0.0.1:0", i % 3, i % 2 ? "a" : "b"), &x.errors));
         int fd = dial(&a);
         assert_true(fd >= 0);
         turns(&x, 1);
@@ -366,7 +378,8 @@ static void two_listeners_may_not_share_an_address(void **state)
     turns(&x, 50);
     assert_true(set(&x, "one", text, 1, "a"));
     assert_false(set(&x, "two", text, 2, "b"));
-    assert_true(str_starts(x.errors.v[0].text, STR("error adding listener: 'two' has duplicate address '127.0.0.1:")));
+    assert_true(str_starts(x.errors.v[0].text,
+                           STR("error adding listener: 'two' has duplicate address '127.0.0.1:")));
     world_release(&x);
 }
 

@@ -1,5 +1,5 @@
-/* TLS between two connections of one worker: choice of certificates, verification and its refusals, ALPN, resumption, missing secrets,
- * bytes in both directions. Certificates are made on the fly. */
+/* TLS between two connections of one worker: choice of certificates, verification and its refusals,
+ * ALPN, resumption, missing secrets, bytes in both directions. Certificates are made on the fly. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,8 @@
 #include "proxy/net/socket.h"
 #include "proxy/net/tls_internal.h"
 
-/* --- certificates -------------------------------------------------------------------------------------- */
+/* --- certificates
+ * -------------------------------------------------------------------------------------- */
 
 struct issued {
     X509 *x509;
@@ -54,7 +55,8 @@ static struct issued issue(const char *cn, const char *sans, const struct issued
     static long serial = 1;
     struct issued c = {.x509 = X509_new(), .key = EVP_EC_gen("P-256")};
     X509_NAME *name = X509_NAME_new();
-    (void)X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1, 0);
+    (void)X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1,
+                                     0);
     (void)X509_set_version(c.x509, X509_VERSION_3);
     (void)ASN1_INTEGER_set(X509_get_serialNumber(c.x509), serial++);
     (void)X509_set_subject_name(c.x509, name);
@@ -75,11 +77,20 @@ static struct issued issue(const char *cn, const char *sans, const struct issued
     return c;
 }
 
-/* --- the world: a worker without a thread, two connected ends ------------------------------------------------ */
+/* --- the world: a worker without a thread, two connected ends
+ * ------------------------------------------------ */
 
 static const struct transport_socket_type type = {
-    .open = tls_open, .handshake = tls_handshake, .read = tls_read, .writev = tls_writev, .shutdown = tls_shutdown,
-    .info = tls_info_get, .alpn = tls_alpn, .failure = tls_failure, .close = tls_close, .pending = tls_pending,
+    .open = tls_open,
+    .handshake = tls_handshake,
+    .read = tls_read,
+    .writev = tls_writev,
+    .shutdown = tls_shutdown,
+    .info = tls_info_get,
+    .alpn = tls_alpn,
+    .failure = tls_failure,
+    .close = tls_close,
+    .pending = tls_pending,
 };
 
 struct end {
@@ -123,9 +134,11 @@ static void on_close(struct conn *c, void *owner, enum conn_end why)
     struct str f = conn_failure(c);
     e->closed = true;
     e->why = why;
-    memcpy(e->failure, f.ptr ? f.ptr : "", f.len < sizeof(e->failure) ? f.len : sizeof(e->failure) - 1);
+    memcpy(e->failure, f.ptr ? f.ptr : "",
+           f.len < sizeof(e->failure) ? f.len : sizeof(e->failure) - 1);
 }
-static const struct conn_events events = {.on_connected = on_connected, .on_read = on_read, .on_close = on_close};
+static const struct conn_events events = {
+    .on_connected = on_connected, .on_read = on_read, .on_close = on_close};
 
 static const struct tls_cert *cert_of(struct world *x, const struct issued *i)
 {
@@ -136,7 +149,8 @@ static const struct tls_cert *cert_of(struct world *x, const struct issued *i)
     return c;
 }
 
-static const struct tls_validation *trust(struct world *x, const struct issued *i, const struct tls_san_matcher *sans, size_t count)
+static const struct tls_validation *trust(struct world *x, const struct issued *i,
+                                          const struct tls_san_matcher *sans, size_t count)
 {
     struct conf_at at = conf_root(&x->cx);
     struct tls_validation_source s = {.ca = i->chain_pem, .sans = sans, .san_count = count};
@@ -145,7 +159,8 @@ static const struct tls_validation *trust(struct world *x, const struct issued *
     return v;
 }
 
-static void use_certs(struct world *x, struct tls_conf *c, const struct issued *first, const struct issued *second)
+static void use_certs(struct world *x, struct tls_conf *c, const struct issued *first,
+                      const struct issued *second)
 {
     const struct tls_cert **v = ARENA_ARRAY(x->cx.arena, const struct tls_cert *, 2);
     v[0] = cert_of(x, first);
@@ -179,7 +194,8 @@ static void ready(struct world *x)
 
 static void turns(struct world *x, int n)
 {
-    for (int i = 0; i < n; i++) loop_turn(x->w.loop, false);
+    for (int i = 0; i < n; i++)
+        loop_turn(x->w.loop, false);
 }
 
 /* Connects the two ends and lets the handshake run. */
@@ -195,7 +211,8 @@ static void meet(struct world *x)
     int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
     assert_true(fd >= 0);
     (void)close(listener);
-    x->s.conn = conn_accept(&x->w, fd, mem_alloc(sizeof(struct conn_info)), &x->down.ts, 0, NULL, &events, &x->s);
+    x->s.conn = conn_accept(&x->w, fd, mem_alloc(sizeof(struct conn_info)), &x->down.ts, 0, NULL,
+                            &events, &x->s);
     turns(x, 40);
 }
 
@@ -222,7 +239,9 @@ static void world_release(struct world *x)
     buf_thread_release();
 }
 
-/* --- tests ------------------------------------------------------------------------------------------------------ */
+/* --- tests
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void bytes_pass_and_ends_are_told(void **state)
 {
@@ -258,7 +277,8 @@ static void large_bodies_pass(void **state)
         conn_write_str(x.c.conn, str_make(chunk, CHUNK));
         turns(&x, 1);
     }
-    for (int i = 0; i < 2000 && buf_len(&x.s.got) < (size_t)CHUNK * CHUNKS; i++) turns(&x, 1);
+    for (int i = 0; i < 2000 && buf_len(&x.s.got) < (size_t)CHUNK * CHUNKS; i++)
+        turns(&x, 1);
     assert_int_equal(buf_len(&x.s.got), CHUNK * CHUNKS);
     for (size_t i = 0; i < CHUNKS; i++) {
         char c;
@@ -272,9 +292,16 @@ static void large_bodies_pass(void **state)
 static void a_client_checks_chain_names_and_pins(void **state)
 {
     (void)state;
-    const struct tls_san_matcher good = {TLS_SAN_DNS, STR_NONE, {.kind = STRING_MATCH_EXACT, .text = STR("a.wild.test")}};
-    const struct tls_san_matcher bad = {TLS_SAN_DNS, STR_NONE, {.kind = STRING_MATCH_EXACT, .text = STR("a.b.wild.test")}};
-    const struct { const struct issued *ca; const struct tls_san_matcher *san; bool fine; const char *text; } cases[] = {
+    const struct tls_san_matcher good = {
+        TLS_SAN_DNS, STR_NONE, {.kind = STRING_MATCH_EXACT, .text = STR("a.wild.test")}};
+    const struct tls_san_matcher bad = {
+        TLS_SAN_DNS, STR_NONE, {.kind = STRING_MATCH_EXACT, .text = STR("a.b.wild.test")}};
+    const struct {
+        const struct issued *ca;
+        const struct tls_san_matcher *san;
+        bool fine;
+        const char *text;
+    } cases[] = {
         {&ca, NULL, true, ""},
         {&ca, &good, true, ""},
         {&stranger, NULL, false, "unable to get local issuer certificate"},
@@ -291,7 +318,9 @@ static void a_client_checks_chain_names_and_pins(void **state)
         if (!cases[i].fine) {
             assert_int_equal(x.c.why, CONN_END_TRANSPORT);
             assert_non_null(strstr(x.c.failure, cases[i].text));
-            assert_non_null(strstr(x.c.failure, "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:"));
+            assert_non_null(strstr(
+                x.c.failure,
+                "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:"));
         }
         world_release(&x);
     }
@@ -307,7 +336,8 @@ static void pins_decide_with_or(void **state)
         struct world x;
         world_init(&x);
         struct conf_at at = conf_root(&x.cx);
-        struct tls_validation_source s = {.hashes = (const uint8_t(*)[TLS_HASH_SIZE]) & wrong, .hash_count = 1};
+        struct tls_validation_source s = {.hashes = (const uint8_t(*)[TLS_HASH_SIZE]) & wrong,
+                                          .hash_count = 1};
         if (good) s.hashes = (const uint8_t(*)[TLS_HASH_SIZE]) & right;
         x.up.validation = tls_validation_new(&at, &s, false);
         ready(&x);
@@ -320,7 +350,11 @@ static void pins_decide_with_or(void **state)
 static void a_server_demands_client_certificates(void **state)
 {
     (void)state;
-    const struct { const struct issued *cert; bool fine; const char *text; } cases[] = {
+    const struct {
+        const struct issued *cert;
+        bool fine;
+        const char *text;
+    } cases[] = {
         {&client, true, ""},
         {NULL, false, "PEER_DID_NOT_RETURN_A_CERTIFICATE"},
         {&stranger, false, "CERTIFICATE_VERIFY_FAILED"},
@@ -334,8 +368,10 @@ static void a_server_demands_client_certificates(void **state)
         ready(&x);
         meet(&x);
         assert_int_equal(x.s.up, cases[i].fine);
-        if (cases[i].fine) assert_string_equal(x.s.subject, "CN=client");
-        else assert_non_null(strstr(x.s.failure, cases[i].text));
+        if (cases[i].fine)
+            assert_string_equal(x.s.subject, "CN=client");
+        else
+            assert_non_null(strstr(x.s.failure, cases[i].text));
         world_release(&x);
     }
 }
@@ -343,8 +379,11 @@ static void a_server_demands_client_certificates(void **state)
 static void the_certificate_follows_the_name(void **state)
 {
     (void)state;
-    const struct { const char *sni, *subject; } cases[] = {
-        {"server.test", "CN=server"}, {"OTHER.test", "CN=other"}, {"x.wild.test", "CN=server"}, {"nobody.test", "CN=server"}, {"", "CN=server"},
+    const struct {
+        const char *sni, *subject;
+    } cases[] = {
+        {"server.test", "CN=server"}, {"OTHER.test", "CN=other"}, {"x.wild.test", "CN=server"},
+        {"nobody.test", "CN=server"}, {"", "CN=server"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct world x;
@@ -418,16 +457,22 @@ static void mistakes_are_told(void **state)
     struct world x;
     world_init(&x);
     struct conf_at at = conf_root(&x.cx);
-    struct tls_cert_source s = {.chain = server.chain_pem, .key = other.key_pem, .chain_name = STR("a"), .key_name = STR("b")};
+    struct tls_cert_source s = {.chain = server.chain_pem,
+                                .key = other.key_pem,
+                                .chain_name = STR("a"),
+                                .key_name = STR("b")};
     assert_null(tls_cert_new(&at, &s));
     assert_non_null(strstr(x.errors.v[0].text.ptr, "KEY_VALUES_MISMATCH"));
     s.chain = STR("junk");
     assert_null(tls_cert_new(&at, &s));
     assert_string_equal(x.errors.v[1].text.ptr, "Failed to load certificate chain from a");
-    const struct tls_san_matcher san = {TLS_SAN_DNS, STR_NONE, {.kind = STRING_MATCH_EXACT, .text = STR("a")}};
+    const struct tls_san_matcher san = {
+        TLS_SAN_DNS, STR_NONE, {.kind = STRING_MATCH_EXACT, .text = STR("a")}};
     struct tls_validation_source v = {.sans = &san, .san_count = 1};
     assert_null(tls_validation_new(&at, &v, false));
-    struct str ciphers[] = {STR("[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-RSA-AES128-GCM-SHA256]"), STR("TLS_AES_128_GCM_SHA256")}, out;
+    struct str ciphers[] = {STR("[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-RSA-AES128-GCM-SHA256]"),
+                            STR("TLS_AES_128_GCM_SHA256")},
+               out;
     assert_true(tls_cipher_list(&at, ciphers, 1, &out));
     assert_string_equal(out.ptr, "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256");
     assert_false(tls_cipher_list(&at, ciphers, 2, &out));

@@ -34,7 +34,8 @@ static void on_stop(struct worker *w)
     atomic_fetch_add(&stopped, 1);
 }
 
-static void on_changed(struct worker *w, enum table t, struct str name, struct pin *old, struct pin *now)
+static void on_changed(struct worker *w, enum table t, struct str name, struct pin *old,
+                       struct pin *now)
 {
     (void)t;
     (void)name;
@@ -45,7 +46,8 @@ static void on_changed(struct worker *w, enum table t, struct str name, struct p
     atomic_fetch_add(&changes, 1);
 }
 
-static const struct worker_hooks hooks = {.start = on_start, .stop = on_stop, .changed = on_changed};
+static const struct worker_hooks hooks = {
+    .start = on_start, .stop = on_stop, .changed = on_changed};
 
 static void on_free(struct obj *o)
 {
@@ -89,7 +91,8 @@ static void expect(char *version)
 {
     looked = false;
     runtime_each_worker(rt, look, version, on_looked);
-    while (!looked) loop_turn(main_loop, true);
+    while (!looked)
+        loop_turn(main_loop, true);
 }
 
 static void setup_runtime(void)
@@ -163,7 +166,8 @@ static void values_fall_back(void **state)
     *value(v, "n") = (struct runtime_value){.has_number = true, .number = 25};
     *value(v, "neg") = (struct runtime_value){.has_number = true, .number = -1};
     *value(v, "b") = (struct runtime_value){.has_bool = true, .boolean = true};
-    *value(v, "f") = (struct runtime_value){.has_fraction = true, .numerator = 1, .denominator = 10000};
+    *value(v, "f") =
+        (struct runtime_value){.has_fraction = true, .numerator = 1, .denominator = 10000};
     runtime_publish(rt, TABLE_RUNTIME, STR(""), &v->obj);
     struct obj *o = &v->obj;
     obj_unref(&o);
@@ -171,9 +175,12 @@ static void values_fall_back(void **state)
     assert_int_equal(runtime_u64(NULL, STR("neg"), 3), 3);
     assert_int_equal(runtime_u64(NULL, STR("b"), 3), 3);
     assert_true(runtime_bool(NULL, STR("b"), false) && runtime_bool(NULL, STR("none"), true));
-    assert_true(runtime_fraction(NULL, STR("n"), 0, 100, 24) && !runtime_fraction(NULL, STR("n"), 0, 100, 25));
-    assert_true(runtime_fraction(NULL, STR("f"), 100, 100, 10000) && !runtime_fraction(NULL, STR("f"), 100, 100, 1));
-    assert_true(runtime_fraction(NULL, STR(""), 50, 100, 149) && !runtime_fraction(NULL, STR("x"), 50, 100, 150));
+    assert_true(runtime_fraction(NULL, STR("n"), 0, 100, 24) &&
+                !runtime_fraction(NULL, STR("n"), 0, 100, 25));
+    assert_true(runtime_fraction(NULL, STR("f"), 100, 100, 10000) &&
+                !runtime_fraction(NULL, STR("f"), 100, 100, 1));
+    assert_true(runtime_fraction(NULL, STR(""), 50, 100, 149) &&
+                !runtime_fraction(NULL, STR("x"), 50, 100, 150));
     teardown_runtime();
 }
 
@@ -181,7 +188,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(publishes_in_order_and_frees_what_nobody_uses),
-        cmocka_unit_test(a_runtime_that_never_started_frees_all), cmocka_unit_test(values_fall_back),
+        cmocka_unit_test(a_runtime_that_never_started_frees_all),
+        cmocka_unit_test(values_fall_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

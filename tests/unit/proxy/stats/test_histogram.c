@@ -56,7 +56,7 @@ static void quantiles_are_envoys(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bins_hold_their_values), cmocka_unit_test(quantiles_are_envoys)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bins_hold_their_values),
+                                       cmocka_unit_test(quantiles_are_envoys)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

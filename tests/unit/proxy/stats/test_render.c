@@ -1,4 +1,5 @@
-/* /stats as text, JSON and Prometheus; the expected texts were printed by Envoy 1.40 for the same values. */
+/* /stats as text, JSON and Prometheus; the expected texts were printed by Envoy 1.40 for the same
+ * values. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +28,8 @@ static int setup(void **state)
     code = stat_single_get(s, STR("cluster.c.upstream_rq_200"), STAT_COUNTER, STAT_LAZY);
     open_gauge = stat_single_get(s, STR("server.live"), STAT_GAUGE, 0);
     version = stat_single_get(s, STR("cluster.c.version_text"), STAT_TEXT, 0);
-    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) stat_record(time_group, 0, values[i]);
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+        stat_record(time_group, 0, values[i]);
     stats_flush(s);
     stat_add(total, 0, 3);
     stat_set(open_gauge, 0, 1);
@@ -68,23 +70,27 @@ static void writes_text(void **state)
 {
     struct stats_query q = {0};
     (void)state;
-    assert_string_equal(text(&q),
-                        "cluster.c.version_text: \"a\"b\"\n"
-                        "cluster.c.upstream_rq_200: 1\n"
-                        "cluster_manager.cluster_added: 3\n"
-                        "server.live: 1\n"
-                        "cluster.c.upstream_cx_length_ms: No recorded values\n"
-                        "cluster.c.upstream_rq_time: P0(2.05,2.05) P25(6.05,6.05) P50(17.5,17.5) P75(51.5,51.5) "
-                        "P90(105,105) P95(125,125) P99(125,125) P99.5(125,125) P99.9(125,125) P100(125,125)\n");
+    assert_string_equal(
+        text(&q),
+        "cluster.c.version_text: \"a\"b\"\n"
+        "cluster.c.upstream_rq_200: 1\n"
+        "cluster_manager.cluster_added: 3\n"
+        "server.live: 1\n"
+        "cluster.c.upstream_cx_length_ms: No recorded values\n"
+        "cluster.c.upstream_rq_time: P0(2.05,2.05) P25(6.05,6.05) P50(17.5,17.5) P75(51.5,51.5) "
+        "P90(105,105) P95(125,125) P99(125,125) P99.5(125,125) P99.9(125,125) P100(125,125)\n");
     q.filter = regex_new(a, STR("rq_time"), NULL);
     q.buckets = STATS_DISJOINT;
-    assert_string_equal(text(&q), "cluster.c.upstream_rq_time: B0.5(0,0) B1(0,0) B5(2,2) B10(2,2) B25(1,1) B50(2,2) "
-                                  "B100(2,2) B250(1,1) B500(0,0) B1000(0,0) B2500(0,0) B5000(0,0) B10000(0,0) "
-                                  "B30000(0,0) B60000(0,0) B300000(0,0) B600000(0,0) B1.8e+06(0,0) B3.6e+06(0,0)\n");
+    assert_string_equal(
+        text(&q),
+        "cluster.c.upstream_rq_time: B0.5(0,0) B1(0,0) B5(2,2) B10(2,2) B25(1,1) B50(2,2) "
+        "B100(2,2) B250(1,1) B500(0,0) B1000(0,0) B2500(0,0) B5000(0,0) B10000(0,0) "
+        "B30000(0,0) B60000(0,0) B300000(0,0) B600000(0,0) B1.8e+06(0,0) B3.6e+06(0,0)\n");
     q.buckets = STATS_DETAILED;
-    assert_true(str_starts(str_of(text(&q)),
-                           STR("cluster.c.upstream_rq_time:\n  totals=2,0.1:1, 4,0.1:1, 6,0.1:1, 7,0.1:1, 17,1:1, "
-                               "26,1:1, 34,1:1, 51,1:1, 100,10:1, 120,10:1\n  intervals=2,0.1:1,")));
+    assert_true(str_starts(
+        str_of(text(&q)),
+        STR("cluster.c.upstream_rq_time:\n  totals=2,0.1:1, 4,0.1:1, 6,0.1:1, 7,0.1:1, 17,1:1, "
+            "26,1:1, 34,1:1, 51,1:1, 100,10:1, 120,10:1\n  intervals=2,0.1:1,")));
     q.invert = true;
     q.used_only = true;
     q.one_type = true;
@@ -98,17 +104,22 @@ static void writes_json(void **state)
     struct sb b = {0};
     (void)state;
     stats_write_json(s, &q, &b);
-    assert_true(str_starts(sb_str(&b), STR("{\"stats\":[{\"name\":\"cluster.c.version_text\",\"value\":\"a\\\"b\"},"
-                                           "{\"name\":\"cluster.c.upstream_rq_200\",\"value\":1},")));
-    assert_true(str_find(sb_str(&b), STR(",{\"histograms\":{\"supported_quantiles\":[0,25,50,75,90,95,99,99.5,99.9,"
-                                         "100],\"computed_quantiles\":[{\"name\":\"cluster.c.upstream_cx_length_ms\","
-                                         "\"values\":[{\"cumulative\":null,\"interval\":null},")) != SIZE_MAX);
+    assert_true(str_starts(
+        sb_str(&b), STR("{\"stats\":[{\"name\":\"cluster.c.version_text\",\"value\":\"a\\\"b\"},"
+                        "{\"name\":\"cluster.c.upstream_rq_200\",\"value\":1},")));
+    assert_true(
+        str_find(sb_str(&b),
+                 STR(",{\"histograms\":{\"supported_quantiles\":[0,25,50,75,90,95,99,99.5,99.9,"
+                     "100],\"computed_quantiles\":[{\"name\":\"cluster.c.upstream_cx_length_ms\","
+                     "\"values\":[{\"cumulative\":null,\"interval\":null},")) != SIZE_MAX);
     assert_true(str_ends(sb_str(&b), STR("{\"cumulative\":125,\"interval\":125}]}]}}]}")));
     sb_clear(&b);
     q.buckets = STATS_CUMULATIVE;
     stats_write_json(s, &q, &b);
-    assert_true(str_find(sb_str(&b), STR("{\"upper_bound\":60000,\"interval\":10,\"cumulative\":10},{\"upper_bound\":"
-                                         "3e+05,\"interval\":10,")) != SIZE_MAX);
+    assert_true(
+        str_find(sb_str(&b),
+                 STR("{\"upper_bound\":60000,\"interval\":10,\"cumulative\":10},{\"upper_bound\":"
+                     "3e+05,\"interval\":10,")) != SIZE_MAX);
     sb_clear(&b);
     q.filter = regex_new(a, STR("nothing like that"), NULL);
     stats_write_json(s, &q, &b);
@@ -123,36 +134,42 @@ static void writes_prometheus(void **state)
     (void)state;
     stats_write_prometheus(s, &q, rules, &b);
     struct str out = sb_str(&b);
-    assert_true(str_starts(out, STR("# TYPE envoy_cluster_upstream_rq counter\n"
-                                    "envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"c\"} 1\n"
-                                    "# TYPE envoy_cluster_manager_cluster_added counter\n"
-                                    "envoy_cluster_manager_cluster_added{} 3\n"
-                                    "# TYPE envoy_server_live gauge\n"
-                                    "envoy_server_live{} 1\n"
-                                    "# TYPE envoy_cluster_version_text gauge\n"
-                                    "envoy_cluster_version_text{envoy_cluster_name=\"c\",text_value=\"a\\\"b\"} 0\n"
-                                    "# TYPE envoy_cluster_upstream_cx_length_ms histogram\n")));
-    assert_true(str_ends(out, STR("envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"c\",le=\"3600000\"} 10\n"
-                                  "envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"c\",le=\"+Inf\"} 10\n"
-                                  "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"c\"} "
-                                  "378.72347971039596359332790598273\n"
-                                  "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"c\"} 10\n")));
+    assert_true(str_starts(
+        out,
+        STR("# TYPE envoy_cluster_upstream_rq counter\n"
+            "envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"c\"} 1\n"
+            "# TYPE envoy_cluster_manager_cluster_added counter\n"
+            "envoy_cluster_manager_cluster_added{} 3\n"
+            "# TYPE envoy_server_live gauge\n"
+            "envoy_server_live{} 1\n"
+            "# TYPE envoy_cluster_version_text gauge\n"
+            "envoy_cluster_version_text{envoy_cluster_name=\"c\",text_value=\"a\\\"b\"} 0\n"
+            "# TYPE envoy_cluster_upstream_cx_length_ms histogram\n")));
+    assert_true(str_ends(
+        out,
+        STR("envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"c\",le=\"3600000\"} 10\n"
+            "envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"c\",le=\"+Inf\"} 10\n"
+            "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"c\"} "
+            "378.72347971039596359332790598273\n"
+            "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"c\"} 10\n")));
     assert_true(str_find(out, STR("le=\"100\"} 9\n")) != SIZE_MAX);
     sb_clear(&b);
     q.buckets = STATS_SUMMARY;
     stats_flush(s); /* an interval without values */
     stats_write_prometheus(s, &q, rules, &b);
-    assert_true(str_ends(sb_str(&b), STR("quantile=\"1\"} nan\n"
-                                         "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"c\"} 0\n"
-                                         "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"c\"} 0\n")));
+    assert_true(str_ends(
+        sb_str(&b), STR("quantile=\"1\"} nan\n"
+                        "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"c\"} 0\n"
+                        "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"c\"} 0\n")));
     sb_release(&b);
     struct stats_query plain = {.filter = regex_new(a, STR("rq_time"), NULL)};
-    assert_true(str_starts(str_of(text(&plain)), STR("cluster.c.upstream_rq_time: P0(nan,2.05) P25(nan,6.05)")));
+    assert_true(str_starts(str_of(text(&plain)),
+                           STR("cluster.c.upstream_rq_time: P0(nan,2.05) P25(nan,6.05)")));
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_text), cmocka_unit_test(writes_json), cmocka_unit_test(writes_prometheus)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(writes_text), cmocka_unit_test(writes_json),
+                                       cmocka_unit_test(writes_prometheus)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -15,8 +15,9 @@
 enum { THREADS = 4, ROUNDS = 20000 };
 enum { T_TOTAL, T_ACTIVE, T_TIME, T_LAZY, T_TEXT, T_COUNT };
 static const struct stat_def table[T_COUNT] = {
-    {"total", STAT_COUNTER, 0}, {"active", STAT_GAUGE, 0}, {"time", STAT_HISTOGRAM, 0},
-    {"code_200", STAT_COUNTER, STAT_LAZY}, {"version_text", STAT_TEXT, 0},
+    {"total", STAT_COUNTER, 0},     {"active", STAT_GAUGE, 0},
+    {"time", STAT_HISTOGRAM, 0},    {"code_200", STAT_COUNTER, STAT_LAZY},
+    {"version_text", STAT_TEXT, 0},
 };
 static struct stats *s;
 static struct stat_group *g;
@@ -51,7 +52,8 @@ static void threads_are_summed(void **state)
         stats_flush(s);
         (void)stat_value(g, T_TOTAL);
     }
-    for (unsigned i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
     assert_int_equal(stat_value(g, T_TOTAL), THREADS * ROUNDS);
     assert_int_equal(stat_value(g, T_ACTIVE), THREADS * ROUNDS / 2);
     stats_flush(s);
@@ -124,7 +126,8 @@ static void a_group_lives_as_long_as_somebody_holds_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_are_summed), cmocka_unit_test(lists_what_is_there),
+        cmocka_unit_test(threads_are_summed),
+        cmocka_unit_test(lists_what_is_there),
         cmocka_unit_test(a_group_lives_as_long_as_somebody_holds_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,8 +32,10 @@ static void default_rules_are_envoys(void **state)
     static const struct {
         const char *name, *want;
     } rows[] = {
-        {"cluster.c.upstream_rq_200", "cluster.upstream_rq|envoy.response_code=200,envoy.cluster_name=c"},
-        {"cluster.c.upstream_rq_2xx", "cluster.upstream_rq_xx|envoy.response_code_class=2,envoy.cluster_name=c"},
+        {"cluster.c.upstream_rq_200",
+         "cluster.upstream_rq|envoy.response_code=200,envoy.cluster_name=c"},
+        {"cluster.c.upstream_rq_2xx",
+         "cluster.upstream_rq_xx|envoy.response_code_class=2,envoy.cluster_name=c"},
         {"cluster.c.upstream_rq_time", "cluster.upstream_rq_time|envoy.cluster_name=c"},
         {"listener.0.0.0.0_80.http.ing.downstream_rq_2xx",
          "listener.http.downstream_rq_xx|envoy.response_code_class=2,envoy.http_conn_manager_prefix=ing,"
@@ -43,7 +45,8 @@ static void default_rules_are_envoys(void **state)
         {"listener.127.0.0.1_80.worker_3.downstream_cx_total",
          "listener.worker_downstream_cx_total|envoy.worker_id=3,envoy.listener_address=127.0.0.1_80"},
         {"listener.admin.downstream_cx_total", "listener.admin.downstream_cx_total"},
-        {"http.admin.downstream_rq_total", "http.downstream_rq_total|envoy.http_conn_manager_prefix=admin"},
+        {"http.admin.downstream_rq_total",
+         "http.downstream_rq_total|envoy.http_conn_manager_prefix=admin"},
         {"http.ing.rds.my.route.update_success",
          "http.rds.update_success|envoy.http_conn_manager_prefix=ing,envoy.rds_route_config=my.route"},
         {"cluster.c.ext_authz.ea.error",
@@ -86,7 +89,8 @@ static void users_add_rules(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(default_rules_are_envoys), cmocka_unit_test(users_add_rules)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(default_rules_are_envoys),
+                                       cmocka_unit_test(users_add_rules)};
     a = arena_new("test", 0);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     arena_free(&a);

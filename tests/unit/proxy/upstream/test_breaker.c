@@ -22,8 +22,10 @@ static int setup(void **state)
     struct env *e = mem_alloc(sizeof(*e));
     e->stats = stats_new(1);
     stats_thread_enter(e->stats, 0);
-    e->shared.stats = stat_group_get(e->stats, STR("cluster.c."), cluster_stat_defs, CLUSTER_STAT_COUNT);
-    for (size_t i = 0; i < BREAKER_PRIORITIES; i++) e->limits[i] = (struct breaker_limits){2, 2, 2, 2, 2, true, false, 0, 0, UINT32_MAX};
+    e->shared.stats =
+        stat_group_get(e->stats, STR("cluster.c."), cluster_stat_defs, CLUSTER_STAT_COUNT);
+    for (size_t i = 0; i < BREAKER_PRIORITIES; i++)
+        e->limits[i] = (struct breaker_limits){2, 2, 2, 2, 2, true, false, 0, 0, UINT32_MAX};
     e->c.shared = &e->shared;
     e->c.limits = e->limits;
     *state = e;
@@ -64,7 +66,8 @@ static void the_budget_follows_the_requests(void **state)
     assert_true(breaker_room(&e->c, UPSTREAM_DEFAULT, BREAKER_RETRY));
     breaker_take(&e->c, UPSTREAM_DEFAULT, BREAKER_RETRY);
     assert_false(breaker_room(&e->c, UPSTREAM_DEFAULT, BREAKER_RETRY));
-    for (int i = 0; i < 4; i++) breaker_take(&e->c, UPSTREAM_DEFAULT, BREAKER_RQ);
+    for (int i = 0; i < 4; i++)
+        breaker_take(&e->c, UPSTREAM_DEFAULT, BREAKER_RQ);
     assert_true(breaker_room(&e->c, UPSTREAM_DEFAULT, BREAKER_RETRY)); /* half of four is two */
 }
 

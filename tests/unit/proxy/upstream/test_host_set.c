@@ -16,14 +16,16 @@ static struct cluster conf(void)
 }
 
 /* `healthy` healthy endpoints and `sick` unhealthy ones, of one priority, in their own locality. */
-static struct locality_endpoints locality(struct arena *a, uint32_t priority, size_t healthy, size_t sick)
+static struct locality_endpoints locality(struct arena *a, uint32_t priority, size_t healthy,
+                                          size_t sick)
 {
     enum { UNHEALTHY = 2 };
     struct locality_endpoints l = {.priority = priority, .count = healthy + sick};
     l.zone = str_fmt(a, "z%u", priority);
     l.v = ARENA_ARRAY(a, struct endpoint, l.count);
     for (size_t i = 0; i < l.count; i++) {
-        assert_true(addr_parse_ip(STR("10.0.0.1"), (uint16_t)(1000 + priority * 100 + i), &l.v[i].addr));
+        assert_true(
+            addr_parse_ip(STR("10.0.0.1"), (uint16_t)(1000 + priority * 100 + i), &l.v[i].addr));
         l.v[i].weight = 1;
         l.v[i].status = i < healthy ? 0 : UNHEALTHY;
     }
@@ -35,7 +37,8 @@ static bool near(double a, double b)
     return a - b < 1e-9 && b - a < 1e-9;
 }
 
-static struct host_set *build(const struct cluster *c, struct locality_endpoints *v, size_t n, const struct host_set *old)
+static struct host_set *build(const struct cluster *c, struct locality_endpoints *v, size_t n,
+                              const struct host_set *old)
 {
     struct load_assignment la = {.v = v, .count = n, .overprovisioning = 140};
     bool changed, updated;
@@ -62,7 +65,8 @@ static void one_priority_gets_all(void **state)
     arena_free(&a);
 }
 
-/* Envoy's table: at 71 % healthy (times 1.4) the first priority still takes all; at 50 % it gives 30 % away. */
+/* Envoy's table: at 71 % healthy (times 1.4) the first priority still takes all; at 50 % it gives
+ * 30 % away. */
 static void load_spills_over(void **state)
 {
     (void)state;
@@ -148,7 +152,8 @@ static void localities_weigh_by_health(void **state)
     struct arena *a = arena_new("test", 0);
     struct cluster c = conf();
     c.locality_weighted = true;
-    struct locality_endpoints v[] = {locality(a, 0, 4, 0), locality(a, 0, 0, 0), locality(a, 0, 0, 0)};
+    struct locality_endpoints v[] = {locality(a, 0, 4, 0), locality(a, 0, 0, 0),
+                                     locality(a, 0, 0, 0)};
     v[1] = locality(a, 0, 0, 0);
     v[2] = locality(a, 1, 1, 3);
     v[2].priority = 0;
@@ -182,9 +187,9 @@ static void health_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_priority_gets_all), cmocka_unit_test(load_spills_over),
-        cmocka_unit_test(panic_below_threshold), cmocka_unit_test(no_hosts_is_fine),
-        cmocka_unit_test(hosts_keep_identity),   cmocka_unit_test(duplicates_count_once),
+        cmocka_unit_test(one_priority_gets_all),      cmocka_unit_test(load_spills_over),
+        cmocka_unit_test(panic_below_threshold),      cmocka_unit_test(no_hosts_is_fine),
+        cmocka_unit_test(hosts_keep_identity),        cmocka_unit_test(duplicates_count_once),
         cmocka_unit_test(localities_weigh_by_health), cmocka_unit_test(health_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* A worker, a cluster and a small server in one process: exchanges, reuse, failures, breakers, updates. */
+/* A worker, a cluster and a small server in one process: exchanges, reuse, failures, breakers,
+ * updates. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +22,8 @@
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/cluster_manager.h"
 
-/* --- a server that answers each request by its path ------------------------------------------------------------------------------------- */
+/* --- a server that answers each request by its path
+ * ------------------------------------------------------------------------------------- */
 struct server {
     int fd;
     uint16_t port;
@@ -32,7 +34,8 @@ struct server {
 static void answer(int fd, const char *req)
 {
     const char *out = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    if (strstr(req, "GET /close")) out = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    if (strstr(req, "GET /close"))
+        out = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
     if (strstr(req, "GET /bad")) out = "HTTX/1.1 200 OK\r\n\r\n";
     if (strstr(req, "GET /extra")) out = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok_and_more";
     if (strstr(req, "GET /eof")) {
@@ -86,8 +89,11 @@ static void server_stop(struct server *s)
     close(s->fd);
 }
 
-/* --- the world ----------------------------------------------------------------------------------------------------------------------------- */
-static struct host *first_pick(void *cursor, const void *c, const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask)
+/* --- the world
+ * -----------------------------------------------------------------------------------------------------------------------------
+ */
+static struct host *first_pick(void *cursor, const void *c, const void *table,
+                               const struct lb_hosts *hosts, const struct lb_ask *ask)
 {
     (void)cursor, (void)c, (void)table, (void)ask;
     return hosts->v[0];
@@ -106,7 +112,8 @@ struct world_limits {
     struct breaker_limits v[BREAKER_PRIORITIES];
 };
 
-static struct cluster *cluster_make(struct world *w, uint64_t hash, uint16_t port, uint32_t max_pending)
+static struct cluster *cluster_make(struct world *w, uint64_t hash, uint16_t port,
+                                    uint32_t max_pending)
 {
     struct cluster *c = obj_new(sizeof(*c), "cluster");
     struct arena *a = c->obj.arena;
@@ -120,7 +127,8 @@ static struct cluster *cluster_make(struct world *w, uint64_t hash, uint16_t por
     c->panic_percent = 50;
     struct world_limits *l = ARENA_NEW(a, struct world_limits);
     for (size_t i = 0; i < BREAKER_PRIORITIES; i++)
-        l->v[i] = (struct breaker_limits){1024, max_pending, 1024, 3, UINT32_MAX, false, false, 0, 0, UINT32_MAX};
+        l->v[i] = (struct breaker_limits){1024,  max_pending, 1024, 3, UINT32_MAX,
+                                          false, false,       0,    0, UINT32_MAX};
     c->limits = l->v;
     c->http = &upstream_http_default;
     c->endpoints = obj_new(sizeof(*c->endpoints), "endpoints");
@@ -164,7 +172,9 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- one exchange in the worker --------------------------------------------------------------------------------------------------------------- */
+/* --- one exchange in the worker
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 struct ask {
     const char *path;
     struct runtime *rt;
@@ -235,8 +245,13 @@ static void on_complete(struct upstream_attempt *a)
     ask_end(a);
 }
 static const struct upstream_events events = {
-    .on_ready = on_ready, .on_failure = on_failure, .on_headers = on_headers, .on_data = on_data, .on_trailers = on_trailers,
-    .on_reset = on_reset, .on_complete = on_complete,
+    .on_ready = on_ready,
+    .on_failure = on_failure,
+    .on_headers = on_headers,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_reset = on_reset,
+    .on_complete = on_complete,
 };
 
 static void ask_start(struct worker *w, void *arg)
@@ -266,14 +281,17 @@ static void settle(struct world *w)
 {
     bool done = false;
     runtime_each_worker(w->rt, nothing, &done, set_flag);
-    while (!done) loop_turn(w->main, true);
+    while (!done)
+        loop_turn(w->main, true);
 }
 
 static struct ask run_with(struct world *w, const char *path, bool cancel)
 {
-    struct ask q = {.path = path, .rt = w->rt, .failure = -1, .cancel = cancel, .arena = arena_new("ask", 0)};
+    struct ask q = {
+        .path = path, .rt = w->rt, .failure = -1, .cancel = cancel, .arena = arena_new("ask", 0)};
     runtime_each_worker(w->rt, ask_start, &q, NULL);
-    while (!q.done) loop_turn(w->main, true);
+    while (!q.done)
+        loop_turn(w->main, true);
     settle(w);
     arena_free(&q.arena);
     sb_release(&q.body);
@@ -285,17 +303,21 @@ static struct ask run(struct world *w, const char *path)
 }
 static uint64_t value(struct world *w, enum cluster_stat which)
 {
-    struct stat_group *g = stat_group_get(w->stats, STR("cluster.c."), cluster_stat_defs, CLUSTER_STAT_COUNT);
+    struct stat_group *g =
+        stat_group_get(w->stats, STR("cluster.c."), cluster_stat_defs, CLUSTER_STAT_COUNT);
     uint64_t v = stat_value(g, which);
     stat_group_unref(&g);
     return v;
 }
 
-/* --- tests ---------------------------------------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * ----------------------------------------------------------------------------------------------------------------------------------
+ */
 static void connections_are_reused_when_clean(void **state)
 {
     struct world *w = *state;
-    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)), CLUSTER_ADDED);
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)),
+                     CLUSTER_ADDED);
     struct ask q = run(w, "/one");
     assert_int_equal(q.status, 200);
     assert_true(q.complete);
@@ -337,11 +359,14 @@ static void failures_to_connect_are_told(void **state)
 static void updates_and_removal(void **state)
 {
     struct world *w = *state;
-    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)), CLUSTER_ADDED);
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)),
+                     CLUSTER_ADDED);
     (void)run(w, "/one");
-    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)), CLUSTER_UNCHANGED);
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 1, w->server.port, 10)),
+                     CLUSTER_UNCHANGED);
     assert_true(run(w, "/two").reused);
-    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 2, w->server.port, 10)), CLUSTER_UPDATED);
+    assert_int_equal(cluster_manager_set(w->cm, cluster_make(w, 2, w->server.port, 10)),
+                     CLUSTER_UPDATED);
     assert_false(run(w, "/three").reused); /* Envoy: an updated cluster has new pools */
     assert_true(cluster_manager_remove(w->cm, STR("c")));
     assert_false(cluster_manager_remove(w->cm, STR("c")));
@@ -374,7 +399,8 @@ static void eds_waits_for_endpoints(void **state)
     assert_int_equal(run(w, "/x").status, 200);
     la->stale_after_us = 1000; /* given up when nobody tells them again */
     cluster_manager_endpoints(w->cm, STR("svc"), la);
-    while (value(w, CLUSTER_STAT_ASSIGNMENT_STALE) == 0) loop_turn(w->main, true);
+    while (value(w, CLUSTER_STAT_ASSIGNMENT_STALE) == 0)
+        loop_turn(w->main, true);
     assert_int_equal(run(w, "/x").failure, UPSTREAM_NO_HOST);
     assert_int_equal(value(w, CLUSTER_STAT_MEMBERSHIP_CHANGE), 2);
 }
@@ -393,7 +419,8 @@ static void names_are_resolved(void **state)
     e->port = w->server.port;
     e->addr.len = 0;
     (void)cluster_manager_set(w->cm, c);
-    while (cluster_manager_warming(w->cm, STR("c"))) loop_turn(w->main, true);
+    while (cluster_manager_warming(w->cm, STR("c")))
+        loop_turn(w->main, true);
     assert_int_equal(run(w, "/x").status, 200);
     assert_int_equal(value(w, CLUSTER_STAT_UPDATE_SUCCESS), 1);
     assert_true(str_eq(cluster_manager_hosts(w->cm, STR("c"))->hosts[0]->name, STR("localhost")));
