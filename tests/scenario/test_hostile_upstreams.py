@@ -198,6 +198,7 @@ def test_bytes_on_an_idle_connection(pair):
     """Bytes that nobody asked for, on a pooled connection: it is closed, and the next request gets its own answer."""
     pair.ready()
     sent = threading.Event()
+    ended = pair.proxy.stat("cluster.a.upstream_cx_destroy")
 
     def poison(connection, request):
         connection.answer({}, request, "a")
@@ -208,7 +209,7 @@ def test_bytes_on_an_idle_connection(pair):
     assert client.get(pair.proxy.port(), "/first").body == b"a"
     pair.upstream.play()
     # Bytes that cross a request on the wire cannot be told from its answer, by any proxy: they must have arrived before it.
-    wait_for(lambda: sent.is_set() and pair.proxy.stat("cluster.a.upstream_cx_active") == 0,
+    wait_for(lambda: sent.is_set() and pair.proxy.stat("cluster.a.upstream_cx_destroy") > ended,
              "the end of the poisoned connection")
     for _ in range(5):
         assert client.get(pair.proxy.port(), "/next").body == b"a"
