@@ -135,17 +135,14 @@ bool layers_load(struct xds *x, struct errors *errors)
     return ok;
 }
 
-size_t layers_start(struct xds *x)
+void layers_start(struct xds *x)
 {
-    size_t begun = 0;
     for (size_t i = 0; i < x->layers->count; i++) {
         struct layer *l = &x->layers->v[i];
         if (l->kind != LAYER_RTDS) continue;
         struct resource *r = resource_find(x, XDS_RUNTIME, l->resource);
         resource_subscribe(r, xds_fetch_timeout(l->conf->rtds_layer->rtds_config));
-        begun++;
     }
-    return begun;
 }
 
 bool layers_update(struct xds *x, struct str name, const ProtobufCMessage *runtime)

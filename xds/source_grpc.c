@@ -12,8 +12,6 @@ enum { BACKOFF_BASE_US = 500000, BACKOFF_MAX_US = 30000000 };
 struct source_grpc {
     struct source source;
     struct arena *arena; /* of the configuration */
-    enum xds_kind kind;  /* XDS_KINDS: all (ADS) */
-    enum mux_variant variant;
     const char *cluster; /* envoy_grpc; NULL: google_grpc */
     const char *target_uri;
     const char *authority, *method, *name; /* name: "StreamAggregatedResources", for the log */
@@ -290,8 +288,6 @@ struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__Api
     const struct method *m = &methods[kind];
     g->source.x = x;
     g->source.ops = &source_grpc_ops;
-    g->kind = kind;
-    g->variant = variant;
     g->name = variant == MUX_SOTW ? m->sotw : m->delta;
     g->method = str_fmt(a, "/%s/%s", m->service, g->name).ptr;
     g->backoff_base_us = BACKOFF_BASE_US;

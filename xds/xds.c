@@ -28,11 +28,6 @@ struct top *xds_top(struct xds *x, enum xds_kind kind)
     return kind == XDS_CLUSTER ? &x->cds : kind == XDS_LISTENER ? &x->lds : NULL;
 }
 
-static void xds_wake_now(struct loop_later *later)
-{
-    (void)later; /* the wake of the store advances, too */
-}
-
 struct xds *xds_new(const struct xds_env *env)
 {
     struct arena *a = arena_new("xds", 0);
@@ -41,7 +36,6 @@ struct xds *xds_new(const struct xds_env *env)
     x->env = *env;
     list_init(&x->sources);
     list_init(&x->waiting);
-    x->wake.fire = xds_wake_now;
     x->cds.x = x->lds.x = x;
     x->control_plane = stat_group_get(env->rt->stats, STR("control_plane."),
                                       control_plane_stat_defs, CONTROL_PLANE_COUNT);
@@ -61,7 +55,7 @@ static void xds_on_static_ready(void *arg)
     struct xds *x = arg;
     if (x->phase != XDS_STATIC) return;
     x->phase = XDS_RUNTIME_LAYERS;
-    x->layers_waiting = layers_start(x);
+    layers_start(x);
     store_wake(x);
 }
 

@@ -194,7 +194,6 @@ struct xds {
     enum xds_phase phase;
     struct top cds, lds;
     struct layers *layers;
-    size_t layers_waiting;
     struct stat_group *control_plane;
 };
 /* Looks whether the phase is over and begins the next. */
@@ -208,8 +207,8 @@ struct loop *xds_loop(const struct xds *x);
 /* --- runtime layers (layers.c)
  * -------------------------------------------------------------------------------- */
 bool layers_load(struct xds *x, struct errors *errors);
-/* Begins RTDS subscriptions; gives back how many were begun. */
-size_t layers_start(struct xds *x);
+/* Begins RTDS subscriptions. */
+void layers_start(struct xds *x);
 bool layers_update(struct xds *x, struct str name, const ProtobufCMessage *runtime);
 void layers_publish(struct xds *x);
 void layers_free(struct xds *x);
