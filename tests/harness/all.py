@@ -124,6 +124,20 @@ def conformance(totals, extra):
                          [f"--skiff={REPO}/build/asan/skiff", f"--concurrency={workers}", "conformance", *extra])
 
 
+def h2spec(totals, _):
+    if build(totals, "asan", "skiff"):
+        heading("h2spec")
+        tool = shell([DEV, "h2spec"], stdout=subprocess.PIPE, text=True).stdout.strip()
+        with tempfile.NamedTemporaryFile(suffix=".json") as counts:
+            shell([sys.executable, os.path.join(REPO, "tests/h2spec/run.py"), "--skiff", f"{REPO}/build/asan/skiff",
+                   "--h2spec", tool, "--json", counts.name], env={**os.environ, **SANITIZERS})
+            try:
+                result = json.load(open(counts.name, encoding="utf-8"))
+            except ValueError:
+                result = {"failed": 1}
+        totals.add(**result)
+
+
 def tsan(totals, extra):
     if build(totals, "tsan", "skiff"):
         pytest_stage(totals, "threads, under TSan, --concurrency 4",
@@ -136,7 +150,7 @@ def release(totals, extra):
                      [f"--skiff={REPO}/build/release/skiff", "-m=release", "tests/scenario", *extra], workers=1)
 
 
-STAGES = {"lint": lint, "unit": unit, "scenario": scenario, "conformance": conformance, "tsan": tsan, "release": release}
+STAGES = {"lint": lint, "unit": unit, "scenario": scenario, "conformance": conformance, "h2spec": h2spec, "tsan": tsan, "release": release}
 
 
 def main():
