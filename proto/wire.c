@@ -32,13 +32,6 @@ struct cursor {
     size_t run;
 };
 
-/* One field read from the wire. */
-struct piece {
-    uint32_t number;
-    unsigned wire;
-    struct str body; /* of WIRE_LEN */
-};
-
 static bool scan_fail(struct scan *s, const struct proto_path *path, const char *text)
 {
     return errors_add(s->errors, proto_path_text(s->errors->arena, path), "%s", text);
@@ -67,7 +60,7 @@ static bool take_fixed(struct cursor *c, size_t size)
     return true;
 }
 
-static bool take_piece(struct cursor *c, struct piece *p)
+static bool take_piece(struct cursor *c, struct proto_piece *p)
 {
     uint64_t tag, value;
     if (!take_varint(c, &tag) || tag > UINT32_MAX || tag >> 3 == 0) return false;
@@ -84,6 +77,16 @@ static bool take_piece(struct cursor *c, struct piece *p)
         return true;
     default: return false; /* groups */
     }
+}
+
+bool proto_piece_take(struct str *rest, struct proto_piece *p)
+{
+    struct cursor c = {.at = (const uint8_t *)rest->ptr,
+                       .end = (const uint8_t *)rest->ptr + rest->len};
+    p->body = STR_NONE;
+    if (!take_piece(&c, p)) return false;
+    *rest = str_make((const char *)c.at, (size_t)(c.end - c.at));
+    return true;
 }
 
 static unsigned wire_of(ProtobufCType type)
@@ -150,7 +153,7 @@ static struct str entry_key(struct str body)
 {
     struct cursor c = {.at = (const uint8_t *)body.ptr,
                        .end = (const uint8_t *)body.ptr + body.len};
-    struct piece p;
+    struct proto_piece p;
     while (c.at < c.end && take_piece(&c, &p))
         if (p.number == 1 && p.wire == WIRE_LEN && utf8_valid(p.body)) return p.body;
     return STR("");
@@ -185,7 +188,7 @@ static bool scan_sub(struct scan *s, struct cursor *c, const struct proto_type *
     return scan_message(s, &inner);
 }
 
-static bool scan_field(struct scan *s, struct cursor *c, size_t idx, const struct piece *p)
+static bool scan_field(struct scan *s, struct cursor *c, size_t idx, const struct proto_piece *p)
 {
     const ProtobufCFieldDescriptor *f = &c->type->desc->fields[idx];
     const struct proto_path path = step_of(c, idx, p->body);
@@ -206,7 +209,7 @@ static bool scan_message(struct scan *s, struct cursor *c)
 {
     bool good = true;
     while (c->at < c->end) {
-        struct piece p = {0};
+        struct proto_piece p = {0};
         if (!take_piece(c, &p)) return scan_fail(s, c->path, "truncated or malformed bytes");
         const ProtobufCFieldDescriptor *f =
             protobuf_c_message_descriptor_get_field(c->type->desc, p.number);

@@ -3,6 +3,7 @@
 #pragma once
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include "base/str.h"
 
 struct errors;
@@ -18,3 +19,12 @@ enum { PROTO_DEPTH_MOST = 100 };
 bool proto_wire_check(const ProtobufCMessageDescriptor *desc, struct str bytes,
                       const struct proto_opts *opts, const struct proto_path *path,
                       struct errors *errors);
+
+/* One field as it stands on the wire. */
+struct proto_piece {
+    uint32_t number;
+    unsigned wire;   /* 2: length-delimited, with a body; others' values are passed over */
+    struct str body; /* borrowed */
+};
+/* Takes the next field off *rest (not empty). False: truncated or malformed. */
+bool proto_piece_take(struct str *rest, struct proto_piece *p);

@@ -102,6 +102,7 @@ static void bootstrap_load_one(struct xds *x, const struct static_item *item, st
     }
     struct resource *r = resource_get(x, item->kind, item->name);
     r->is_static = true;
+    x->statics[item->kind]++;
     if (item->kind == XDS_SECRET)
         r->unread = item->msg;
     else if (!store_accept(r, item->msg, &own, &x->env.static_opts)) {

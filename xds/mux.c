@@ -51,6 +51,7 @@ static void mux_type_free(struct mux_type *t)
     mux_keep(&t->version, STR_NONE);
     mux_keep(&t->nonce, STR_NONE);
     mux_keep(&t->error, STR_NONE);
+    mux_keep(&t->packed, STR_NONE);
     list_remove(&t->link);
     mem_free(t);
 }
@@ -87,6 +88,7 @@ struct mux_name *mux_name_get(struct mux_type *t, struct str name)
 static void mux_changed(struct mux *m, struct mux_type *t)
 {
     t->changed = true;
+    t->names_packed = false;
     if (m->connected) m->events->on_wanted(m->arg);
 }
 

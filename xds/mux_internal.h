@@ -22,6 +22,8 @@ struct mux_type {
     struct str version; /* sotw: last accepted; heap copy */
     struct str nonce;   /* of the last response on this stream; heap copy */
     struct str error;   /* NACK text to send; heap copy, empty: ACK */
+    struct str packed;  /* sotw: resource_names as they go out, while names_packed; heap copy */
+    bool names_packed;
 };
 
 struct mux {

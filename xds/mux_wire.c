@@ -20,21 +20,6 @@ Google__Rpc__Status *mux_error_detail(struct arena *a, struct str text)
     return s;
 }
 
-char **mux_names(const struct mux_type *t, struct arena *a, bool star, size_t *count)
-{
-    char **names = ARENA_ARRAY(a, char *, t->names.count + 1);
-    size_t n = 0, it = 0;
-    struct str key;
-    void *value;
-    if (star) names[n++] = str_z(a, STR("*"));
-    while (map_next(&t->names, &it, &key, &value)) {
-        const struct mux_name *name = value;
-        if (name->users) names[n++] = str_z(a, name->name);
-    }
-    *count = n;
-    return names;
-}
-
 void mux_resource_of(const Envoy__Service__Discovery__V3__Resource *w, struct mux_resource *r)
 {
     r->name = str_of(w->resource_name ? w->resource_name->name : w->name);

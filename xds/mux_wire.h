@@ -7,7 +7,5 @@
 Envoy__Config__Core__V3__Node *mux_node_due(const struct mux *m);
 /* NULL for an empty text. Code 13 (INTERNAL), as Envoy. */
 Google__Rpc__Status *mux_error_detail(struct arena *a, struct str text);
-/* Names that are wanted, as C strings in `a`; star: "*" among them. */
-char **mux_names(const struct mux_type *t, struct arena *a, bool star, size_t *count);
 /* Fills r from a wrapper. */
 void mux_resource_of(const Envoy__Service__Discovery__V3__Resource *w, struct mux_resource *r);

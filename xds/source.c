@@ -119,6 +119,8 @@ void sources_free(struct xds *x)
     LIST_FOREACH_SAFE (&x->sources, it, next) {
         struct source *s = CONTAINER_OF(it, struct source, link);
         list_remove(it);
+        for (int k = 0; k < XDS_KINDS; k++)
+            known_release(&s->known[k]);
         s->ops->free(s);
     }
 }

@@ -1,5 +1,6 @@
 /* A place where resources come from: an ADS stream, a stream for one type, or a file. */
 #pragma once
+#include "xds/known.h"
 #include "xds/xds_internal.h"
 
 struct source;
@@ -17,6 +18,7 @@ struct source {
     const struct source_ops *ops;
     uint64_t key; /* meaning of its configuration and kind; 0: ADS */
     bool is_ads, started;
+    struct known known[XDS_KINDS]; /* state of the world: what it said last */
 };
 
 /* source_grpc.c: api is borrowed for the life of the process or copied; kind XDS_KINDS: ADS. NULL:

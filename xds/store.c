@@ -49,8 +49,15 @@ struct resource *resource_get(struct xds *x, enum xds_kind kind, struct str name
     return r;
 }
 
+void resource_unknow(struct resource *r)
+{
+    if (r->known) known_remove(r->known, r->hash, r);
+    r->known = NULL;
+}
+
 static void resource_free(struct resource *r)
 {
+    resource_unknow(r);
     loop_timer_stop(&r->fetch);
     loop_timer_stop(&r->hold);
     loop_timer_stop(&r->ttl);
@@ -150,6 +157,7 @@ static void resource_unwatch(struct resource *r)
     if (r->is_static || --r->watchers > 0) return;
     loop_timer_stop(&r->fetch);
     source_unwatch(r->source, r->kind, r->name);
+    resource_unknow(r);
     if (r->present) {
         kind_of(r->kind)->remove(r);
         r->present = false;

@@ -42,9 +42,11 @@ struct applying {
     struct arena *arena; /* of the response */
     struct sb nack;
     size_t refused;
+    size_t seen; /* resources of the store that the response had, each counted once */
     bool
         garbled; /* a resource is no message of its type: who knows which one it was meant to be? */
     uint64_t began_us;
+    uint64_t hash; /* of the bytes of the resource at hand */
 };
 
 static void applying_refuse(struct applying *ap, struct str name, struct str text)
@@ -55,13 +57,42 @@ static void applying_refuse(struct applying *ap, struct str name, struct str tex
     sb_fmt(&ap->nack, "%s \"%.*s\": %.*s", ap->ops->label, STR_ARG(name), STR_ARG(text));
 }
 
+/* Is it in what was read of this response so far? */
+static bool applying_has_seen(const struct applying *ap, const struct resource *r)
+{
+    if (r->seen == ap->x->generation) return true;
+    const struct known_slot *s = r->known ? known_find(r->known, r->hash, r->bytes.len) : NULL;
+    return s && s->seen == (uint32_t)ap->x->generation;
+}
+
+static void applying_saw(struct applying *ap, struct resource *r)
+{
+    if (r->seen == ap->x->generation) return;
+    r->seen = ap->x->generation;
+    ap->seen++;
+}
+
+/* What every response of the kind has and nothing counts by itself will be recognised by its bytes.
+ */
+static void applying_know(struct applying *ap, struct resource *r, const struct mux_resource *m)
+{
+    if (r->known || r->stats || m->ttl_us || !ap->u->full || m->bytes.len >= UINT32_MAX) return;
+    r->known = &ap->source->known[ap->kind];
+    const struct known_slot slot = {.hash = r->hash,
+                                    .resource = r,
+                                    .len = (uint32_t)m->bytes.len,
+                                    .seen = (uint32_t)ap->x->generation};
+    known_put(r->known, &slot);
+}
+
 static void resource_refused(struct applying *ap, struct resource *r, const struct mux_resource *m,
                              struct str text)
 {
+    resource_unknow(r); /* when the good version comes back, it ends the error */
     resource_keep(&r->error, text);
     resource_keep(&r->error_version, m->version);
     resource_keep(&r->failed_bytes, m->bytes);
-    r->failed_hash = hash_str(m->bytes);
+    r->failed_hash = ap->hash;
     r->error_wall_us = loop_wall_us(xds_loop(ap->x));
     log_warn(LOG_C_CONFIG, "%s \"%.*s\" is refused%s: %.*s", ap->ops->label, STR_ARG(r->name),
              r->present ? ", its last good version serves on" : "", STR_ARG(text));
@@ -103,6 +134,7 @@ static void resource_expired(struct loop_timer *t)
     struct resource *r = CONTAINER_OF(t, struct resource, ttl);
     log_info(LOG_C_CONFIG, "%s \"%.*s\" expired", kind_of(r->kind)->label, STR_ARG(r->name));
     if (!r->present) return;
+    resource_unknow(r);
     kind_of(r->kind)->remove(r);
     r->present = false;
     resource_forget(r);
@@ -110,11 +142,13 @@ static void resource_expired(struct loop_timer *t)
 
 static void resource_accepted(struct applying *ap, struct resource *r, const struct mux_resource *m)
 {
+    resource_unknow(r);
     r->source = ap->source;
     r->present = true;
+    resource_keep(&r->version, m->version);
     resource_keep(&r->type_url, m->type_url);
     resource_keep(&r->bytes, m->bytes);
-    r->hash = hash_str(m->bytes);
+    r->hash = ap->hash;
     r->updated_wall_us = loop_wall_us(xds_loop(ap->x));
     resource_keep(&r->failed_bytes, STR_NONE);
     if (r->stats) stat_inc(r->stats, SUB_CONFIG_RELOAD);
@@ -123,10 +157,11 @@ static void resource_accepted(struct applying *ap, struct resource *r, const str
 
 static void applying_told(struct applying *ap, struct resource *r, const struct mux_resource *m)
 {
-    resource_keep(&r->version, m->version);
+    /* Envoy: what is unchanged keeps the version that it came with, but for secrets. */
+    if (r->kind == XDS_SECRET) resource_keep(&r->version, m->version);
     resource_keep(&r->error, STR_NONE);
     r->failed_hash = 0;
-    r->seen = ap->x->generation;
+    applying_saw(ap, r);
     if (r->stats)
         sub_updated(r->stats, ap->u->version, loop_wall_us(xds_loop(ap->x)),
                     clock_now_us() - ap->began_us);
@@ -134,6 +169,7 @@ static void applying_told(struct applying *ap, struct resource *r, const struct 
         loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
     else
         loop_timer_stop(&r->ttl);
+    applying_know(ap, r, m);
     store_done(r);
 }
 
@@ -160,6 +196,46 @@ static void applying_new(struct applying *ap, struct resource *r, const struct m
     applying_told(ap, r, m);
 }
 
+/* The bytes of a version in use, once in the response: there is nothing to do. */
+static bool applying_unchanged(struct applying *ap, const struct mux_resource *m)
+{
+    if (m->name.len || m->ttl_us) return false;
+    struct known_slot *s = known_find(&ap->source->known[ap->kind], ap->hash, m->bytes.len);
+    if (!s || s->seen == (uint32_t)ap->x->generation) return false;
+    s->seen = (uint32_t)ap->x->generation;
+    ap->seen++;
+    return true;
+}
+
+/* Whom a resource of the response is for; NULL: nobody, or it is refused. */
+static struct resource *applying_find(struct applying *ap, const struct mux_resource *m,
+                                      struct str name)
+{
+    if (!utf8_valid(name)) {
+        ap->garbled = true;
+        applying_refuse(ap, STR_NONE, STR("has a name that is not UTF-8"));
+        return NULL;
+    }
+    if (!str_eq(m->type_url, str_of(ap->ops->type_url))) {
+        applying_refuse(ap, name,
+                        str_fmt(ap->arena, "has type \"%.*s\" in a response of type \"%s\"",
+                                STR_ARG(m->type_url), ap->ops->type_url));
+        return NULL;
+    }
+    struct resource *r = resource_find(ap->x, ap->kind, name);
+    if (!r && !ap->ops->full) return NULL; /* a name that nobody wants */
+    if (r && r->is_static) {
+        applying_refuse(ap, name, STR("is already defined in the bootstrap's static_resources"));
+        return NULL;
+    }
+    if (!r) return resource_get(ap->x, ap->kind, name);
+    if (applying_has_seen(ap, r)) {
+        applying_refuse(ap, name, STR("stands twice in the response"));
+        return NULL;
+    }
+    return r;
+}
+
 static void applying_one(struct applying *ap, const struct mux_resource *m)
 {
     struct str name = m->name;
@@ -168,46 +244,29 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         struct resource *r = resource_find(ap->x, ap->kind, name);
         if (r && r->present && m->ttl_us)
             loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
-        if (r) r->seen = ap->x->generation;
+        if (r) applying_saw(ap, r);
         return;
+    }
+    if (str_eq(m->type_url, str_of(ap->ops->type_url))) {
+        ap->hash = hash_str(m->bytes);
+        if (applying_unchanged(ap, m)) return;
     }
     if (!name.len) (void)resource_peek_name(m->bytes, &name); /* without one the name is empty */
-    if (!utf8_valid(name)) {
-        ap->garbled = true;
-        applying_refuse(ap, STR_NONE, STR("has a name that is not UTF-8"));
-        return;
-    }
-    if (!str_eq(m->type_url, str_of(ap->ops->type_url))) {
-        applying_refuse(ap, name,
-                        str_fmt(ap->arena, "has type \"%.*s\" in a response of type \"%s\"",
-                                STR_ARG(m->type_url), ap->ops->type_url));
-        return;
-    }
-    struct resource *r = resource_find(ap->x, ap->kind, name);
-    if (!r && !ap->ops->full) return; /* a name that nobody wants */
-    if (r && r->is_static) {
-        applying_refuse(ap, name, STR("is already defined in the bootstrap's static_resources"));
-        return;
-    }
-    if (!r) r = resource_get(ap->x, ap->kind, name);
-    if (r->seen == ap->x->generation) {
-        applying_refuse(ap, name, STR("stands twice in the response"));
-        return;
-    }
-    uint64_t hash = hash_str(m->bytes);
+    struct resource *r = applying_find(ap, m, name);
+    if (!r) return;
     /* 64 bits of hash and the length: ten thousand unchanged resources must not cost a walk through
      * all their bytes. */
-    if (r->present && r->hash == hash && r->bytes.len == m->bytes.len) {
+    if (r->present && r->hash == ap->hash && r->bytes.len == m->bytes.len) {
         applying_told(ap, r, m);
-    } else if (r->failed_hash == hash && str_eq(r->failed_bytes, m->bytes)) {
-        r->seen =
-            ap->x->generation; /* the same mistake again: the same answer, for next to nothing */
+    } else if (r->failed_hash == ap->hash && str_eq(r->failed_bytes, m->bytes)) {
+        /* the same mistake again: the same answer, for next to nothing */
+        applying_saw(ap, r);
         if (!applying_is_message(ap, m)) ap->garbled = true;
         applying_refuse(ap, r->name, r->error);
         sub_rejected(r->stats);
     } else {
         applying_new(ap, r, m);
-        r->seen = ap->x->generation;
+        applying_saw(ap, r);
     }
 }
 
@@ -215,6 +274,7 @@ static void applying_gone(struct applying *ap, struct resource *r)
 {
     resource_keep(&r->error, STR_NONE);
     r->failed_hash = 0;
+    resource_unknow(r);
     if (r->present) {
         r->present = false;
         ap->ops->remove(r);
@@ -232,11 +292,12 @@ static void applying_sweep(struct applying *ap)
     size_t it = 0;
     struct str key;
     void *value;
-    while (map_next(&ap->x->store[ap->kind], &it, &key, &value)) {
+    const struct map *store = &ap->x->store[ap->kind];
+    if (ap->seen == store->count - ap->x->statics[ap->kind]) return; /* it lacks none */
+    while (map_next(store, &it, &key, &value)) {
         struct resource *r = value;
-        if (r->is_static || r->seen == ap->x->generation || (r->source && r->source != ap->source))
-            continue;
-        applying_gone(ap, r);
+        bool others = r->source && r->source != ap->source;
+        if (!r->is_static && !others && !applying_has_seen(ap, r)) applying_gone(ap, r);
     }
 }
 

@@ -31,6 +31,7 @@ struct resource {
     struct str version, type_url, bytes; /* of the accepted version */
     uint64_t updated_wall_us;
     struct source *source;   /* where it comes from; NULL: static */
+    struct known *known;     /* of the source, while it holds this accepted version */
     unsigned watchers;       /* needs that refer to it */
     struct loop_timer fetch; /* initial_fetch_timeout */
     struct need_link *needs; /* what the accepted version holds on to */
@@ -56,6 +57,8 @@ struct need_link {
 };
 struct resource *resource_find(const struct xds *x, enum xds_kind kind, struct str name);
 struct resource *resource_get(struct xds *x, enum xds_kind kind, struct str name);
+/* The accepted version is no longer one that needs no look when it comes again. */
+void resource_unknow(struct resource *r);
 /* Drops it if nobody watches it and nothing is accepted. */
 void resource_forget(struct resource *r);
 /* kind_secret.c: stops watching the files of a secret. NULL is fine. */
@@ -187,7 +190,8 @@ struct xds {
     struct list sources;
     struct source *ads;
     struct map store[XDS_KINDS];
-    struct list waiting; /* resources with a pending object */
+    size_t statics[XDS_KINDS]; /* how many of them are from the bootstrap */
+    struct list waiting;       /* resources with a pending object */
     struct loop_later wake;
     uint64_t generation;
     size_t warming_clusters;
