@@ -121,6 +121,15 @@ static struct str rewrite_look_ahead(struct arena *a, struct str p)
                    STR_ARG(str_sub(p, at + 3, end - 1 - (at + 3))));
 }
 
+/* "^listener(?=\\.)…": a rule with a first token sees only names that begin with that token and a
+ * dot, so this look-ahead says nothing more. Istio's bootstrap has it. */
+static struct str drop_first_look_ahead(struct arena *a, struct str first, struct str p)
+{
+    struct str rest = str_sub(p, first.len + 1, SIZE_MAX), look = STR("(?=\\.)");
+    if (first.len == 0 || !str_starts(rest, look)) return p;
+    return str_fmt(a, "^%.*s%.*s", STR_ARG(first), STR_ARG(str_sub(rest, look.len, SIZE_MAX)));
+}
+
 static bool has_rule(const struct tag_rule *rule, struct str name)
 {
     while (rule && !str_eq(rule->tag, name))
@@ -156,6 +165,7 @@ bool tag_rules_add_regex(struct tag_rules *r, struct str name, struct str regex,
     }
     struct tag_rule rule = {.tag = str_dup(r->arena, name), .kind = TAG_REGEX};
     rule.first = str_dup(r->arena, regex_first_token(regex));
+    regex = drop_first_look_ahead(r->arena, rule.first, regex);
     rule.regex = regex_new(r->arena, rewrite_look_ahead(r->arena, regex), why);
     if (!rule.regex) return false;
     if (regex_group_count(rule.regex) == 0) {
@@ -258,7 +268,8 @@ static bool match_rule(const struct tag_rule *rule, struct str name, struct str 
 static void run_rules(const struct tag_rule *rule, struct str name, struct tags *out,
                       struct cut *cuts)
 {
-    struct str first = str_sub(name, 0, str_find_char(name, '.'));
+    size_t dot = str_find_char(name, '.');
+    struct str first = str_sub(name, 0, dot == SIZE_MAX ? 0 : dot);
     for (; rule && out->count < TAGS_MOST; rule = rule->next) {
         struct str value;
         if (rule->first.len && !str_eq(rule->first, first)) continue;

@@ -78,6 +78,13 @@ static void users_add_rules(void **state)
     assert_string_equal(extract(r, "cluster.c.x"), "cluster..x|zone=z1,who=c");
     assert_string_equal(extract(r, "a.grpc=7;.rq_200"), "a..rq_200|zone=z1,grpc=7");
     assert_string_equal(extract(r, "a_rq_200"), "a_rq|zone=z1,envoy.response_code=200");
+    /* A look-ahead behind the first token, as in Istio's bootstrap. */
+    assert_true(tag_rules_add_regex(
+        r, STR("http"), STR("^listener(?=\\.).*?\\.http\\.(((?:[_.[:digit:]]*))\\.)"), &why));
+    assert_string_equal(extract(r, "listener.0.0.0.0_15001.http.1.2_3.x"),
+                        "listener.0.0.0.0_15001.http.x|zone=z1,http=1.2_3");
+    assert_string_equal(extract(r, "listener.http.7.x"), "listener.http.x|zone=z1,http=7");
+    assert_string_equal(extract(r, "listeners.a.http.7.x"), "listeners.a.http.7.x|zone=z1");
     assert_false(tag_rules_add_regex(r, STR("bad"), STR("(a"), &why));
     assert_true(str_eq(why, STR("missing ): (a")));
     assert_false(tag_rules_add_regex(r, STR("unknown"), STR_NONE, &why));
