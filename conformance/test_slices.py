@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool  # noqa: E402
 
 F = descriptor_pb2.FieldDescriptorProto
 SLICES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "proto")
-OURS_ALONE = ("skiff/", "validate/")
+OURS_ALONE = ("skiff/", "validate/", "istio/")  # Istio publishes no descriptors
 WELL_KNOWN = "any duration empty field_mask struct timestamp wrappers descriptor".split()
 
 
