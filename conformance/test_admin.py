@@ -205,3 +205,11 @@ def test_stats_names(sides):
     envoy, skiff = (names(side) for side in sides)
     assert sorted(skiff - envoy) == [], "not in Envoy"
     assert sorted(envoy - skiff) == [], "not in Skiff"
+
+
+@pytest.mark.parametrize("target", ["//ready", "///ready", "/./ready", "/stats/../ready", "/%72eady", "/ready/", "/stats//", "/\\ready",
+                                    "//stats?filter=server.live", "/ready?x=//y"])
+def test_paths_are_normalized(sides, target):
+    """Envoy Gateway asks for //stats."""
+    envoy, skiff = (side.proxy.admin(target) for side in sides)
+    assert (skiff.status, skiff.status == 200 and skiff.text) == (envoy.status, envoy.status == 200 and envoy.text)

@@ -19,6 +19,7 @@
 #include "proxy/api/conf_types.h"
 #include "proxy/config/access_log.h"
 #include "proxy/config/socket.h"
+#include "proxy/http/path.h"
 #include "proxy/net/socket.h"
 #include "server/admin_internal.h"
 #include "server/server.h"
@@ -116,10 +117,19 @@ static bool admin_allowed(const struct admin *a, struct str path)
     return !a || !a->allowed || string_match_any(a->allowed, a->allowed_count, path);
 }
 
+/* The admin listener of Envoy normalizes paths and merges slashes ("//stats" of Envoy Gateway);
+ * what cannot be normalized finds no page. */
+static struct str admin_path(struct arena *a, struct str path)
+{
+    struct str normal;
+    return path_normalize(a, path, &normal) ? path_merge_slashes(a, normal) : path;
+}
+
 void admin_answer(struct admin_request *r, struct str target, struct str body)
 {
     struct str query = STR_NONE, path = target;
     (void)str_cut(target, '?', &path, &query);
+    path = admin_path(r->arena, path);
     r->path = path;
     if (!admin_allowed(r->server->admin, path)) {
         admin_error(r, 403, "request to path %.*s not allowed", STR_ARG(path));
