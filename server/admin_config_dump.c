@@ -9,6 +9,7 @@
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
 #include "proto/decode.h"
 #include "proto/print.h"
+#include "proxy/api/extension.h"
 #include "proxy/runtime/runtime.h"
 #include "server/admin_internal.h"
 #include "server/server.h"
@@ -391,6 +392,50 @@ static ProtobufCMessage *dump_routes(struct admin_request *r, const struct regex
     return &d->base;
 }
 
+/* --- configurations of filters
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Envoy: one section for each kind of filter, and none for a kind that nothing discovers. */
+static ProtobufCMessage *dump_extensions(struct admin_request *r, const struct regex *filter,
+                                         enum extension_kind kind)
+{
+    struct arena *a = r->arena;
+    struct views all = views_of(r, filter, XDS_EXTENSION);
+    Envoy__Admin__V3__EcdsConfigDump *d = ARENA_NEW(a, Envoy__Admin__V3__EcdsConfigDump);
+    bool any = false;
+    envoy__admin__v3__ecds_config_dump__init(d);
+    d->ecds_filters =
+        ARENA_ARRAY(a, Envoy__Admin__V3__EcdsConfigDump__EcdsFilterConfig *, all.count);
+    for (size_t i = 0; i < all.count; i++) {
+        const struct xds_view *v = &all.v[i];
+        if (!(v->places & 1u << kind)) continue;
+        any = true;
+        Envoy__Admin__V3__EcdsConfigDump__EcdsFilterConfig *c =
+            ARENA_NEW(a, Envoy__Admin__V3__EcdsConfigDump__EcdsFilterConfig);
+        envoy__admin__v3__ecds_config_dump__ecds_filter_config__init(c);
+        c->version_info = str_z(a, v->version);
+        c->ecds_filter = config_of(a, v);
+        if (c->ecds_filter) c->last_updated = time_of(a, v->updated_wall_us);
+        c->error_state = failure_of(a, v);
+        d->ecds_filters[d->n_ecds_filters++] = c;
+    }
+    return any ? &d->base : NULL;
+}
+
+static size_t extension_sections(struct admin_request *r, const struct regex *filter,
+                                 ProtobufCMessage **out)
+{
+    static const enum extension_kind kinds[] = {EXTENSION_HTTP_FILTER, EXTENSION_NETWORK_FILTER,
+                                                EXTENSION_LISTENER_FILTER};
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        ProtobufCMessage *section = dump_extensions(r, filter, kinds[i]);
+        if (section) out[count++] = section;
+    }
+    return count;
+}
+
 static ProtobufCMessage *dump_scoped_routes(struct admin_request *r)
 {
     Envoy__Admin__V3__ScopedRoutesConfigDump *d =
@@ -452,7 +497,7 @@ static ProtobufCMessage *dump_secrets(struct admin_request *r, const struct rege
  * ------------------------------------------------------------------------------------------------------------------
  */
 
-enum { SECTIONS_MOST = 8 };
+enum { SECTIONS_MOST = 12 };
 
 static size_t all_sections(struct admin_request *r, const struct regex *filter,
                            ProtobufCMessage *out[SECTIONS_MOST])
@@ -460,6 +505,7 @@ static size_t all_sections(struct admin_request *r, const struct regex *filter,
     size_t count = 0;
     out[count++] = dump_bootstrap(r);
     out[count++] = dump_clusters(r, filter);
+    count += extension_sections(r, filter, &out[count]);
     if (admin_param(r, "include_eds").ptr) {
         ProtobufCMessage *endpoints = dump_endpoints(r, filter);
         dump_static_endpoints(r, filter, (Envoy__Admin__V3__EndpointsConfigDump *)endpoints);

@@ -18,7 +18,8 @@ static void listener_count_warming(struct xds *x)
 static bool listener_needs_done(const struct resource *r)
 {
     for (const struct need_link *l = r->pending_needs; l; l = l->next)
-        if (!l->resource->done || l->resource->pending) return false;
+        if ((!l->resource->done || l->resource->pending) && !extension_use_ready(l->use))
+            return false;
     return true;
 }
 

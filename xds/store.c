@@ -8,9 +8,10 @@
 const struct kind_ops *kind_of(enum xds_kind kind)
 {
     static const struct kind_ops *const kinds[XDS_KINDS] = {
-        [XDS_LISTENER] = &kind_listener, [XDS_CLUSTER] = &kind_cluster,
-        [XDS_ROUTE] = &kind_route,       [XDS_ENDPOINT] = &kind_endpoint,
-        [XDS_SECRET] = &kind_secret,     [XDS_RUNTIME] = &kind_runtime,
+        [XDS_LISTENER] = &kind_listener,   [XDS_CLUSTER] = &kind_cluster,
+        [XDS_ROUTE] = &kind_route,         [XDS_ENDPOINT] = &kind_endpoint,
+        [XDS_SECRET] = &kind_secret,       [XDS_RUNTIME] = &kind_runtime,
+        [XDS_EXTENSION] = &kind_extension,
     };
     must(kind < XDS_KINDS);
     return kinds[kind];
@@ -63,6 +64,7 @@ static void resource_free(struct resource *r)
     loop_timer_stop(&r->ttl);
     list_remove(&r->waiting);
     secret_files_free(&r->files);
+    extension_uses_free(r);
     obj_unref(&r->pending);
     obj_unref(&r->object);
     stat_group_unref(&r->stats);
@@ -97,7 +99,7 @@ static enum xds_kind kind_of_need(enum need_kind kind)
     case NEED_ENDPOINTS: return XDS_ENDPOINT;
     case NEED_ROUTES: return XDS_ROUTE;
     case NEED_SECRET: return XDS_SECRET;
-    case NEED_EXTENSION:
+    case NEED_EXTENSION: return XDS_EXTENSION;
     case NEED_VIRTUAL_HOSTS:
     case NEED_SCOPED_ROUTES: break;
     }
@@ -146,8 +148,11 @@ static bool resource_watch(struct resource *r, const struct need *n, const struc
     }
     r->source = source_get(r->x, r->kind, n->config_source, at);
     if (!r->source) return false;
+    const struct kind_ops *ops = kind_of(r->kind);
     if (n->stat_prefix.len && !r->stats)
-        r->stats = stat_group_get(r->x->env.rt->stats, n->stat_prefix, sub_stat_defs, SUB_COUNT);
+        r->stats = stat_group_get(r->x->env.rt->stats, n->stat_prefix,
+                                  ops->stats ? ops->stats : sub_stat_defs,
+                                  ops->stats ? ops->stat_count : SUB_COUNT);
     resource_subscribe(r, xds_fetch_timeout(n->config_source));
     return true;
 }
@@ -189,8 +194,9 @@ bool store_link_needs(struct resource *r, struct need *needs, struct need_link *
             break;
         }
         struct need_link *link = mem_alloc(sizeof *link);
-        *link = (struct need_link){wanted, links};
+        *link = (struct need_link){.resource = wanted, .next = links};
         links = link;
+        if (n->slot) link->use = extension_use_add(wanted, n->slot);
     }
     if (!ok) {
         store_drop_needs(&links);
@@ -207,6 +213,7 @@ void store_drop_needs(struct need_link **from)
     *from = NULL;
     while (l) {
         struct need_link *next = l->next;
+        if (l->use) extension_use_drop(l->resource, l->use);
         resource_unwatch(l->resource);
         mem_free(l);
         l = next;

@@ -98,6 +98,7 @@ static void resource_refused(struct applying *ap, struct resource *r, const stru
              r->present ? ", its last good version serves on" : "", STR_ARG(text));
     applying_refuse(ap, r->name, text);
     sub_rejected(r->stats);
+    if (ap->ops->refused) ap->ops->refused(r);
 }
 
 /* Route tables that are part of a listener must name clusters that exist (Envoy:
@@ -152,7 +153,8 @@ static void resource_accepted(struct applying *ap, struct resource *r, const str
     r->updated_wall_us = loop_wall_us(xds_loop(ap->x));
     resource_keep(&r->failed_bytes, STR_NONE);
     if (r->stats) stat_inc(r->stats, SUB_CONFIG_RELOAD);
-    if (r->stats) stat_set(r->stats, SUB_CONFIG_RELOAD_TIME, r->updated_wall_us / 1000);
+    if (r->stats && !ap->ops->stats)
+        stat_set(r->stats, SUB_CONFIG_RELOAD_TIME, r->updated_wall_us / 1000);
 }
 
 static void applying_told(struct applying *ap, struct resource *r, const struct mux_resource *m)

@@ -179,6 +179,7 @@ void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const str
                              .bytes = r->bytes,
                              .updated_wall_us = r->updated_wall_us,
                              .warming = r->warming || r->pending,
+                             .places = extension_places(r),
                              .error = r->error,
                              .error_version = r->error_version,
                              .failed_bytes = r->failed_bytes,

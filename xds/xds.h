@@ -51,6 +51,7 @@ enum xds_kind {
     XDS_ENDPOINT,
     XDS_SECRET,
     XDS_RUNTIME,
+    XDS_EXTENSION,
     XDS_KINDS
 };
 struct xds_view {
@@ -60,7 +61,8 @@ struct xds_view {
     /* Google__Protobuf__Any's parts; bytes empty when only an error is known */
     struct str type_url, bytes;
     uint64_t updated_wall_us;
-    bool warming; /* accepted, not yet in use */
+    bool warming;    /* accepted, not yet in use */
+    unsigned places; /* of a filter's configuration: 1 << enum extension_kind, where it is used */
     /* the last refused version, if any */
     struct str error, error_version, failed_bytes;
     uint64_t error_wall_us;

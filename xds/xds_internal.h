@@ -14,6 +14,8 @@ struct grpc_client;
 struct source;
 struct layers;
 struct listener_conf;
+struct extension_slot;
+struct extension_use;
 
 /* --- resources
  * --------------------------------------------------------------------------------------- */
@@ -50,9 +52,11 @@ struct resource {
     const ProtobufCMessage
         *unread; /* static secret: translated when something first needs it, as Envoy does */
     struct secret_files *files; /* secret: the files that it is made of, watched */
+    struct extension_use *uses; /* extension: the places that use it */
 };
 struct need_link {
     struct resource *resource;
+    struct extension_use *use; /* extension: the place; else NULL */
     struct need_link *next;
 };
 struct resource *resource_find(const struct xds *x, enum xds_kind kind, struct str name);
@@ -63,6 +67,13 @@ void resource_unknow(struct resource *r);
 void resource_forget(struct resource *r);
 /* kind_secret.c: stops watching the files of a secret. NULL is fine. */
 void secret_files_free(struct secret_files **files);
+/* kind_extension.c: a place begins to use r (counted); what is known of r is put there. */
+struct extension_use *extension_use_add(struct resource *r, struct extension_slot *slot);
+void extension_use_drop(struct resource *r, struct extension_use *u);
+/* Does nobody wait for what is discovered for this place? */
+bool extension_use_ready(const struct extension_use *u);
+unsigned extension_places(const struct resource *r); /* 1 << enum extension_kind */
+void extension_uses_free(struct resource *r);        /* the end of all */
 /* Replaces a heap copy. */
 void mux_keep(struct str *to, struct str s); /* mux_internal.h */
 #define resource_keep mux_keep
@@ -72,8 +83,10 @@ void mux_keep(struct str *to, struct str s); /* mux_internal.h */
 struct kind_ops {
     const char *type_url, *label;
     const ProtobufCMessageDescriptor *desc;
-    bool full;    /* state of the world: what a response lacks is gone */
-    size_t arena; /* first block of an object's arena */
+    bool full;                    /* state of the world: what a response lacks is gone */
+    size_t arena;                 /* first block of an object's arena */
+    const struct stat_def *stats; /* of a subscription; NULL: sub_stat_defs */
+    size_t stat_count;
     /* Translates and takes the message's meaning over; object arena in cx (taken on success).
      * False: told in cx->errors. */
     bool (*accept)(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx);
@@ -83,9 +96,11 @@ struct kind_ops {
     bool (*ready)(struct resource *r);
     /* initial_fetch_timeout passed or the resource does not exist */
     void (*missing)(struct resource *r);
+    /* A version was refused; optional. */
+    void (*refused)(struct resource *r);
 };
 extern const struct kind_ops kind_listener, kind_cluster, kind_route, kind_endpoint, kind_secret,
-    kind_runtime;
+    kind_runtime, kind_extension;
 const struct kind_ops *kind_of(enum xds_kind kind);
 /* False: not a type of ours. */
 bool kind_of_url(struct str type_url, enum xds_kind *kind);
@@ -149,6 +164,9 @@ enum sub_stat {
     SUB_COUNT
 };
 extern const struct stat_def sub_stat_defs[SUB_COUNT];
+/* Of a filter's configuration: those, and two more. */
+enum { EXTENSION_CONFIG_CONFLICT = SUB_COUNT, EXTENSION_CONFIG_FAIL, EXTENSION_STAT_COUNT };
+extern const struct stat_def extension_stat_defs[EXTENSION_STAT_COUNT];
 void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us);
 void sub_rejected(struct stat_group *g);
 enum control_plane_stat {

@@ -13,6 +13,7 @@ struct registry;
 struct runtime;
 struct stats;
 struct loop;
+struct extension_slot;
 struct proto_opts; /* proto/notes.h */
 
 /* A resource that a translated object waits for or follows (EDS, RDS, SDS, ECDS, VHDS): told to
@@ -33,6 +34,7 @@ struct need {
     struct str path;           /* of the field that names the source: for errors */
     struct str
         stat_prefix; /* of the subscription's statistics: "http.ingress.rds.web."; empty: none */
+    struct extension_slot *slot; /* NEED_EXTENSION: where it is used; lives as long as the arena */
     struct need *next;
 };
 

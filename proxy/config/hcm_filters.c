@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "google/protobuf/any.pb-c.h"
 #include "proto/decode.h"
+#include "proxy/config/extension_slot.h"
 #include "proxy/config/hcm_internal.h"
 
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter HttpFilter;
@@ -17,6 +18,19 @@ static bool hcm_filter_left_out(const struct conf_at *at, const HttpFilter *m,
     log_warn(LOG_C_CONFIG, "optional HTTP filter \"%s\" (%.*s) is not supported and left out",
              m->name, STR_ARG(type));
     return true;
+}
+
+static bool hcm_filter_discovered(const struct conf_at *at, const HttpFilter *m,
+                                  struct str stat_prefix, bool last, struct http_filter_conf *out)
+{
+    struct extension_place place = {.kind = EXTENSION_HTTP_FILTER,
+                                    .name = str_of(m->name),
+                                    .last = last,
+                                    .stat_prefix = stat_prefix};
+    out->name = str_dup(conf_arena(at), str_of(m->name));
+    out->disabled = m->disabled;
+    out->slot = translate_extension_slot(at, m->config_discovery, &place);
+    return out->slot != NULL;
 }
 
 static bool hcm_filter(const struct conf_at *at, const HttpFilter *m,
@@ -42,7 +56,7 @@ static bool hcm_check_terminal(const struct conf_at *at, const char *field,
 {
     for (size_t i = 0; i < n; i++) {
         bool last = i + 1 == n;
-        if (v[i].type->terminal == last) continue;
+        if (v[i].slot || v[i].type->terminal == last) continue; /* a slot: when it is filled */
         struct conf_at place = conf_index(at, field, i);
         if (last) {
             return conf_fail(
@@ -68,11 +82,15 @@ bool hcm_filters(const struct conf_at *at, const char *field, size_t n, HttpFilt
         struct conf_at place = conf_index(at, field, i);
         bool typed = v[i]->config_type_case == HCM_PB(HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG);
         const Google__Protobuf__Any *any = typed ? v[i]->typed_config : NULL;
-        if (hcm_filter_left_out(&place, v[i], any)) continue;
-        if (hcm_filter(&place, v[i], any, stat_prefix, &filters[count]))
-            count++;
-        else
-            ok = false;
+        bool made;
+        if (v[i]->config_type_case == HCM_PB(HTTP_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY)) {
+            made = hcm_filter_discovered(&place, v[i], stat_prefix, i + 1 == n, &filters[count]);
+        } else {
+            if (hcm_filter_left_out(&place, v[i], any)) continue;
+            made = hcm_filter(&place, v[i], any, stat_prefix, &filters[count]);
+        }
+        count += made;
+        ok &= made;
     }
     out->v = filters;
     out->count = count;

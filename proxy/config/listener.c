@@ -12,6 +12,7 @@
 #include "proto/equal.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/config/access_log.h"
+#include "proxy/config/extension_slot.h"
 #include "proxy/config/listener_parts.h"
 #include "proxy/config/socket.h"
 
@@ -177,14 +178,26 @@ static bool predicate(const struct conf_at *at,
     }
 }
 
+static bool base_filter_disabled(const struct conf_at *at,
+                                 const Envoy__Config__Listener__V3__ListenerFilter *m,
+                                 struct listener_filter_conf *out)
+{
+    if (!m->filter_disabled) return true;
+    struct listener_predicate *p = ARENA_NEW(conf_arena(at), struct listener_predicate);
+    struct conf_at place = conf_field(at, "filter_disabled");
+    out->disabled = p;
+    return predicate(&place, m->filter_disabled, PREDICATE_DEPTH, p);
+}
+
 static bool base_filter(const struct conf_at *at,
                         const Envoy__Config__Listener__V3__ListenerFilter *m,
                         struct listener_filter_conf *out)
 {
     if (m->config_type_case ==
         ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
-        return refuse_if(at, true, "config_discovery",
-                         "extension config discovery is not supported for listener filters");
+        struct extension_place slot = {.kind = EXTENSION_LISTENER_FILTER, .name = str_of(m->name)};
+        out->slot = translate_extension_slot(at, m->config_discovery, &slot);
+        return base_filter_disabled(at, m, out) && out->slot;
     }
     const Google__Protobuf__Any *any =
         m->config_type_case ==
@@ -202,11 +215,7 @@ static bool base_filter(const struct conf_at *at,
         out->conf = out->type->conf_create(&config, msg);
         ok = out->conf != NULL;
     }
-    if (!m->filter_disabled) return ok;
-    struct listener_predicate *p = ARENA_NEW(conf_arena(at), struct listener_predicate);
-    struct conf_at place = conf_field(at, "filter_disabled");
-    out->disabled = p;
-    return predicate(&place, m->filter_disabled, PREDICATE_DEPTH, p) && ok;
+    return base_filter_disabled(at, m, out) && ok;
 }
 
 static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
@@ -218,6 +227,7 @@ static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener
     for (size_t i = 0; i < m->n_listener_filters; i++) {
         struct conf_at place = conf_index(at, "listener_filters", i);
         ok &= base_filter(&place, m->listener_filters[i], &b->filters[i]);
+        if (b->filters[i].slot) b->has_slots = true;
     }
     struct conf_at place = conf_field(at, "listener_filters_timeout");
     return conf_duration(&place, m->listener_filters_timeout, FILTERS_TIMEOUT_US,
@@ -296,9 +306,13 @@ static struct listener_base *base_new(const struct conf_at *at,
     struct listener_base *b = listener_base_new();
     struct conf_cx inner = *at->cx;
     inner.arena = b->obj.arena;
+    inner.needs = NULL;
     struct conf_at inside = *at;
     inside.cx = &inner;
-    if (base_fill(&inside, m, name, b)) return b;
+    if (base_fill(&inside, m, name, b)) {
+        translate_pass_needs(at, &inner);
+        return b;
+    }
     struct obj *o = &b->obj;
     obj_unref(&o);
     return NULL;

@@ -7,6 +7,7 @@
 #include "proto/proto.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/api/transport_socket.h"
+#include "proxy/config/extension_slot.h"
 #include "proxy/config/listener_parts.h"
 #include "proxy/config/socket.h"
 #include "proxy/net/filter_chain_match.h"
@@ -134,11 +135,17 @@ static bool chain_transport(const struct conf_at *at,
  */
 
 static bool chain_filter(const struct conf_at *at, const Envoy__Config__Listener__V3__Filter *m,
-                         const struct network_filter_place *place, struct network_filter_conf *out)
+                         const struct network_filter_place *place, bool last,
+                         struct network_filter_conf *out)
 {
     if (m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
-        struct conf_at field = conf_field(at, "config_discovery");
-        return conf_fail(&field, "extension config discovery is not supported for network filters");
+        struct extension_place slot = {.kind = EXTENSION_NETWORK_FILTER,
+                                       .name = str_of(m->name),
+                                       .last = last,
+                                       .network = place};
+        out->name = str_dup(conf_arena(at), str_of(m->name));
+        out->slot = translate_extension_slot(at, m->config_discovery, &slot);
+        return out->slot != NULL;
     }
     const Google__Protobuf__Any *any =
         m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_TYPED_CONFIG
@@ -162,7 +169,7 @@ static bool chain_check_terminal(const struct conf_at *at, const struct filter_c
     for (size_t i = 0; i < c->filter_count; i++) {
         const struct network_filter_conf *f = &c->filters[i];
         bool last = i + 1 == c->filter_count;
-        if (f->type->terminal == last) continue;
+        if (f->slot || f->type->terminal == last) continue; /* a slot: when it is filled */
         struct conf_at place = conf_index(at, "filters", i);
         if (last) {
             return conf_fail(
@@ -187,7 +194,9 @@ static bool chain_filters(const struct conf_at *at,
     bool ok = true;
     for (size_t i = 0; i < m->n_filters; i++) {
         struct conf_at field = conf_index(at, "filters", i);
-        if (!chain_filter(&field, m->filters[i], place, &filters[i])) ok = false;
+        bool last = i + 1 == m->n_filters;
+        if (!chain_filter(&field, m->filters[i], place, last, &filters[i])) ok = false;
+        if (filters[i].slot) c->has_slots = true;
     }
     c->filters = filters;
     c->filter_count = m->n_filters;
@@ -227,14 +236,16 @@ static bool chain_fill(const struct conf_at *at, const Envoy__Config__Listener__
     return chain_filters(at, m, place, c) && ok;
 }
 
-/* What the chain needs outlives it: an equal chain of an older version may take its place. */
-static void chain_pass_needs(const struct conf_at *outer, const struct conf_cx *inner)
+void translate_pass_needs(const struct conf_at *outer, const struct conf_cx *inner)
 {
     for (const struct need *n = inner->needs; n; n = n->next) {
         const void *source =
             n->config_source ? proto_dup(conf_arena(outer), n->config_source) : NULL;
         struct need *copy = conf_need(outer, n->kind, n->name, source);
         copy->stat_prefix = str_dup(conf_arena(outer), n->stat_prefix);
+        copy->path = n->path;
+        copy->slot = n->slot;
+        if (copy->slot) extension_slot_keep(conf_arena(outer), copy->slot);
     }
 }
 
@@ -250,7 +261,7 @@ struct filter_chain_conf *translate_filter_chain(const struct conf_at *at,
     struct conf_at inside = *at;
     inside.cx = &inner;
     if (chain_fill(&inside, m, &own, c)) {
-        chain_pass_needs(at, &inner);
+        translate_pass_needs(at, &inner);
         return c;
     }
     struct obj *o = &c->obj;

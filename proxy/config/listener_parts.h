@@ -9,5 +9,8 @@ struct Envoy__Config__Listener__V3__FilterChain;
 struct filter_chain_conf *translate_filter_chain(
     const struct conf_at *at, const struct Envoy__Config__Listener__V3__FilterChain *m,
     const struct network_filter_place *place);
+/* What a chain or base needs, told to the context around it, which outlives them: an equal one of
+ * an older version may take its place. */
+void translate_pass_needs(const struct conf_at *outer, const struct conf_cx *inner);
 /* Checks that no connection fits two chains equally. label: "127.0.0.1:80". */
 bool check_filter_chains(const struct conf_at *at, const struct listener_conf *l, struct str label);

@@ -3,10 +3,12 @@
  * things wait; it is never entered while it is being called. */
 #include "base/arena.h"
 #include "base/must.h"
+#include "proxy/api/extension_slot.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/route_ops.h"
 #include "proxy/http/stream.h"
 #include "proxy/http/stream_internal.h"
+#include "proxy/runtime/runtime.h"
 
 enum { CHAIN_NOWHERE = -2 };
 
@@ -39,7 +41,8 @@ static bool chain_enabled(struct http_stream *s, const struct http_filter_conf *
 }
 
 /* Merges the overrides of all levels for one filter. */
-static const void *chain_route_conf(struct http_stream *s, const struct http_filter_conf *c)
+static const void *chain_route_conf(struct http_stream *s, const struct http_filter_conf *c,
+                                    const struct http_filter_type *type)
 {
     const struct filter_override *levels[4];
     const struct route *r = stream_route(s);
@@ -48,10 +51,9 @@ static const void *chain_route_conf(struct http_stream *s, const struct http_fil
     const void *merged = NULL;
     for (size_t i = 0; i < n; i++) {
         const void *inner = levels[i]->conf;
-        if (!inner || levels[i]->type != &c->type->ext) continue;
-        merged = merged && c->type->route_conf_merge
-                     ? c->type->route_conf_merge(s->arena, merged, inner)
-                     : inner;
+        if (!inner || levels[i]->type != &type->ext) continue;
+        merged = merged && type->route_conf_merge ? type->route_conf_merge(s->arena, merged, inner)
+                                                  : inner;
     }
     return merged;
 }
@@ -60,25 +62,51 @@ void chain_route_confs(struct http_stream *s)
 {
     for (uint16_t i = 0; i < s->slot_count; i++) {
         struct filter_slot *slot = &s->slots[i];
-        if (slot->f) slot->f->route_conf = chain_route_conf(s, slot->conf);
+        if (slot->f) slot->f->route_conf = chain_route_conf(s, slot->conf, slot->f->type);
     }
+}
+
+/* Stands where a discovered configuration is missing. */
+static enum http_flow missing_decode_headers(struct http_filter *f, struct headers *h, bool end)
+{
+    (void)h;
+    (void)end;
+    struct local_reply r = {
+        .status = 500, .grpc_status = -1, .flags = (uint64_t)1 << RF_NFCF, .details = STR("")};
+    http_filter_reply(f, &r);
+    return HTTP_HOLD_ALL;
+}
+
+static const struct http_filter_type missing_filter = {.ext = {.name = "missing"},
+                                                       .decode_headers = missing_decode_headers};
+
+/* What the filter is for this stream: as configured, or as discovered last. */
+static struct extension_conf chain_resolve(struct http_stream *s, struct filter_slot *slot,
+                                           const struct http_filter_conf *c)
+{
+    if (!c->slot) return (struct extension_conf){.type = &c->type->ext, .conf = c->conf};
+    struct pin *p = worker_find(s->m->worker, TABLE_EXTENSIONS, c->slot->key, c->slot->hash);
+    if (!p) return (struct extension_conf){.type = &missing_filter.ext};
+    slot->pin = pin_hold(p);
+    return *(const struct extension_conf *)(const void *)p->obj;
 }
 
 static void chain_make_one(struct http_stream *s, struct filter_slot *slot,
                            const struct http_filter_conf *c, uint16_t position)
 {
-    const struct http_filter_type *type = c->type;
-    size_t size = type->instance_size > sizeof(struct http_filter) ? type->instance_size
-                                                                   : sizeof(struct http_filter);
     slot->conf = c;
     if (!chain_enabled(s, c)) return;
+    struct extension_conf what = chain_resolve(s, slot, c);
+    const struct http_filter_type *type = (const struct http_filter_type *)what.type;
+    size_t size = type->instance_size > sizeof(struct http_filter) ? type->instance_size
+                                                                   : sizeof(struct http_filter);
     struct http_filter *f = arena_alloc(s->arena, size);
     f->type = type;
     f->stream = s;
-    f->conf = c->conf;
+    f->conf = what.conf;
     f->worker = s->m->worker;
     f->position = position;
-    f->route_conf = chain_route_conf(s, c);
+    f->route_conf = chain_route_conf(s, c, type);
     slot->f = f;
     if (type->init && type->init(f) == HTTP_FILTER_SKIP) {
         if (type->destroy) type->destroy(f);
@@ -111,6 +139,7 @@ void chain_destroy(struct http_stream *s)
         struct http_filter *f = slot->f;
         slot->f = NULL;
         if (f && f->type->destroy) f->type->destroy(f);
+        pin_drop(s->m->worker, &slot->pin);
         buf_release(&slot->side[HTTP_DECODE].held);
         buf_release(&slot->side[HTTP_ENCODE].held);
     }

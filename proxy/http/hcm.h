@@ -23,6 +23,7 @@ struct local_reply_conf; /* proxy/http/local_reply.h */
 struct access_log_list;
 struct http_stream;
 struct regex;
+struct extension_slot;
 
 enum hcm_codec { HCM_CODEC_AUTO, HCM_CODEC_H1, HCM_CODEC_H2 };
 enum hcm_server_header {
@@ -51,7 +52,8 @@ struct http_filter_conf {
     struct str name;
     const struct http_filter_type *type;
     const void *conf;
-    bool disabled; /* off unless a route's override switches it on */
+    const struct extension_slot *slot; /* discovered: type and conf are there; else NULL */
+    bool disabled;                     /* off unless a route's override switches it on */
 };
 struct http_filter_chain {
     const struct http_filter_conf *v;

@@ -34,6 +34,7 @@ struct filter_side {
 struct filter_slot {
     struct http_filter *f; /* NULL: not part of this request */
     const struct http_filter_conf *conf;
+    struct pin *pin;            /* of a discovered configuration */
     struct filter_side side[2]; /* enum http_dir */
     bool in_call;               /* inside one of its callbacks: it is not entered again */
 };

@@ -21,11 +21,13 @@ struct transport_socket;
 struct net_match; /* criteria of one filter chain: filter_chain_match.h */
 struct metadata;
 struct need;
+struct extension_slot;
 
 struct network_filter_conf {
     const struct network_filter_type *type;
     const void *conf;
     struct str name;
+    const struct extension_slot *slot; /* discovered: type and conf are there; else NULL */
 };
 /* A filter chain. obj.hash: of its FilterChain message. */
 struct filter_chain_conf {
@@ -35,6 +37,7 @@ struct filter_chain_conf {
     uint64_t transport_timeout_us;            /* handshake; 0: none */
     const struct network_filter_conf *filters;
     size_t filter_count;
+    bool has_slots; /* one of the filters is discovered */
     const struct metadata *metadata;
 };
 /* When a listener filter is skipped (ListenerFilter.filter_disabled). */
@@ -55,6 +58,7 @@ struct listener_filter_conf {
     const struct listener_filter_type *type;
     const void *conf;
     const struct listener_predicate *disabled; /* NULL: never */
+    const struct extension_slot *slot;         /* discovered: type and conf are there; else NULL */
 };
 struct listener_address {
     struct addr addr; /* as configured: port 0 stays */
@@ -70,6 +74,7 @@ struct listener_base {
     struct str stat_prefix; /* "listener.127.0.0.1_80." */
     struct listener_filter_conf *filters;
     size_t filter_count;
+    bool has_slots;              /* one of the filters is discovered */
     uint64_t filters_timeout_us; /* 0: none */
     bool continue_on_timeout;
     bool bind_to_port, reuse_port, use_original_dst, drain_modify_only, ignore_global_limit;

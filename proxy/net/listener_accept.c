@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "proxy/api/extension_slot.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/net/listener_internal.h"
 #include "proxy/runtime/values.h"
@@ -30,8 +31,10 @@ struct accept_step {
     struct worker_listener *listener;
     struct worker_base *base;
     struct accepting a;
-    size_t at;     /* the filter that is asked */
-    size_t wanted; /* bytes that the peek must exceed */
+    const struct listener_filter_conf *filters; /* the base's, or (discovered) our own */
+    struct pin **pins;                          /* with our own filters */
+    size_t at;                                  /* the filter that is asked */
+    size_t wanted;                              /* bytes that the peek must exceed */
     void **selves;
     bool low_water; /* SO_RCVLOWAT was raised */
     char *peek;
@@ -149,10 +152,14 @@ static void step_end(struct accept_step *s)
     list_remove(&s->link);
     stat_dec(s->base->stats, LISTENER_PRE_CX_ACTIVE);
     for (size_t i = 0; i < s->base->conf->filter_count; i++) {
-        const struct listener_filter_type *t = s->base->conf->filters[i].type;
+        const struct listener_filter_type *t = s->filters[i].type;
         if (s->selves[i] && t->destroy) t->destroy(s->selves[i]);
         mem_free(s->selves[i]);
+        if (s->pins) pin_drop(s->a.worker, &s->pins[i]);
     }
+    if (s->pins) mem_free((void *)(uintptr_t)s->filters);
+    mem_free(s->pins);
+    s->pins = NULL;
     mem_free(s->selves);
     mem_free(s->peek);
     s->selves = NULL;
@@ -242,7 +249,7 @@ static enum accept_flow step_show(struct accept_step *s, const struct listener_f
 
 static enum accept_flow step_filter(struct accept_step *s)
 {
-    const struct listener_filter_conf *f = &s->base->conf->filters[s->at];
+    const struct listener_filter_conf *f = &s->filters[s->at];
     if (f->disabled && predicate_fits(f->disabled, s->a.info)) return ACCEPT_CONTINUE;
     if (!s->selves[s->at]) {
         s->selves[s->at] = mem_alloc(f->type->instance_size ? f->type->instance_size : 1);
@@ -303,6 +310,31 @@ void accepting_restore_destination(struct accepting *a)
     a->info->local = to;
 }
 
+/* The filters as they are now: discovered ones are looked up and pinned. False: one is missing. */
+static bool step_filters(struct accept_step *s)
+{
+    const struct listener_base *b = s->base->conf;
+    s->filters = b->filters;
+    if (!b->has_slots) return true;
+    struct listener_filter_conf *own = mem_array(b->filter_count, sizeof(*own));
+    bool all = true;
+    s->filters = own;
+    s->pins = mem_array(b->filter_count, sizeof(struct pin *));
+    memcpy(own, b->filters, b->filter_count * sizeof(*own));
+    for (size_t i = 0; i < b->filter_count; i++) {
+        const struct extension_slot *slot = own[i].slot;
+        if (!slot) continue;
+        struct pin *p = worker_find(s->a.worker, TABLE_EXTENSIONS, slot->key, slot->hash);
+        all &= p != NULL;
+        if (!p) continue;
+        s->pins[i] = pin_hold(p);
+        const struct extension_conf *found = (const struct extension_conf *)(const void *)p->obj;
+        own[i].type = (const struct listener_filter_type *)found->type;
+        own[i].conf = found->conf;
+    }
+    return all;
+}
+
 static void step_start(struct worker_listener *l, int fd, struct conn_info *info)
 {
     struct accept_step *s = mem_alloc(sizeof(*s));
@@ -316,6 +348,13 @@ static void step_start(struct worker_listener *l, int fd, struct conn_info *info
     loop_io_init(&s->io, l->worker->loop, fd, step_on_ready);
     stat_inc(l->base->stats, LISTENER_PRE_CX_ACTIVE);
     info->listener_name = l->base->conf->obj.name;
+    if (!step_filters(s)) {
+        struct stream_info end = {.code_details = STR_NONE};
+        stat_inc(l->base->stats, LISTENER_EXTENSION_MISSING);
+        listener_log(l->base, info, &end);
+        step_close(s, STR_NONE);
+        return;
+    }
     if (l->base->conf->filters_timeout_us)
         loop_timer_start(l->worker->loop, &s->timer, l->base->conf->filters_timeout_us,
                          step_on_timeout);

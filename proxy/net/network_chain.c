@@ -2,10 +2,12 @@
  * through the filters in order. It pins the chain and the listener's base, counts the listener's
  * statistics and writes its access log. */
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/must.h"
 #include "proxy/api/access_logger.h"
+#include "proxy/api/extension_slot.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/net/listener_internal.h"
 
@@ -21,8 +23,9 @@ struct network_chain {
     bool held;      /* on_new of v[ready - 1] said HOLD */
     bool in_filters; /* inside a filter: a resume waits */
     bool resumed, ended;
-    uint8_t rounds;  /* before the filters are freed */
-    uint8_t holders; /* the connection's memory and the filters */
+    uint8_t rounds;    /* before the filters are freed */
+    uint8_t holders;   /* the connection's memory and the filters */
+    struct pin **pins; /* of discovered filters, by place; NULL: there are none */
     struct network_filter *v[];
 };
 
@@ -142,6 +145,9 @@ static void chain_drop(void *arg)
 {
     struct network_chain *n = arg;
     if (--n->holders > 0) return;
+    for (size_t i = 0; n->pins && i < n->chain->conf->filter_count; i++)
+        pin_drop(n->chain->worker, &n->pins[i]);
+    mem_free(n->pins);
     worker_base_drop(&n->base);
     worker_chain_drop(&n->chain);
     mem_free(n);
@@ -218,16 +224,57 @@ static bool chain_add_filters(struct network_chain *n, const struct filter_chain
     bool writes = false;
     for (size_t i = 0; i < conf->filter_count; i++) {
         const struct network_filter_type *t = conf->filters[i].type;
+        const void *own = conf->filters[i].conf;
+        if (conf->filters[i].slot) {
+            const struct extension_conf *found =
+                (const struct extension_conf *)(const void *)n->pins[i]->obj;
+            t = (const struct network_filter_type *)found->type;
+            own = found->conf;
+        }
         struct network_filter *f =
             mem_alloc(t->instance_size < sizeof(*f) ? sizeof(*f) : t->instance_size);
         f->type = t;
-        f->conf = conf->filters[i].conf;
+        f->conf = own;
         f->worker = n->base->worker;
         f->chain = n;
         n->v[n->count++] = f;
         if (t->on_write) writes = true;
     }
     return writes;
+}
+
+/* The discovered filters as they are now. False: one is not there. */
+static bool chain_pin(struct network_chain *n, const struct filter_chain_conf *conf)
+{
+    struct worker *w = n->chain->worker;
+    if (!conf->has_slots) return true;
+    n->pins = mem_array(conf->filter_count, sizeof(struct pin *));
+    for (size_t i = 0; i < conf->filter_count; i++) {
+        const struct extension_slot *s = conf->filters[i].slot;
+        struct pin *p = s ? worker_find(w, TABLE_EXTENSIONS, s->key, s->hash) : NULL;
+        if (s && !p) return false;
+        if (p) n->pins[i] = pin_hold(p);
+    }
+    return true;
+}
+
+/* Envoy: a connection without its filters is closed at once. */
+static void chain_refuse(struct network_chain *n, int fd, struct conn_info *info,
+                         struct arena *arena)
+{
+    struct worker_base *b = n->base;
+    struct stream_info end = {.code_details = STR_NONE};
+    stat_inc(b->stats, LISTENER_NETWORK_EXTENSION_MISSING);
+    info->local_close = true;
+    info->termination_details = STR("no_filters");
+    listener_log(b, info, &end);
+    chain_count_end(b, info);
+    list_remove(&n->link);
+    (void)close(fd);
+    mem_free(info);
+    arena_free(&arena);
+    n->holders = 1;
+    chain_drop(n);
 }
 
 void network_chain_start(struct worker_base *b, struct worker_chain *chain, int fd,
@@ -242,6 +289,10 @@ void network_chain_start(struct worker_base *b, struct worker_chain *chain, int 
     list_push_back(&chain->conns, &n->link);
     info->filter_chain_name = conf->obj.name;
     chain_count_begin(b);
+    if (!chain_pin(n, conf)) {
+        chain_refuse(n, fd, info, arena);
+        return;
+    }
     bool writes = chain_add_filters(n, conf);
     n->conn = conn_accept(b->worker, fd, info, conf->transport, conf->transport_timeout_us,
                           &b->conf->limits, &chain_events, n);

@@ -59,7 +59,7 @@ static struct batch *batch_current(struct runtime *rt)
 void runtime_publish(struct runtime *rt, enum table t, struct str name, struct obj *o)
 {
     struct obj *before = map_get(&rt->published[t], name);
-    if (before == o) return;
+    if (before == o || rt->ended) return;
     struct batch *b = batch_current(rt);
     struct publication *p = ARENA_NEW(b->arena, struct publication);
     *b->end = p;

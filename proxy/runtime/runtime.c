@@ -201,6 +201,7 @@ void runtime_free(struct runtime **rtp)
     if (!rt) return;
     rt->hook_count = 0; /* modules are gone */
     drain_unstarted(rt);
+    rt->ended = true;
     for (size_t t = 0; t < TABLE_COUNT; t++) {
         size_t it = 0;
         void *value;
@@ -210,6 +211,7 @@ void runtime_free(struct runtime **rtp)
         }
         map_release(&rt->published[t]);
     }
+    map_release(&rt->extension_slots);
     for (unsigned i = 0; i < rt->concurrency; i++)
         worker_free(&rt->workers[i]);
     arena_free(&rt->arena);

@@ -15,11 +15,12 @@ struct arena;
 
 /* What is published by name. Each table is a name -> object map in every worker. */
 enum table {
-    TABLE_CLUSTERS, /* struct cluster (proxy/upstream) */
-    TABLE_HOSTS,    /* struct host_set, by cluster name: changes without the cluster */
-    TABLE_ROUTES,   /* struct route_config, by RDS name */
-    TABLE_RUNTIME,  /* struct runtime_values, one entry named "" */
-    TABLE_SECRETS,  /* TLS secrets */
+    TABLE_CLUSTERS,   /* struct cluster (proxy/upstream) */
+    TABLE_HOSTS,      /* struct host_set, by cluster name: changes without the cluster */
+    TABLE_ROUTES,     /* struct route_config, by RDS name */
+    TABLE_RUNTIME,    /* struct runtime_values, one entry named "" */
+    TABLE_SECRETS,    /* TLS secrets */
+    TABLE_EXTENSIONS, /* struct extension_conf (proxy/api), by the key of its slot */
     TABLE_COUNT
 };
 
@@ -77,10 +78,12 @@ struct runtime {
     uint64_t start_wall_us, start_us;
     struct str service_node, service_cluster, service_zone; /* node identity; process arena */
     struct arena *arena;                                    /* process lifetime */
-    void *server;             /* struct server of server/, opaque here */
-    void *xds;                /* on-demand vtable of xds/, opaque here */
-    struct list tls_contexts; /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
-    void *access_logs;        /* log files of proxy/http/access_log_file.c, opaque here */
+    struct map extension_slots; /* main: struct extension_slot * by key (proxy/config) */
+    bool ended;                 /* main: the tables are being freed; nothing is published more */
+    void *server;               /* struct server of server/, opaque here */
+    void *xds;                  /* on-demand vtable of xds/, opaque here */
+    struct list tls_contexts;   /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
+    void *access_logs;          /* log files of proxy/http/access_log_file.c, opaque here */
 };
 
 /* Main. Makes the workers' structs (threads start with runtime_start). */

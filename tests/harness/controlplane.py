@@ -1,11 +1,13 @@
-"""An xDS control plane for tests: state of the world over ADS, resources given as dicts in the JSON mapping.
+"""An xDS control plane for tests: ADS, state of the world and delta, resources given as dicts in the JSON mapping.
 
     plane = ControlPlane()
     plane.set("cluster", [config.cluster("a", [port])])     # a new version, pushed to every stream that wants it
     plane.wait_ack("cluster")                               # the proxy took that version
     plane.nacks                                             # [(type, version, message)]
 
-Messages are those of PyPI xds-protos. Every request is kept in `requests`.
+Messages are those of PyPI xds-protos. Every request is kept in `requests`, delta ones in `delta_requests`. A proxy
+speaks delta when its bootstrap says so (`ads_bootstrap(…, delta=True)`); then only what changed is sent. Kind
+"virtual_host" (delta only) is named `<route table>/<name>`; `aliases` tells by which other names it may be asked for.
 """
 import threading
 from concurrent import futures
@@ -20,9 +22,18 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2  # noqa: F401
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
+from envoy.config.core.v3 import extension_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2  # noqa: F401
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2  # noqa: F401
+from envoy.extensions.filters.http.on_demand.v3 import on_demand_pb2  # noqa: F401
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2  # noqa: F401
 from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
+from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2  # noqa: F401
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2  # noqa: F401
+from envoy.extensions.filters.network.direct_response.v3 import config_pb2 as direct_response_pb2  # noqa: F401
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2  # noqa: F401
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2  # noqa: F401
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2  # noqa: F401
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
@@ -34,7 +45,11 @@ KINDS = {
     "route": route_pb2.RouteConfiguration,
     "endpoint": endpoint_pb2.ClusterLoadAssignment,
     "runtime": rtds_pb2.Runtime,
+    "extension": extension_pb2.TypedExtensionConfig,
+    "scoped_route": scoped_route_pb2.ScopedRouteConfiguration,
+    "virtual_host": route_components_pb2.VirtualHost,
 }
+ORDER = ("cluster", "endpoint", "listener", "extension", "scoped_route", "route", "virtual_host", "runtime")
 PREFIX = "type.googleapis.com/"
 URL = {kind: PREFIX + message.DESCRIPTOR.full_name for kind, message in KINDS.items()}
 KIND = {url: kind for kind, url in URL.items()}
@@ -69,6 +84,8 @@ class Stream:
         self.sent = {}     # kind -> version
         self.acked = {}
         self.nonce = 0
+        self.have = {}     # delta: kind -> {name: bytes} as the proxy knows them
+        self.asked = {}    # delta: kind -> names that have had no answer yet
 
 
 class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
@@ -78,6 +95,7 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self.versions = {kind: version for kind in KINDS}
         self.served = {kind: False for kind in KINDS}
         self.requests, self.nacks, self.acks, self.streams = [], [], [], 0
+        self.delta_requests, self.aliases, self.answer_unknown = [], {}, True
         self.live, self.stopping, self.muted = set(), False, False
         self.server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, self.server)
@@ -92,6 +110,13 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         with self.changed:
             self.resources[kind] = {name_of(r): encode(kind, r) for r in resources}
             self.bump(kind, version)
+
+    def set_virtual_hosts(self, table, hosts, aliases=None):
+        """{name: dict, or None for "there is none"} of a route table; aliases {name: [domains that mean it]}."""
+        with self.changed:
+            self.resources["virtual_host"] = {f"{table}/{name}": host and encode("virtual_host", host) for name, host in hosts.items()}
+            self.aliases = {f"{table}/{name}": [f"{table}/{one}" for one in more] for name, more in (aliases or {}).items()}
+            self.bump("virtual_host", None)
 
     def set_raw(self, kind, resources, version=None):
         """{name: bytes} served as they are, right or wrong."""
@@ -144,6 +169,12 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
     # --- gRPC ---
 
     def StreamAggregatedResources(self, requests, context):
+        yield from self.serve(requests, context, self.on_request, self.next_answer)
+
+    def DeltaAggregatedResources(self, requests, context):
+        yield from self.serve(requests, context, self.on_delta_request, self.next_delta)
+
+    def serve(self, requests, context, on_request, next_answer):
         stream = Stream()
         with self.changed:
             self.streams += 1
@@ -152,7 +183,7 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         def read():
             try:
                 for request in requests:
-                    self.on_request(stream, request)
+                    on_request(stream, request)
             except grpc.RpcError:
                 pass
             finally:
@@ -166,7 +197,7 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
                 while not answer:
                     if self.stopping or stream not in self.live or not context.is_active():
                         return
-                    answer = None if self.muted else self.next_answer(stream)
+                    answer = None if self.muted else next_answer(stream)
                     if not answer:
                         self.changed.wait(1)
             yield answer
@@ -190,7 +221,7 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         return stream.acked.get(nonce) or self.version(kind)
 
     def next_answer(self, stream):
-        for kind in ("cluster", "endpoint", "listener", "route", "runtime"):
+        for kind in ORDER:
             if kind not in stream.wanted or not self.served[kind]:
                 continue
             if stream.sent.get(kind) == self.versions[kind]:
@@ -206,6 +237,74 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
             return discovery_pb2.DiscoveryResponse(version_info=self.version(kind), type_url=URL[kind], nonce=nonce, resources=found)
         return None
 
+    # --- delta ---
+
+    def on_delta_request(self, stream, request):
+        kind = KIND.get(request.type_url)
+        with self.changed:
+            self.delta_requests.append(request)
+            if not kind:
+                return
+            names, known = set(request.resource_names_subscribe), kind in stream.wanted
+            if not known:
+                stream.wanted[kind] = set() if names and "*" not in names else None
+                stream.have[kind] = {}
+                stream.asked[kind] = set()
+            if "*" in names:
+                stream.wanted[kind] = None
+            elif stream.wanted[kind] is not None:
+                stream.wanted[kind] |= names
+            stream.asked[kind] |= names - {"*"}
+            for name in request.resource_names_unsubscribe:
+                stream.have[kind].pop(name, None)
+                stream.asked[kind].discard(name)
+                if stream.wanted[kind]:
+                    stream.wanted[kind].discard(name)
+            if request.error_detail.message:
+                self.nacks.append((kind, self.version_of(stream, kind, request.response_nonce), request.error_detail.message))
+            elif request.response_nonce:
+                self.acks.append((kind, stream.acked.get(request.response_nonce, "")))
+            self.changed.notify_all()
+
+    def wants(self, stream, kind, name):
+        """Virtual hosts: all of a table that is subscribed, unless the test serves them on demand only."""
+        wanted = stream.wanted[kind]
+        if wanted is None or name in wanted:
+            return True
+        if kind != "virtual_host":
+            return False
+        return bool(wanted & set(self.aliases.get(name, ())))
+
+    def next_delta(self, stream):
+        for kind in ORDER:
+            if kind not in stream.wanted or not self.served[kind]:
+                continue
+            have, resources, removed = stream.have[kind], [], []
+            asked, stream.asked[kind] = stream.asked[kind], set()
+            for name, any_resource in self.resources[kind].items():
+                data = (any_resource and any_resource.value, tuple(self.aliases.get(name, ())))
+                mine = {name, *self.aliases.get(name, ())} & asked
+                if not self.wants(stream, kind, name) or (have.get(name) == data and not mine):
+                    continue
+                asked -= mine
+                have[name] = data
+                resources.append(discovery_pb2.Resource(name=name, version=self.version(kind), resource=any_resource,
+                                                        aliases=self.aliases.get(name, ())))
+            for name in [n for n in have if n not in self.resources[kind]]:
+                del have[name]
+                removed.append(name)
+            removed += sorted(asked - set(removed)) if kind != "virtual_host" or self.answer_unknown else []
+            first = stream.sent.get(kind) is None
+            stream.sent[kind] = self.versions[kind]
+            if not resources and not removed and not first:
+                continue
+            stream.nonce += 1
+            nonce = f"{kind}-{stream.nonce}"
+            stream.acked[nonce] = self.version(kind)
+            return discovery_pb2.DeltaDiscoveryResponse(system_version_info=self.version(kind), type_url=URL[kind], nonce=nonce,
+                                                        resources=resources, removed_resources=removed)
+        return None
+
 
 def grpc_cluster(port, name="xds"):
     """The bootstrap's cluster of the control plane: HTTP/2."""
@@ -219,13 +318,13 @@ def grpc_cluster(port, name="xds"):
     }
 
 
-def ads_bootstrap(port, clusters=(), listeners=(), node="test-node", layers=None, **over):
+def ads_bootstrap(port, clusters=(), listeners=(), node="test-node", layers=None, delta=False, **over):
     """A bootstrap that takes everything over ADS."""
     out = {
         "node": {"id": node, "cluster": "test-cluster", "metadata": {"colour": "blue", "count": 3}},
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "dynamic_resources": {
-            "ads_config": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}]},
+            "ads_config": {"api_type": "DELTA_GRPC" if delta else "GRPC", "transport_api_version": "V3", "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}]},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
             "cds_config": {"ads": {}, "resource_api_version": "V3"}},
         "static_resources": {"clusters": [grpc_cluster(port), *clusters], "listeners": list(listeners)},

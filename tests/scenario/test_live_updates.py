@@ -360,9 +360,10 @@ def test_a_new_cluster_and_its_route_in_one_burst(house, upstream):
         made.append(upstream(f"v{number}"))
         clusters.append(eds_cluster(f"v{number}"))
         assignments.append(config.assignment(f"v{number}", [made[-1].port]))
-        house.plane.set("route", [table([split({f"v{number}": 1})])])
-        house.plane.set("cluster", clusters)
-        house.plane.set("endpoint", assignments)
+        with house.plane.changed:  # one burst: a table alone, naming what nobody has yet, would be used at once
+            house.plane.set("route", [table([split({f"v{number}": 1})])])
+            house.plane.set("cluster", clusters)
+            house.plane.set("endpoint", assignments)
         load.wait_more(5, f"v{number}")
     load.stop()
 

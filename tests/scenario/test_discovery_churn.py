@@ -1,0 +1,58 @@
+"""Filters, virtual hosts and scopes that are discovered change hundreds of times under load; no request is lost."""
+import pytest
+
+from harness import client, config
+from harness.controlplane import ADS, ads_bootstrap
+from harness.wait import wait_for
+from test_live_updates import Load
+
+pytestmark = pytest.mark.threads
+MUTATION = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+VERSIONS = 500
+
+
+def stamp(value):
+    return {"@type": MUTATION, "mutations": {"response_mutations": [{"append": {"header": {"key": "x-stamp", "value": value}}}]}}
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+def test_500_versions_of_a_filter(control_plane, skiff, upstream, delta):
+    plane, up = control_plane(), upstream("a")
+    ecds = {"name": "x", "config_discovery": {"config_source": ADS, "type_urls": [MUTATION]}}
+    plane.set("cluster", [])
+    plane.set("listener", [config.listener("main", [config.hcm(http_filters=[ecds, config.router()])])])
+    plane.set("extension", [{"name": "x", "typed_config": stamp("0")}])
+    proxy = skiff(ads_bootstrap(plane.port, delta=delta, clusters=[config.cluster("a", [up.port])]))
+    load = Load(proxy.port())
+    for number in range(1, VERSIONS + 1):
+        plane.set("extension", [{"name": "x", "typed_config": stamp(str(number))}])
+        plane.wait_ack("extension")
+    load.wait_more(20)
+    load.stop()
+    wait_for(lambda: client.get(proxy.port()).header("x-stamp") == str(VERSIONS), "the last version")
+    assert proxy.stat("extension_config_discovery.http_filter.x.config_reload") == VERSIONS + 1
+    assert not plane.nacks
+
+
+def test_listeners_with_discovered_filters_come_and_go(control_plane, skiff, upstream):
+    """The place of use is made anew with each version of the listener; old connections keep what they had."""
+    plane, up = control_plane(), upstream("a")
+
+    def listener(number):
+        ecds = {"name": "x", "config_discovery": {"config_source": ADS, "type_urls": [MUTATION],
+                                                  "default_config": stamp(f"default-{number}")}}
+        return config.listener("main", [config.hcm(http_filters=[ecds, config.router()], server_name=f"name-{number}")])
+    plane.set("cluster", [])
+    plane.set("listener", [listener(0)])
+    plane.set("extension", [{"name": "x", "typed_config": stamp("1")}])
+    proxy = skiff(ads_bootstrap(plane.port, clusters=[config.cluster("a", [up.port])]))
+    load = Load(proxy.port())
+    with client.Client(proxy.port()) as kept:
+        assert kept.request().header("x-stamp") == "1"
+        for number in range(1, 40):
+            plane.set("listener", [listener(number)])
+            plane.wait_ack("listener")
+            wait_for(lambda name=f"name-{number}": client.get(proxy.port()).header("server") == name, "the new listener")
+        response = kept.request()
+        assert response.status == 200 and response.header("x-stamp") == "1"
+    load.stop()
