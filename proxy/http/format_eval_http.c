@@ -111,9 +111,11 @@ static uint64_t grpc_of_http(uint32_t status)
 bool format_grpc_status(const struct stream_info *i, uint64_t *status)
 {
     struct str v = i->resp_trailers ? headers_get(i->resp_trailers, HDR_GRPC_STATUS) : STR_NONE;
-    if (v.ptr && str_to_u64(v, status)) return true;
-    v = i->resp ? headers_get(i->resp, HDR_GRPC_STATUS) : STR_NONE;
-    if (v.ptr && str_to_u64(v, status)) return true;
+    if (v.len == 0) v = i->resp ? headers_get(i->resp, HDR_GRPC_STATUS) : STR_NONE;
+    if (v.len) {
+        if (!str_to_u64(v, status)) *status = GRPC_STATUS_INVALID;
+        return true;
+    }
     if (!i->response_code) return false;
     *status = grpc_of_http(i->response_code);
     return true;
@@ -124,7 +126,9 @@ void eval_grpc(const struct format_part *p, const struct format_cx *cx, struct f
     uint64_t status = 0;
     if (!cx->info->req || !headers_is_grpc(cx->info->req) || !format_grpc_status(cx->info, &status))
         return;
-    if (p->op->n == 1 || p->choice == 2) {
+    if (status == GRPC_STATUS_INVALID) {
+        format_set_text(r, STR("-1"));
+    } else if (p->op->n == 1 || p->choice == 2) {
         format_set_number(r, status);
     } else if (status < sizeof grpc_camel / sizeof grpc_camel[0]) {
         format_set_text(r, str_of(p->choice == 1 ? grpc_snake[status] : grpc_camel[status]));

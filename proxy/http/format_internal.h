@@ -299,6 +299,7 @@ enum {
 };
 
 /* --- format_eval_http.c, for access log filters too */
-/* The gRPC status of trailers, headers or, for want of those, the HTTP status. False: no response.
- */
+/* The gRPC status of trailers, headers or, for want of those, the HTTP status; GRPC_STATUS_INVALID
+ * (Envoy's -1) for one that is no number. False: no response. */
+#define GRPC_STATUS_INVALID UINT64_MAX
 bool format_grpc_status(const struct stream_info *i, uint64_t *status);
