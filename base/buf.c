@@ -394,3 +394,39 @@ void buf_commit(struct buf *b, size_t n)
     b->len += n;
     if (b->tail->len == 0) drop_tail(b);
 }
+
+void buf_room_open(struct buf *b, struct buf_room *r, size_t want)
+{
+    size_t room = 0;
+    r->count = 0;
+    if (b->tail && b->tail->block->refs == 1 && slice_room(b->tail) >= BUF_READ_LEAST) {
+        room = slice_room(b->tail);
+        r->slices[0] = b->tail;
+        r->iov[r->count++] = (struct iovec){b->tail->at + b->tail->len, room};
+    }
+    while (r->count < BUF_ROOM_MOST && (room < want || r->count == 0)) {
+        struct buf_block *k = block_new(0);
+        r->slices[r->count] = slice_new(k, k->bytes, 0);
+        r->iov[r->count++] = (struct iovec){k->bytes, k->cap};
+        room += k->cap;
+    }
+}
+
+void buf_room_close(struct buf *b, struct buf_room *r, size_t n)
+{
+    struct buf_slice *tail = b->tail;
+    for (int i = 0; i < r->count; i++) {
+        struct buf_slice *s = r->slices[i];
+        size_t part = n < r->iov[i].iov_len ? n : r->iov[i].iov_len;
+        n -= part;
+        s->len += part;
+        s->block->used += (uint32_t)part;
+        if (s == tail)
+            b->len += part;
+        else if (part)
+            push_back(b, s);
+        else
+            slice_free(s);
+    }
+    must(n == 0);
+}

@@ -52,5 +52,15 @@ int buf_iov(const struct buf *b, struct iovec *iov, int most);
  * arrived. */
 void *buf_reserve(struct buf *b, size_t most, size_t *len);
 void buf_commit(struct buf *b, size_t n);
+/* Room for one readv of about `want` bytes: open, read, close with how many arrived; nothing else
+ * may happen to the buf in between. */
+enum { BUF_ROOM_MOST = 8 };
+struct buf_room {
+    struct iovec iov[BUF_ROOM_MOST];
+    struct buf_slice *slices[BUF_ROOM_MOST];
+    int count;
+};
+void buf_room_open(struct buf *b, struct buf_room *r, size_t want);
+void buf_room_close(struct buf *b, struct buf_room *r, size_t n);
 /* Frees this thread's cached blocks (thread end). */
 void buf_thread_release(void);

@@ -239,7 +239,9 @@ void loop_io_want(struct loop_io *io, int wanted)
     if (io->wanted) ev_io_stop(ev, w);
     io->wanted = wanted;
     if (!wanted) return;
-    ev_io_set(w, io->fd, wanted);
+    /* Not ev_io_set: for libev that is another descriptor, which costs an epoll_ctl even when the
+     * mask of the turn's end is the one of its beginning. */
+    ev_io_modify(w, wanted);
     ev_io_start(ev, w);
 }
 

@@ -125,16 +125,24 @@ void tcp_proxy_connected(struct tcp_proxy *p)
     tcp_proxy_active(p);
 }
 
-void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end)
+void tcp_proxy_moved(struct tcp_proxy *p, bool from_upstream, size_t n)
 {
     struct stream_info *i = &p->info;
     uint64_t now = loop_now_us(p->base.worker->loop);
-    i->bytes_sent += in->len;
-    if (in->len) {
+    tcp_proxy_active(p);
+    if (from_upstream) {
+        i->bytes_sent += n;
         if (!i->up.first_rx_us) i->up.first_rx_us = i->first_tx_us = now;
         i->up.last_rx_us = i->last_tx_us = now;
-        tcp_proxy_active(p);
+    } else {
+        if (!i->up.first_tx_us) i->up.first_tx_us = now;
+        i->last_rx_us = i->up.last_tx_us = now;
     }
+}
+
+void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end)
+{
+    if (in->len) tcp_proxy_moved(p, true, in->len);
     bool ends = end && !p->up_ended;
     if (in->len || ends) conn_write(p->base.conn, in, end);
     if (!ends) return;
@@ -222,16 +230,12 @@ static void proxy_keep_early(struct tcp_proxy *p, struct buf *data, bool end)
 static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *data, bool end)
 {
     struct tcp_proxy *p = proxy_of(f);
-    if (data->len) tcp_proxy_active(p);
     if (!p->link || !p->link->up) {
+        if (data->len) tcp_proxy_active(p);
         proxy_keep_early(p, data, end);
         return NET_HOLD;
     }
-    uint64_t now = loop_now_us(f->worker->loop);
-    if (data->len) {
-        if (!p->info.up.first_tx_us) p->info.up.first_tx_us = now;
-        p->info.last_rx_us = p->info.up.last_tx_us = now;
-    }
+    if (data->len) tcp_proxy_moved(p, false, data->len);
     bool ends = end && !p->down_ended;
     if (ends) p->down_ended = true;
     if (data->len || ends) tcp_link_write(p->link, data, end);

@@ -80,7 +80,8 @@ struct tcp_link {
     struct tcp_proxy *proxy;   /* NULL: the client is gone, what is queued is written */
     struct conn *conn;         /* NULL until connected, and for tunnels */
     struct tcp_tunnel *tunnel; /* NULL: a raw connection */
-    bool up;                   /* bytes may go */
+    struct conn_relay relay;
+    bool up; /* bytes may go */
     struct worker *worker;
     bool ended_by_peer; /* both directions had ended, the upstream's last */
     bool flushing;      /* alone, with bytes queued */
@@ -139,6 +140,7 @@ void tcp_tunnel_free(struct tcp_tunnel **t);
 void tcp_proxy_connected(struct tcp_proxy *p);
 void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end);
 void tcp_proxy_upstream_closed(struct tcp_proxy *p, bool reset);
+void tcp_proxy_moved(struct tcp_proxy *p, bool from_upstream, size_t n); /* bytes passed by */
 /* No upstream can be had: the connection ends. */
 void tcp_proxy_give_up(struct tcp_proxy *p);
 void tcp_proxy_active(struct tcp_proxy *p); /* bytes moved: the idle time begins anew */

@@ -15,6 +15,7 @@
 void tcp_link_free(struct tcp_link *l)
 {
     loop_timer_stop(&l->idle);
+    conn_relay_stop(&l->relay);
     tcp_tunnel_free(&l->tunnel);
     stat_group_unref(&l->stats);
     mem_free(l);
@@ -140,6 +141,12 @@ void tcp_link_conn_facts(struct tcp_proxy *p, const struct conn_info *i)
     up->conn_id = i->id;
 }
 
+static void link_moved(struct conn_relay *r, struct conn *from, size_t n)
+{
+    struct tcp_link *l = CONTAINER_OF(r, struct tcp_link, relay);
+    if (l->proxy) tcp_proxy_moved(l->proxy, from == l->conn, n);
+}
+
 /* --- attempts
  * ------------------------------------------------------------------------------------------------------------------
  */
@@ -156,6 +163,9 @@ static void link_on_ready(struct upstream_tcp *t)
     p->info.up.cx_end_us = p->info.up.pool_ready_us = t->ready_us;
     if (p->conf->access_log) tcp_link_conn_facts(p, conn_info_of(l->conn));
     tcp_proxy_connected(p);
+    if (p->ended || p->link != l || !l->conn || !network_filter_alone(&p->base)) return;
+    l->relay.moved = link_moved;
+    conn_relay_start(&l->relay, p->base.conn, l->conn);
 }
 
 static void retry_fire(struct loop_timer *t)

@@ -50,6 +50,8 @@ void network_filter_resume(struct network_filter *f);
 struct conn_info *network_filter_info(struct network_filter *f);
 /* The connection's arena: freed with it. */
 struct arena *network_filter_arena(struct network_filter *f);
+/* No other filter of the connection reads or writes bytes. */
+bool network_filter_alone(const struct network_filter *f);
 /* The chain (config object) is pinned while the connection lives. Drain state of listener/process:
  */
 bool network_filter_draining(const struct network_filter *f);

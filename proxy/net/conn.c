@@ -46,6 +46,7 @@ struct net_worker *net_worker(struct worker *w)
     list_init(&n->conns);
     list_init(&n->draining);
     n->fd_most = net_fd_most();
+    n->relay_pipe[0] = n->relay_pipe[1] = -1;
     w->slot[WORKER_NET] = n;
     return n;
 }
@@ -98,6 +99,7 @@ static void conn_tell_end(struct conn *c, enum conn_end why)
     const struct conn_events *events = c->events;
     void *owner = c->owner;
     c->owner = NULL;
+    if (c->relay) conn_relay_stop(c->relay);
     if (c->info && c->failure) c->info->transport_failure = str_of(c->failure);
     if (c->info) c->info->local_close = why == CONN_END_LOCAL;
     if (c->info) c->info->remote_reset = why == CONN_END_RESET;
@@ -177,11 +179,13 @@ static void conn_on_timeout(struct loop_timer *t)
     }
 }
 
-static void conn_connected(struct conn *c)
+/* Watched both ways, so that writable alone says that there was no error: those make both ready. */
+static void conn_connected(struct conn *c, int ready)
 {
     int error = 0;
     socklen_t len = sizeof(error);
-    if (getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) error = errno;
+    if (ready != LOOP_WRITE && getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+        error = errno;
     if (error) {
         conn_set_errno(c, "delayed", error);
         conn_end_with(c, CONN_END_CONNECT_FAILED);
@@ -205,7 +209,7 @@ static void conn_on_ready(struct loop_io *io, int ready)
 {
     struct conn *c = CONTAINER_OF(io, struct conn, io);
     switch ((enum conn_state)c->state) {
-    case CONN_CONNECTING: conn_connected(c); return;
+    case CONN_CONNECTING: conn_connected(c, ready); return;
     case CONN_HANDSHAKE: conn_begin(c); return;
     case CONN_OPEN:
         if ((ready & LOOP_WRITE) || c->write_wants_read) {

@@ -79,6 +79,18 @@ void conn_set_delayed_close(struct conn *c, uint64_t us);
  * paused does not end the connection. Default: on for upstream, off for downstream connections. */
 void conn_set_half_close(struct conn *c, bool on);
 
+/* Two connections whose owner hands the bytes of each on to the other unseen. While both are raw
+ * and much comes at once, the bytes go from socket to socket inside the kernel; otherwise through
+ * on_read as ever. Ends, end of stream and back-pressure are told as ever. */
+struct conn_relay {
+    struct conn *ends[2]; /* NULL: none (any more) */
+    /* n bytes of `from` were written to the other end. May not close. */
+    void (*moved)(struct conn_relay *r, struct conn *from, size_t n);
+};
+/* The relay's memory must live until it is stopped or one of the two has closed. */
+void conn_relay_start(struct conn_relay *r, struct conn *a, struct conn *b);
+void conn_relay_stop(struct conn_relay *r);
+
 struct worker *conn_worker(const struct conn *c);
 struct conn_info *conn_info_of(
     struct conn *c); /* filled for downstream; for upstream: addresses, id, tls */

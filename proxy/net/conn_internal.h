@@ -41,9 +41,10 @@ struct conn {
     void *transport; /* the transport's state */
     struct buf in, out;
     const struct conn_byte_stats *stats;
-    struct conn_info *info; /* upstream: made when asked */
-    struct arena *arena;    /* made when asked */
-    char *failure;          /* heap text */
+    struct conn_info *info;   /* upstream: made when asked */
+    struct arena *arena;      /* made when asked */
+    char *failure;            /* heap text */
+    struct conn_relay *relay; /* NULL: none */
     bool (*on_write)(void *owner, struct buf *data,
                      bool end); /* network filters' write side; NULL: none. False: data is held */
     uint64_t rx, tx;
@@ -64,6 +65,7 @@ struct conn {
     bool end_queued, end_sent;
     bool write_broken; /* EPIPE: only what the peer still says matters */
     bool flush_untold; /* on_flushed is due when the queue is empty */
+    bool bulk;         /* the last read brought much: offer more room, or relay */
     bool half_close;   /* the peer's end while paused is no reason to close */
 };
 /* Downstream: a connected descriptor. `info` becomes the connection's (heap). ts NULL: raw.
@@ -73,6 +75,7 @@ struct conn *conn_accept(struct worker *w, int fd, struct conn_info *info,
                          const struct transport_socket *ts, uint64_t handshake_us,
                          const struct conn_limits *limits, const struct conn_events *events,
                          void *owner);
+struct net_worker;
 /* Steps that conn.c and conn_io.c share. */
 void conn_later_add(struct conn *c, enum conn_later work);
 void conn_update_want(struct conn *c);
@@ -83,6 +86,13 @@ void conn_flush(struct conn *c,
                 bool may_end); /* writes; may_end false: a failure is told at the end of the turn */
 void conn_end_with(struct conn *c, enum conn_end why); /* tears down and tells the owner */
 void conn_set_failure(struct conn *c, struct str text);
+/* --- conn_relay.c: may the next read go through it, and that read as transport_read's result */
+enum { CONN_BULK_LEAST = 16 * 1024 }; /* a read of so much is "much" */
+bool conn_relay_fits(const struct conn *c);
+ssize_t conn_relay_read(struct conn *c, size_t *got);
+void relay_worker_release(struct net_worker *n);
+ssize_t conn_raw_result(ssize_t n); /* errno -> TRANSPORT_*, for reads */
+void conn_count_written(struct conn *c, size_t n);
 void conn_linger(struct conn *c); /* FLUSHING and all is written */
 /* Queues bytes behind the network filters' write side. */
 void conn_write_filtered(struct conn *c, struct buf *data, bool end);
@@ -96,6 +106,7 @@ struct net_worker {
     struct map listeners;              /* name -> struct worker_listener */
     struct list draining;              /* worker_listener.link of replaced and removed ones */
     struct tls_sessions *tls_sessions; /* upstream sessions for resumption; made at first use */
+    int relay_pipe[2];                 /* -1: none; empty but inside conn_relay_read */
     char *tls_chunk;                   /* where small writes are joined to one record */
     bool accepting;
     int fd_most; /* descriptors from here on are kept for upstream connections, files and the like

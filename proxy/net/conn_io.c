@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "base/must.h"
 #include "proxy/net/conn_internal.h"
@@ -10,14 +11,15 @@
 
 enum {
     IOV_MOST = 32,
-    READ_ROUNDS = 16,       /* reads of one event at most: fairness among connections */
+    READ_ROUNDS = 16, /* reads of one event at most: fairness among connections */
+    READ_BULK = 8 * BUF_SLICE_SIZE,
     WRITE_SOON = 128 * 1024 /* queued bytes that are written before the end of the turn */
 };
 
 /* --- the raw transport --------------------------------------------------------------------------
  */
 
-static ssize_t raw_result(ssize_t n)
+ssize_t conn_raw_result(ssize_t n)
 {
     if (n >= 0) return n;
     if (errno == EAGAIN || errno == EINTR) return TRANSPORT_WANT_READ;
@@ -27,7 +29,7 @@ static ssize_t raw_result(ssize_t n)
 static ssize_t transport_read(struct conn *c, void *to, size_t len)
 {
     if (c->transport) return c->type->read(c->transport, to, len);
-    return raw_result(recv(c->io.fd, to, len, 0));
+    return conn_raw_result(recv(c->io.fd, to, len, 0));
 }
 
 static ssize_t transport_writev(struct conn *c, struct iovec *iov, int count)
@@ -41,7 +43,7 @@ static ssize_t transport_writev(struct conn *c, struct iovec *iov, int count)
         n = sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
     }
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return TRANSPORT_WANT_WRITE;
-    return raw_result(n);
+    return conn_raw_result(n);
 }
 
 static bool transport_pending(const struct conn *c)
@@ -61,7 +63,7 @@ void conn_update_want(struct conn *c)
 {
     int want = 0;
     switch ((enum conn_state)c->state) {
-    case CONN_CONNECTING: want = LOOP_WRITE; break;
+    case CONN_CONNECTING: want = LOOP_READ | LOOP_WRITE; break;
     case CONN_HANDSHAKE: want = c->blocked ? LOOP_WRITE : LOOP_READ; break;
     case CONN_OPEN:
         if (conn_may_read(c) || c->write_wants_read) want = LOOP_READ;
@@ -126,7 +128,7 @@ static void conn_count_read(struct conn *c, size_t n)
     c->rx_buffered = c->in.len;
 }
 
-static void conn_count_written(struct conn *c, size_t n)
+void conn_count_written(struct conn *c, size_t n)
 {
     c->tx += n;
     const struct conn_byte_stats *s = c->stats;
@@ -146,19 +148,42 @@ void conn_show(struct conn *c)
     conn_update_want(c);
 }
 
+/* Several slices by one call, where much is expected: the last read filled what it was offered. */
+static ssize_t conn_read_bulk(struct conn *c, bool *full)
+{
+    size_t left = c->limit - c->in.len;
+    struct buf_room room;
+    buf_room_open(&c->in, &room, left < READ_BULK ? left : READ_BULK);
+    size_t asked = 0;
+    for (int i = 0; i < room.count; i++)
+        asked += room.iov[i].iov_len;
+    ssize_t n = conn_raw_result(readv(c->io.fd, room.iov, room.count));
+    buf_room_close(&c->in, &room, n > 0 ? (size_t)n : 0);
+    *full = n > 0 && (size_t)n == asked;
+    return n;
+}
+
+static ssize_t conn_read_slice(struct conn *c, bool *full)
+{
+    size_t room;
+    void *to = buf_reserve(&c->in, BUF_SLICE_SIZE, &room);
+    ssize_t n = transport_read(c, to, room);
+    buf_commit(&c->in, n > 0 ? (size_t)n : 0);
+    *full = n > 0 && (c->transport ? transport_pending(c) : (size_t)n == room);
+    return n;
+}
+
 /* Reads until the socket (or the transport) is empty, the buffer is full or it is another's turn.
  * Gives back what the last read said; *got: bytes read. */
 static ssize_t conn_fill(struct conn *c, size_t *got)
 {
     for (int round = 0; round < READ_ROUNDS && c->in.len < c->limit; round++) {
-        size_t room;
-        void *to = buf_reserve(&c->in, BUF_SLICE_SIZE, &room);
-        ssize_t n = transport_read(c, to, room);
-        buf_commit(&c->in, n > 0 ? (size_t)n : 0);
+        bool full;
+        bool bulk = !c->transport && (c->bulk || round > 0);
+        ssize_t n = bulk ? conn_read_bulk(c, &full) : conn_read_slice(c, &full);
         if (n <= 0) return n;
         *got += (size_t)n;
-        bool more = c->transport ? transport_pending(c) : (size_t)n == room;
-        if (!more) return TRANSPORT_WANT_READ;
+        if (!full) return TRANSPORT_WANT_READ;
     }
     if (transport_pending(c)) conn_later_add(c, CONN_LATER_READ);
     return TRANSPORT_WANT_READ;
@@ -172,7 +197,8 @@ void conn_read(struct conn *c)
     }
     size_t got = 0;
     c->read_wants_write = false;
-    ssize_t last = conn_fill(c, &got);
+    ssize_t last = conn_relay_fits(c) ? conn_relay_read(c, &got) : conn_fill(c, &got);
+    c->bulk = got >= CONN_BULK_LEAST;
     if (last == 0) c->end_seen = true;
     if (last == TRANSPORT_WANT_WRITE) c->read_wants_write = true;
     if (got) conn_count_read(c, got);
@@ -181,7 +207,7 @@ void conn_read(struct conn *c)
         why = CONN_END_TRANSPORT;
         if (c->type->failure) conn_set_failure(c, c->type->failure(c->transport));
     }
-    if (got || last == 0) {
+    if ((got && c->in.len) || last == 0) {
         conn_show(c);
     } else {
         if (c->in.len == 0) buf_release(&c->in);

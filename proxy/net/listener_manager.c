@@ -98,6 +98,7 @@ static void net_stop(struct worker *w)
     }
     loop_turn(w->loop, false);
     if (n) tls_worker_release(n);
+    if (n) relay_worker_release(n);
     if (n) map_release(&n->listeners);
     mem_free(n);
     w->slot[WORKER_NET] = NULL;

@@ -336,6 +336,16 @@ struct arena *network_filter_arena(struct network_filter *f)
     return conn_arena(f->conn);
 }
 
+bool network_filter_alone(const struct network_filter *f)
+{
+    const struct network_chain *n = f->chain;
+    for (uint16_t i = 0; i < n->count; i++) {
+        const struct network_filter_type *t = n->v[i]->type;
+        if (n->v[i] != f && (t->on_read || t->on_write)) return false;
+    }
+    return true;
+}
+
 /* Envoy's gradual strategy: the chance to close grows from 0 to 1 over the drain time. */
 bool network_filter_draining(const struct network_filter *f)
 {

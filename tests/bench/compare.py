@@ -22,7 +22,7 @@ NGINX = """daemon off; worker_processes 1; pid {work}/{name}.pid; error_log stde
 events {{ worker_connections 20000; }}
 http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {work}/t1; proxy_temp_path {work}/t2;
  fastcgi_temp_path {work}/t3; uwsgi_temp_path {work}/t4; scgi_temp_path {work}/t5; {body} }}"""
-ORIGIN = 'server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{text}"; }} }}'
+ORIGIN = 'server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{text}"; }} location /64k {{ root {work}; }} }}'
 FORWARD = """upstream o {{ server 127.0.0.1:{origin}; keepalive 512; keepalive_requests 100000000; }}
  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}"""
 TICK = os.sysconf("SC_CLK_TCK")
@@ -74,6 +74,13 @@ def bootstrap(port, origin, routes=0, clusters=1):
                             node={"id": "bench", "cluster": "bench"})
 
 
+def tcp_bootstrap(port, origin):
+    proxy = {"name": "envoy.filters.network.tcp_proxy", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "tcp", "cluster": "origin"}}
+    wide = {"circuit_breakers": {"thresholds": [{"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 100000}]}}
+    return config.bootstrap([config.listener("main", [proxy], port=port)], [config.cluster("origin", [origin], **wide)])
+
+
 class Started:
     def __init__(self, argv, port, work):
         began = time.time()
@@ -98,7 +105,7 @@ class Started:
             self.process.wait()
 
 
-def start(name, binary, work, origin, **shape):
+def start(name, binary, work, origin, tcp=False, **shape):
     port = free_port()
     path = os.path.join(work, name + ".conf")
     if name == "nginx":
@@ -106,30 +113,33 @@ def start(name, binary, work, origin, **shape):
         argv = ["nginx", "-p", work, "-c", path, "-e", "stderr"]
     else:
         path += ".json"
-        text = json.dumps(bootstrap(port, origin, **shape))
+        text = json.dumps(tcp_bootstrap(port, origin) if tcp else bootstrap(port, origin, **shape))
         argv = [binary, "-c", path, "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
     with open(path, "w", encoding="utf-8") as out:
         out.write(text)
     return Started(argv, port, work), port
 
 
-def wrk(port, connections, seconds):
-    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
+def wrk(port, connections, seconds, path="", close=False):
+    headers = ["-H", "Connection: close"] if close else []
+    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *headers, f"http://127.0.0.1:{port}/{path}"],
+                         capture_output=True, text=True, check=True).stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     if bad:
         sys.exit(f"{bad[1]} bad answers")
     return int(re.search(r"(\d+) requests in", out)[1])
 
 
-def measure(name, binary, work, origin, seconds, connections=64, **shape):
+def measure(name, binary, work, origin, seconds, connections=64, ask=None, **shape):
     """{figure: value} of one proxy, freshly started."""
     started, port = start(name, binary, work, origin, **shape)
     try:
         figures = {"start s": started.seconds, "resident MiB": resident_mib(started.pids)}
         if shape.get("clusters", 1) == 1:
-            wrk(port, connections, 1)
+            ask = ask or {}
+            wrk(port, connections, 1, **ask)
             before = cpu(started.pids)
-            count = wrk(port, connections, seconds)
+            count = wrk(port, connections, seconds, **ask)
             figures["CPU µs a request"] = (cpu(started.pids) - before) / count * 1e6
         return figures
     finally:
@@ -141,7 +151,17 @@ SCENARIOS = {
     "one connection": {"connections": 1},
     "1,000 routes": {"connections": 64, "routes": 1000},
     "10,000 clusters": {"clusters": 10000},
+    "tcp 1k": {"tcp": True, "connections": 64},
+    "tcp 64k": {"tcp": True, "connections": 16, "ask": {"path": "64k"}},
+    "tcp connect 1k": {"tcp": True, "connections": 64, "ask": {"close": True}},
+    "tcp connect 64k": {"tcp": True, "connections": 16, "ask": {"path": "64k", "close": True}},
 }
+
+
+def chosen(text):
+    """Names of scenarios, or a word they begin with: "tcp" is all of tcp_proxy's."""
+    names = [name for word in text.split(",") for name in SCENARIOS if name == word or name.startswith(word + " ")]
+    return names or sys.exit(f"no scenario is named {text}")
 
 
 def main():
@@ -150,19 +170,23 @@ def main():
     parser.add_argument("--envoy", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
+    parser.add_argument("scenarios", nargs="?", help="comma-separated names or their first word; all of them without")
+    parser.add_argument("--proxies", default="skiff,envoy,nginx")
     parser.add_argument("--json")
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="skiff-bench-")
     subprocess.run(["chmod", "-R", "a+rX", work], check=True)
     port = free_port()
     with open(os.path.join(work, "origin.conf"), "w", encoding="utf-8") as out:
-        out.write(NGINX.format(work=work, name="origin", body=ORIGIN.format(port=port, text="x" * 1000)))
+        out.write(NGINX.format(work=work, name="origin", body=ORIGIN.format(port=port, text="x" * 1000, work=work)))
+    with open(os.path.join(work, "64k"), "wb") as out:
+        out.write(b"x" * 65536)
     origin = Started(["nginx", "-p", work, "-c", os.path.join(work, "origin.conf"), "-e", "stderr"], port, work)
     result = {}
     binaries = {"skiff": os.path.abspath(options.skiff), "envoy": options.envoy, "nginx": None}
+    binaries = {name: binaries[name] for name in options.proxies.split(",")}
     try:
-        for scenario in options.scenarios.split(","):
+        for scenario in chosen(options.scenarios) if options.scenarios else SCENARIOS:
             shape = SCENARIOS[scenario]
             proxies = [p for p in binaries if p != "nginx" or set(shape) == {"connections"}]
             rounds = {proxy: [] for proxy in proxies}

@@ -71,6 +71,25 @@ static void step_read(struct rng *r, struct pair *p)
     p->len += n;
 }
 
+/* One readv into several slices. */
+static void step_room(struct rng *r, struct pair *p)
+{
+    struct buf_room room;
+    size_t n = rng_below(r, 60000);
+    if (p->len + n > FLAT_MOST / 2) n = 0;
+    fill(r, p->flat + p->len, n);
+    buf_room_open(&p->buf, &room, n);
+    size_t left = n;
+    for (int i = 0; i < room.count; i++) {
+        size_t part = left < room.iov[i].iov_len ? left : room.iov[i].iov_len;
+        memcpy(room.iov[i].iov_base, p->flat + p->len + (n - left), part);
+        left -= part;
+    }
+    assert_int_equal(left, 0);
+    buf_room_close(&p->buf, &room, n);
+    p->len += n;
+}
+
 static void step_drain(struct rng *r, struct pair *p)
 {
     size_t n = rng_below(r, p->len + 1);
@@ -116,13 +135,14 @@ static void holds_what_a_flat_array_holds(void **state)
     rng_init(&r, 7);
     for (int i = 0; i < STEPS; i++) {
         struct pair *p = rng_below(&r, 2) ? &x : &y, *q = p == &x ? &y : &x;
-        switch (rng_below(&r, 7)) {
+        switch (rng_below(&r, 8)) {
         case 0: step_append(&r, p); break;
         case 1: step_prepend(&r, p); break;
         case 2: step_read(&r, p); break;
         case 3: step_drain(&r, p); break;
         case 4: step_move(&r, p, q); break;
         case 5: step_share(p, q); break;
+        case 6: step_room(&r, p); break;
         default: step_peek(&r, p); break;
         }
         if (i % 16 == 0) check(p);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -41,6 +42,7 @@ static void world_release(struct world *x)
     struct net_worker *n = x->w.slot[WORKER_NET];
     if (n) {
         assert_true(list_empty(&n->conns));
+        relay_worker_release(n);
         mem_free(n);
     }
     loop_free(&x->w.loop);
@@ -412,8 +414,149 @@ static void a_paused_client_that_leaves_is_noticed(void **state)
     world_release(&x);
 }
 
+/* --- relayed pairs --- */
+
+/* What a proxy does: bytes of each go to the other, a full queue pauses the other. */
+struct proxied {
+    struct conn_relay relay;
+    struct seen seen[2];
+    struct proxied_side {
+        struct proxied *all;
+        int index;
+    } side[2];
+    size_t moved[2];
+    bool ended[2];
+};
+
+static void proxied_read(struct conn *c, void *owner, struct buf *in, bool end)
+{
+    (void)c;
+    struct proxied_side *s = owner;
+    s->all->ended[s->index] |= end;
+    conn_write(s->all->seen[1 - s->index].conn, in, end);
+}
+
+static void proxied_watermark(struct conn *c, void *owner, bool above)
+{
+    (void)c;
+    struct proxied_side *s = owner;
+    conn_pause_read(s->all->seen[1 - s->index].conn, above);
+}
+
+static void proxied_close(struct conn *c, void *owner, enum conn_end why)
+{
+    struct proxied_side *s = owner;
+    on_close(c, &s->all->seen[s->index], why);
+}
+
+static const struct conn_events proxied_events = {
+    .on_read = proxied_read, .on_watermark = proxied_watermark, .on_close = proxied_close};
+
+static void proxied_moved(struct conn_relay *r, struct conn *from, size_t n)
+{
+    struct proxied *p = CONTAINER_OF(r, struct proxied, relay);
+    p->moved[from == p->seen[1].conn] += n;
+}
+
+static void proxied_begin(struct world *x, struct proxied *p, int *peers)
+{
+    *p = (struct proxied){.relay = {.moved = proxied_moved}};
+    for (int i = 0; i < 2; i++) {
+        p->side[i] = (struct proxied_side){p, i};
+        (void)pair(x, &p->seen[i], 65536, &peers[i]);
+        conn_set_owner(p->seen[i].conn, &proxied_events, &p->side[i]);
+    }
+    conn_relay_start(&p->relay, p->seen[0].conn, p->seen[1].conn);
+}
+
+static unsigned char pattern(size_t at)
+{
+    return (unsigned char)(at * 31 + (at >> 8) * 7);
+}
+
+enum { MUCH = 6 * 1024 * 1024, PART = 50000 };
+
+static size_t send_some(int fd, size_t sent)
+{
+    static unsigned char out[PART];
+    size_t n = MUCH - sent < PART ? MUCH - sent : PART;
+    for (size_t i = 0; i < n; i++)
+        out[i] = pattern(sent + i);
+    ssize_t r = n ? send(fd, out, n, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+    return r > 0 ? (size_t)r : 0;
+}
+
+static size_t take_some(int fd, size_t most, size_t had)
+{
+    static unsigned char in[PART];
+    ssize_t r = recv(fd, in, most, MSG_DONTWAIT);
+    for (ssize_t i = 0; i < r; i++)
+        assert_int_equal(in[i], pattern(had + (size_t)i));
+    return r > 0 ? (size_t)r : 0;
+}
+
+/* The reader is quick for a while and then slow, so that bytes pass in the kernel, are taken back
+ * from the pipe, queue up, and pause the sender. */
+static void much_passes_whole_and_in_order(void **state)
+{
+    (void)state;
+    struct world x;
+    struct proxied p;
+    int peers[2];
+    world_init(&x);
+    proxied_begin(&x, &p, peers);
+    size_t sent = 0, got = 0;
+    for (int i = 0; i < 200000 && got < MUCH; i++) {
+        bool quick = got < MUCH / 3 || got > MUCH / 3 * 2;
+        sent += send_some(peers[0], sent);
+        loop_turn(x.w.loop, false);
+        if (quick || i % 4 == 0) got += take_some(peers[1], quick ? PART : 7000, got);
+    }
+    assert_int_equal(got, MUCH);
+    assert_true(p.moved[0] > PART);
+    assert_int_equal(conn_bytes_read(p.seen[0].conn), MUCH);
+    assert_int_equal(conn_bytes_written(p.seen[1].conn), MUCH);
+    (void)shutdown(peers[0], SHUT_WR);
+    char one;
+    for (int i = 0; i < 100 && !p.ended[0]; i++)
+        turns(&x, 1);
+    assert_int_equal(recv(peers[1], &one, 1, 0), 0);
+    conn_close(p.seen[1].conn, CONN_CLOSE_NOW); /* the relay ends with either */
+    assert_null(p.seen[0].conn->relay);
+    conn_close(p.seen[0].conn, CONN_CLOSE_NOW);
+    (void)close(peers[0]);
+    (void)close(peers[1]);
+    world_release(&x);
+}
+
+static void a_relayed_end_that_breaks_is_told(void **state)
+{
+    (void)state;
+    struct world x;
+    struct proxied p;
+    int peers[2];
+    world_init(&x);
+    proxied_begin(&x, &p, peers);
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    assert_int_equal(setsockopt(peers[1], SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+    size_t sent = 0, got = 0;
+    for (int i = 0; i < 20000 && !p.seen[1].closed; i++) {
+        sent += send_some(peers[0], sent);
+        loop_turn(x.w.loop, false);
+        if (i < 20) got += take_some(peers[1], PART, got);
+        if (i == 20) (void)close(peers[1]);
+    }
+    assert_int_equal(p.seen[1].closed, 1);
+    assert_int_equal(p.seen[1].why, CONN_END_RESET);
+    assert_int_equal(p.seen[0].closed, 0);
+    conn_close(p.seen[0].conn, CONN_CLOSE_NOW);
+    (void)close(peers[0]);
+    world_release(&x);
+}
+
 int main(void)
 {
+    (void)signal(SIGPIPE, SIG_IGN); /* as the server does: splice raises it */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_go_both_ways),
         cmocka_unit_test(refused_and_silent_peers_are_told),
@@ -426,6 +569,8 @@ int main(void)
         cmocka_unit_test(a_reset_by_the_peer_is_told_once),
         cmocka_unit_test(closing_inside_a_callback_is_fine),
         cmocka_unit_test(a_paused_client_that_leaves_is_noticed),
+        cmocka_unit_test(much_passes_whole_and_in_order),
+        cmocka_unit_test(a_relayed_end_that_breaks_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
