@@ -12,7 +12,7 @@ import time
 
 import yaml
 
-from harness import config, http1
+from harness import config, http1, http2
 from harness.client import Client, request_bytes
 from harness.proxy import Log, Proxy
 from harness.upstream import Upstream, closed_port
@@ -28,7 +28,7 @@ UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 DATE = re.compile(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\b")
 CLUSTERS = {"a": {}, "b": {}}
 # Whether a pooled connection was free again is a matter of microseconds, and each worker has a pool of its own.
-POOLS = re.compile(r"\.upstream_(rq_pending_total|cx_total|cx_http1_total|cx_(rx|tx)_bytes_\w+|cx_active)$")
+POOLS = re.compile(r"\.upstream_(rq_pending_total|cx_total|cx_http1_total|cx_http2_total|cx_(rx|tx)_bytes_\w+|cx_active)$")
 WORKER = re.compile(r"\.worker_\d+\.")
 SOON = 10  # seconds for what the other proxy showed already
 
@@ -61,7 +61,7 @@ class Side:
         clusters = spec.get("clusters", CLUSTERS)
         names = set(spec.get("upstreams", ["a", "b"]))
         for name in sorted(names):
-            self.upstreams[name] = Upstream(name)
+            self.upstreams[name] = http2.Upstream2(name) if name in spec.get("http2", ()) else Upstream(name)
         sock, closed = closed_port()
         self.kept.append(sock)
         self.upstream_ports = {"closed": closed, **{n: u.port for n, u in self.upstreams.items()}}
@@ -180,6 +180,8 @@ class Side:
     def send(self, step):
         listener = step.get("listener", "main")
         port = self.proxy.admin_port() if listener == "admin" else self.proxy.port(listener)
+        if step.get("h2"):
+            return self.send_h2(step, port)
         if not step.get("keep"):
             self.clients.append(Client(port, source=step.get("from")))
         client = self.clients[-1]
@@ -193,9 +195,46 @@ class Side:
             for at in range(step.get("answers", 1)):
                 methods = step.get("methods", [])
                 answers.append(client.read(methods[at] if at < len(methods) else method))
+            if "tunnel" in step and answers[0].status in (101, 200):
+                client.send(step["tunnel"].encode())
+                answers[0].body, answers[0].complete = client.reader.exactly(len(step["tunnel"])), True
         except http1.Closed:
             answers.append(None)
         return answers
+
+    def send_h2(self, step, port):
+        """The same over HTTP/2. `fields`: the whole header list; `frames`: bytes (a list of hex texts) after the head."""
+        if not step.get("keep"):
+            self.clients.append(http2.Client(port, source=step.get("from")))
+        client = self.clients[-1]
+        self.extra_names.append((str(client.port), "<client>"))
+        pairs = lambda given: [(k, str(v)) for k, v in (given.items() if isinstance(given, dict) else given)]  # noqa: E731
+        body, trailers = step.get("body"), step.get("trailers")
+        if isinstance(body, dict):
+            body = body["repeat"] * body["times"]
+        fields = pairs(step["fields"]) if "fields" in step else http2.request_fields(
+            step.get("method", "GET"), step.get("get", step.get("path", "/")), step.get("host", "test"), pairs(step.get("headers", {})))
+        open_end = step.get("open") or "tunnel" in step
+        stream = client.open(fields, body is None and trailers is None and not open_end)
+        if body is not None:
+            ends = trailers is None and not open_end
+            client.send_body(stream, body, ends) if body else client.send(http2.data(stream, b"", ends))
+        if trailers is not None:
+            client.send(http2.headers(stream, pairs(trailers)))
+        if "reset" in step:
+            client.send(http2.reset(stream, step["reset"]))
+            return []
+        if "tunnel" in step:
+            message = client.message(stream)
+            client.until(lambda: message.head_seen or message.ended)
+            if message.status // 100 == 2 and not message.ended:
+                client.send(http2.data(stream, step["tunnel"], False))
+                client.until(lambda: len(message.body) >= len(step["tunnel"]) or message.ended)
+                client.send(http2.data(stream, b"", True))
+        message = client.wait(stream)
+        if message.ended or message.head_seen:
+            return [message]
+        return [None]
 
     def bytes_of(self, step):
         if "raw" in step:
@@ -250,6 +289,8 @@ class Side:
             seen[f"{prefix}.interim"] = f"{seen.get(prefix + '.interim', '')} {status} {fields}"
         self.add_headers(seen, f"{prefix}.header", answer.headers)
         self.add_headers(seen, f"{prefix}.trailer", answer.trailers)
+        if getattr(answer, "reset", None) is not None:
+            seen[f"{prefix}.reset"] = answer.reset
         body = answer.body.decode("latin-1")
         if answer.header("content-type") == "application/json":
             body = json.dumps(json.loads(body), sort_keys=True, indent=1)  # Envoy's order is that of a hash map

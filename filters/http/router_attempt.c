@@ -123,6 +123,8 @@ static void on_ready(struct upstream_attempt *a)
     upstream_facts(r, ra);
     attempted_facts(r, a->host);
     rewrite_host(r);
+    if (r->info->scheme_match_upstream)
+        headers_set_id(r->req, HDR_SCHEME, r->info->up.tls ? STR("https") : STR("http"));
     router_named_count(r, ROUTER_NAMED_TOTAL);
     if (r->waiting_paused) {
         r->waiting_paused = false;

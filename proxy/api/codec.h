@@ -79,6 +79,11 @@ struct codec_events {
                            struct str details);
 };
 
+/* Bytes of a stream's messages as they were on the wire so far: heads alone, and all. For logs. */
+struct codec_counts {
+    uint64_t header_received, wire_received, header_sent, wire_sent;
+};
+
 /* --- down into the codec
  * ------------------------------------------------------------------------------------------------------
  */
@@ -114,6 +119,7 @@ struct codec_ops {
                   bool pause);              /* stop/resume on_data for the stream; counted */
     void (*detach)(struct codec_stream *s); /* server: owner is gone though our response is complete
                                                (unread request rest) */
+    const struct codec_counts *(*counts)(const struct codec_stream *s);
 };
 /* Embedded first in each codec. */
 struct codec {
@@ -147,4 +153,6 @@ struct codec_options {
         h2_max_inbound_priority, h2_max_inbound_window_update;
     bool h2_allow_connect, h2_allow_metadata;
     uint64_t h2_keepalive_interval_us, h2_keepalive_timeout_us;
+    uint64_t h2_flush_timeout_us; /* how long a message that is complete on our side may wait for
+                                     the peer's window; 0: for ever */
 };

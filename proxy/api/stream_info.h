@@ -112,8 +112,9 @@ struct stream_info {
     uint64_t bytes_received, bytes_sent; /* body bytes */
     uint64_t wire_received, wire_sent, header_received, header_sent;
     uint64_t stream_id;
-    struct str request_id; /* x-request-id */
-    uint64_t random;       /* one per stream: fractions and weighted clusters */
+    struct str request_id;      /* x-request-id */
+    uint64_t random;            /* one per stream: fractions and weighted clusters */
+    bool scheme_match_upstream; /* the router sets :scheme by the upstream's transport */
     bool health_check, internal, local_reply, traceable;
     struct headers *req, *resp, *resp_trailers; /* NULL until there */
     struct str original_path;                   /* as received, before normalisation */

@@ -4,6 +4,7 @@
 #include <net/if.h>
 #include "base/arena.h"
 #include "envoy/config/core/v3/config_source.pb-c.h"
+#include "envoy/config/core/v3/protocol.pb-c.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/config/access_log.h"
@@ -157,6 +158,21 @@ static void hcm_buffer_limit(const struct network_filter_place *place, struct hc
         c->buffer_limit = l->per_connection_buffer_limit_bytes->value;
 }
 
+/* What differs from HTTP/1's. */
+static void hcm_h2_options(const Hcm *m, struct hcm_conf *c)
+{
+    const Envoy__Config__Core__V3__Http2ProtocolOptions *h2 = m->http2_protocol_options;
+    struct codec_options *o = &c->h2_options;
+    *o = c->codec_options;
+    o->override_stream_error =
+        m->stream_error_on_invalid_http_message && m->stream_error_on_invalid_http_message->value;
+    if (h2 && h2->override_stream_error_on_invalid_http_message)
+        o->override_stream_error = h2->override_stream_error_on_invalid_http_message->value;
+    else if (h2 && h2->stream_error_on_invalid_http_messaging)
+        o->override_stream_error = true;
+    o->h2_flush_timeout_us = c->stream_flush_timeout_us;
+}
+
 const struct hcm_conf *translate_hcm(const struct conf_at *at, const Hcm *m,
                                      const struct network_filter_place *place)
 {
@@ -174,7 +190,7 @@ const struct hcm_conf *translate_hcm(const struct conf_at *at, const Hcm *m,
     ok &= hcm_upgrades(at, m, c);
     if (!ok) return NULL;
     hcm_buffer_limit(place, c);
-    c->h2_options = c->codec_options;
+    hcm_h2_options(m, c);
     hcm_stat_groups(at, m, place, c);
     return c;
 }

@@ -67,7 +67,9 @@ bool hcm_times(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
     };
     struct conf_at common = conf_field(at, "common_http_protocol_options");
     bool ok = hcm_common_options(&common, m->common_http_protocol_options, c);
-    return hcm_time_list(at, times, sizeof times / sizeof *times) && ok;
+    ok = hcm_time_list(at, times, sizeof times / sizeof *times) && ok;
+    if (!m->stream_flush_timeout) c->stream_flush_timeout_us = c->stream_idle_timeout_us;
+    return ok;
 }
 
 /* --- codec

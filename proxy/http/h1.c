@@ -56,7 +56,7 @@ static void h1_begin(struct h1 *h)
     h->write = H1_WRITE_IDLE;
     h->http10 = h->is_head = h->is_connect = h->is_upgrade = h->peer_close = false;
     h->interims = 0;
-    h->counts = (struct h1_counts){0};
+    h->counts = (struct codec_counts){0};
     h->stream = (struct codec_stream){.codec = &h->base, .id = h->stream.id + 1};
 }
 
@@ -293,6 +293,11 @@ static void h1_detach(struct codec_stream *s)
     h->last = true;
 }
 
+static const struct codec_counts *h1_counts(const struct codec_stream *s)
+{
+    return &h1_of(s->codec)->counts;
+}
+
 static const struct codec_ops h1_ops = {
     .kind = CODEC_H1,
     .on_bytes = h1_on_bytes,
@@ -311,6 +316,7 @@ static const struct codec_ops h1_ops = {
     .reset = h1_reset,
     .pause = h1_pause,
     .detach = h1_detach,
+    .counts = h1_counts,
 };
 
 static struct codec *h1_new(struct conn *c, const struct codec_options *options,
@@ -339,9 +345,4 @@ struct codec *h1_client_new(struct conn *c, const struct codec_options *options,
 bool h1_request_is_http10(const struct codec_stream *s)
 {
     return h1_of(s->codec)->http10;
-}
-
-const struct h1_counts *h1_stream_counts(const struct codec_stream *s)
-{
-    return &h1_of(s->codec)->counts;
 }

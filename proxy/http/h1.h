@@ -30,8 +30,3 @@ struct codec *h1_client_new(struct conn *c, const struct codec_options *options,
 struct str http_status_text(uint32_t status);
 /* Facts of the request under way that are not headers: valid from on_headers on. */
 bool h1_request_is_http10(const struct codec_stream *s);
-/* Bytes of the message as they were on the wire so far: headers alone, and all. For access logs. */
-struct h1_counts {
-    uint64_t header_received, wire_received, header_sent, wire_sent;
-};
-const struct h1_counts *h1_stream_counts(const struct codec_stream *s);

@@ -36,7 +36,7 @@ struct h1 {
     struct codec_stream stream; /* the one exchange */
     const struct codec_options *options;
     llhttp_t parser;
-    struct h1_counts counts;
+    struct codec_counts counts;
 
     /* a head or trailers being collected; all in the stream's arena */
     char *block; /* the head's bytes, names lowered in place */

@@ -37,6 +37,10 @@ const struct stat_def h2_stat_defs[H2_STAT_COUNT] = {
     [H2_STAT_OUTBOUND_ACTIVE] = {"outbound_frames_active", STAT_GAUGE, 0},
     [H2_STAT_PENDING_BYTES] = {"pending_send_bytes", STAT_GAUGE, 0},
     [H2_STAT_STREAMS_ACTIVE] = {"streams_active", STAT_GAUGE, 0},
+    [H2_STAT_COOKIE_COUNT] = {"cookie_count", STAT_HISTOGRAM, 0},
+    [H2_STAT_COOKIE_SIZE] = {"cookie_size", STAT_HISTOGRAM, 0},
+    [H2_STAT_HEADER_COUNT] = {"header_count", STAT_HISTOGRAM, 0},
+    [H2_STAT_HEADER_LIST_SIZE] = {"header_list_size", STAT_HISTOGRAM, 0},
 };
 
 bool h2_preface(struct str bytes, bool *more)
@@ -70,6 +74,8 @@ void h2_stream_free(struct h2 *h, struct h2_stream *s)
         (void)nghttp2_session_consume_connection(
             h->session, s->unconsumed); /* the window is the connection's, too */
     list_remove(&s->link);
+    loop_timer_stop(&s->stuck);
+    if (s->above) h->above--;
     buf_release(&s->in);
     buf_release(&s->out);
     mem_free(s->trailers);
@@ -121,14 +127,19 @@ void h2_count_reset(struct h2 *h)
         h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.too_many_resets");
 }
 
-void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details)
+void h2_refuse_stream(struct h2 *h, struct h2_stream *s)
 {
-    s->refused = details;
-    h2_stat(h, H2_STAT_MESSAGING_ERROR);
+    if (!s->over_limit) h2_stat(h, H2_STAT_MESSAGING_ERROR);
+    if (!s->over_limit && !h->options->override_stream_error) {
+        h2_fail(h, NGHTTP2_PROTOCOL_ERROR, s->refused);
+        return;
+    }
     h2_stat(h, H2_STAT_TX_RESET);
     h2_count_reset(h);
+    /* Its close tells the owner. */
     (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
-                                    NGHTTP2_PROTOCOL_ERROR); /* its close tells the owner */
+                                    s->over_limit ? NGHTTP2_INTERNAL_ERROR
+                                                  : NGHTTP2_PROTOCOL_ERROR);
     h2_flush_soon(h);
 }
 
@@ -178,8 +189,10 @@ static void h2_pause(struct codec_stream *cs, bool pause)
     }
     if (!s->pauses || --s->pauses) return;
     struct h2 *h = h2_of(cs->codec);
-    /* Not inside the caller: the bytes that waited come with the turn's work. */
-    if (!h->receiving) h2_show_data(h, s);
+    if (h->receiving)
+        h->show_wanted = true; /* not inside nghttp2's own loop */
+    else
+        h2_show_data(h, s);
     h2_flush_soon(h);
 }
 
@@ -187,13 +200,38 @@ static void h2_pause(struct codec_stream *cs, bool pause)
  * --------------------------------------------------------------------------------------------------------------------
  */
 
+/* Streams that were resumed while bytes were read. */
+static void h2_show_waiting(struct h2 *h)
+{
+    h->show_wanted = false;
+    for (struct list *it = h->streams.next; it != &h->streams && !h->dead; it = it->next) {
+        struct h2_stream *s = CONTAINER_OF(it, struct h2_stream, link);
+        bool waits = s->in.len || s->held_trailers || (s->peer_end && !s->end_shown);
+        if (!waits || s->pauses || !s->base.events) continue;
+        h2_show_data(h, s);
+        it = &h->streams; /* what it caused may have changed the list */
+    }
+}
+
+/* A peer that asks and does not read makes us keep what we say. */
+static void h2_check_queue(struct h2 *h)
+{
+    uint32_t most = h->options->h2_max_outbound_frames;
+    if (nghttp2_session_get_outbound_queue_size(h->session) <= (most ? most : H2_OUT_FRAMES))
+        return;
+    h2_stat(h, H2_STAT_OUTBOUND_FLOOD);
+    h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.outbound_frames_flood");
+}
+
 static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
 {
     struct h2 *h = h2_of(c);
+    struct buf bytes = {0};
     if (h->receiving) return true;
     h->receiving = true;
-    while (in->len && !h->fail.len && conn_is_open(c->conn)) {
-        struct str front = buf_front(in);
+    buf_move(&bytes, in); /* ours: what the frames cause may end the connection, and its input */
+    while (bytes.len && !h->fail.len && !h->dead) {
+        struct str front = buf_front(&bytes);
         if (h->server) front.len = h2_check_bytes(h, front);
         if (!front.len) break;
         ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)front.ptr, front.len);
@@ -203,16 +241,19 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
             if (n == NGHTTP2_ERR_FLOODED) h2_stat(h, H2_STAT_CONTROL_FLOOD);
             break;
         }
-        buf_drain(in, (size_t)n);
+        buf_drain(&bytes, (size_t)n);
     }
+    buf_release(&bytes);
     h->receiving = false;
-    if (h->fail.len) buf_drain(in, in->len);
+    if (h->show_wanted) h2_show_waiting(h);
+    if (!h->fail.len && !h->dead) h2_check_queue(h);
     h2_flush(h);
     /* nghttp2 itself ended the session: a GOAWAY went out. */
     if (!h->fail.len && !nghttp2_session_want_read(h->session) &&
         !nghttp2_session_want_write(h->session))
         h->fail = STR("http2.session_ended");
     (void)end;
+    if (h->dead) return false;
     if (!h->fail.len) return true;
     h2_tell_failure(h);
     return false;
@@ -240,7 +281,10 @@ static void h2_on_conn_closed(struct codec *c, enum stream_reset why, struct str
         if (s->id > 0)
             (void)nghttp2_session_set_stream_user_data(h->session, s->id,
                                                        NULL); /* unknown ids are fine */
-        if (e) e->on_reset(&s->base, s->base.owner, why, details);
+        if (e && s->refused)
+            e->on_reset(&s->base, s->base.owner, RESET_PROTOCOL_ERROR, str_of(s->refused));
+        else if (e)
+            e->on_reset(&s->base, s->base.owner, why, details);
         h2_stream_free(h, s);
     }
 }
@@ -305,12 +349,12 @@ static void h2_drain(struct codec *c)
         h->drain_noticed = true;
         (void)nghttp2_submit_shutdown_notice(h->session); /* fails only for clients */
     } else {
+        h2_stat(h, H2_STAT_GOAWAY_SENT);
         h->drained = true;
         int32_t last = nghttp2_session_get_last_proc_stream_id(h->session);
         (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL,
                                     0); /* out of memory aborts */
     }
-    h2_stat(h, H2_STAT_GOAWAY_SENT);
     h2_flush_soon(h);
 }
 
@@ -349,9 +393,14 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
     struct h2 *h = user;
     if (frame->hd.type == NGHTTP2_RST_STREAM) h2_note_reset(h, frame->hd.stream_id);
     bool body = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
-    if (!body || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) return 0;
-    struct h2_stream *s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-    if (!s || !s->detached || s->peer_end) return 0;
+    struct h2_stream *s =
+        body ? nghttp2_session_get_stream_user_data(session, frame->hd.stream_id) : NULL;
+    if (!s) return 0;
+    s->counts.wire_sent += frame->hd.length + H2_FRAME_HEAD;
+    if (frame->hd.type == NGHTTP2_HEADERS)
+        s->counts.header_sent += frame->hd.length + H2_FRAME_HEAD;
+    if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) loop_timer_stop(&s->stuck);
+    if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) || !s->detached || s->peer_end) return 0;
     (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id,
                                     NGHTTP2_NO_ERROR); /* out of memory aborts */
     return 0;
@@ -380,6 +429,11 @@ static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
     return 0;
 }
 
+static const struct codec_counts *h2_counts(const struct codec_stream *s)
+{
+    return &((const struct h2_stream *)(const void *)s)->counts;
+}
+
 static const struct codec_ops h2_ops = {
     .kind = CODEC_H2,
     .on_bytes = h2_on_bytes,
@@ -398,6 +452,7 @@ static const struct codec_ops h2_ops = {
     .reset = h2_reset,
     .pause = h2_pause,
     .detach = h2_detach,
+    .counts = h2_counts,
 };
 
 static void h2_session_new(struct h2 *h)
@@ -418,7 +473,8 @@ static void h2_session_new(struct h2 *h)
                                                     ? h->options->h2_max_outbound_control_frames
                                                     : ACKS_MOST);
     nghttp2_option_set_max_continuations(option, CONTINUATIONS_MOST);
-    nghttp2_option_set_stream_reset_rate_limit(option, H2_RESETS_BURST * 5, H2_RESETS_PER_S * 5);
+    /* What resets of a client cost is the connection manager's to judge; this is the last bound. */
+    nghttp2_option_set_stream_reset_rate_limit(option, H2_RESETS_BURST * 25, H2_RESETS_PER_S * 25);
     int rv = h->server ? nghttp2_session_server_new2(&h->session, cb, h, option)
                        : nghttp2_session_client_new2(&h->session, cb, h, option);
     must(rv == 0);

@@ -3,8 +3,6 @@
  * is. */
 #include "proxy/http/h2_internal.h"
 
-enum { H2_FRAME_HEAD = 9 };
-
 void h2_note_reset(struct h2 *h, int32_t id)
 {
     h->reset_by_us[h->reset_count++ % H2_RESET_MEMORY] = id;
@@ -25,6 +23,9 @@ static bool h2_check_head(struct h2 *h)
                            (uint32_t)b[7] << 8 | b[8]);
     uint8_t type = b[3];
     h->frame_left = (size_t)b[0] << 16 | (size_t)b[1] << 8 | b[2];
+    if (type == NGHTTP2_HEADERS) h->block_bytes = 0;
+    if (type == NGHTTP2_HEADERS || type == NGHTTP2_CONTINUATION)
+        h->block_bytes += h->frame_left + H2_FRAME_HEAD;
     if (type != NGHTTP2_DATA && type != NGHTTP2_HEADERS) return true;
     if (id > h->last_id) {
         if (type != NGHTTP2_HEADERS) return true;

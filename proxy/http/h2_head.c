@@ -18,10 +18,12 @@ static bool h2_head_count(struct h2 *h, struct h2_stream *s, struct str name, st
     s->head_count++;
     if (s->head_bytes > h->options->max_header_bytes + (size_t)H2_HEADER_OVERHEAD * s->head_count) {
         h2_stat(h, H2_STAT_HEADER_OVERFLOW);
-        return h2_head_refuse(s, "http2.headers_too_large");
+        s->over_limit = true;
+        return h2_head_refuse(s, "http2.header_list_size_too_large");
     }
     if (h->options->max_headers && s->head_count > h->options->max_headers) {
         h2_stat(h, H2_STAT_HEADER_OVERFLOW);
+        s->over_limit = true;
         return h2_head_refuse(s, "http2.too_many_headers");
     }
     return true;
@@ -46,6 +48,7 @@ bool h2_head_add(struct h2 *h, struct h2_stream *s, struct str name, struct str 
             return true;
         }
         h2_stat(h, H2_STAT_REJECTED_UNDERSCORES);
+        s->over_limit = true;
         return h2_head_refuse(s, "http2.unexpected_underscore");
     }
     headers_add_copy(s->head, name, value);
@@ -74,7 +77,7 @@ static bool h2_request_finish(struct h2_stream *s)
     (void)headers_remove_id(h, HDR_HOST);
     authority = headers_get(h, HDR_AUTHORITY);
     if (authority.len && !h1_authority_valid(authority))
-        return h2_head_refuse(s, "http2.invalid_authority");
+        return h2_head_refuse(s, "http2.invalid.header.field");
     struct str path = headers_get(h, HDR_PATH), method = headers_get(h, HDR_METHOD);
     if (!h1_token_valid(method)) return h2_head_refuse(s, "http2.invalid_method");
     if (path.ptr && (!path.len || !h1_target_valid(path)))

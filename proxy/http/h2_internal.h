@@ -20,6 +20,9 @@ enum {
         1024, /* bytes of one stream that wait for the peer's window: above, the producer stops */
     H2_OUT_LOW = 128 * 1024,
     H2_HEADER_OVERHEAD = 32, /* RFC 9113 6.5.2 */
+    H2_FRAME_HEAD = 9,
+    H2_OUT_FRAMES =
+        10000, /* frames that may wait for a peer that does not read, unless configured */
     H2_RESET_MEMORY = 128,
     H2_RESETS_BURST = 200,
     H2_RESETS_PER_S = 20 /* streams that end before their time, either side's doing */
@@ -34,6 +37,7 @@ struct h2_stream {
     size_t head_bytes; /* as the limits count them */
     uint32_t head_count;
     const char *refused; /* why the head may not pass; NULL: fine */
+    bool over_limit;     /* refused for its size or by policy, not as malformed */
     uint32_t pauses;
     bool final_head;        /* a head that is no 1xx came */
     bool peer_end, our_end; /* END_STREAM seen, sent or queued */
@@ -48,6 +52,8 @@ struct h2_stream {
     struct buf in;                 /* body not yet shown (paused, or inside a frame) */
     size_t unconsumed;             /* bytes of the window that `in` holds */
     struct buf out;
+    struct loop_timer stuck; /* complete on our side, waiting for the peer's window */
+    struct codec_counts counts;
     nghttp2_nv *trailers; /* to send after out; heap */
     size_t trailer_count;
     bool has_trailers;
@@ -64,7 +70,9 @@ struct h2 {
     struct str fail; /* details of what ended the session; empty: nothing did */
     bool server, receiving, flushing, dead;
     bool goaway_received, drain_noticed, drained, failed_told;
-    struct buf wire; /* serialised frames on their way to the connection */
+    bool show_wanted; /* a stream was resumed while bytes were read: what it holds is shown after */
+    size_t above;     /* streams whose producers were told to stop */
+    struct buf wire;  /* serialised frames on their way to the connection */
     /* abuse */
     uint64_t reset_tokens_us;             /* bucket as time: now - this, in tokens */
     int32_t reset_by_us[H2_RESET_MEMORY]; /* ids, a ring: what the peer still sends on them is no
@@ -74,6 +82,7 @@ struct h2 {
     /* frame heads are looked at before nghttp2 sees them */
     uint8_t head[9];
     size_t head_have, frame_left;
+    size_t block_bytes; /* of the head that is coming: its frames */
     bool preface_seen;
     int32_t last_id; /* highest stream the peer opened */
     uint64_t inbound_priority, inbound_window, inbound_empty, opened, data_sent;
@@ -100,8 +109,9 @@ void h2_flush_soon(struct h2 *h);
 void h2_fail(struct h2 *h, uint32_t code, const char *details);
 /* Another stream ended before its time: too many of them end the connection. */
 void h2_count_reset(struct h2 *h);
-/* Ends one stream by the peer's fault. */
-void h2_refuse_stream(struct h2 *h, struct h2_stream *s, const char *details);
+/* The message may not pass (s->refused): ends its stream, or the connection (Envoy: unless
+ * override_stream_error_on_invalid_http_message, when it is malformed). */
+void h2_refuse_stream(struct h2 *h, struct h2_stream *s);
 
 /* h2_check.c: follows the frames in the bytes that nghttp2 will get next: how many it may have now,
  * at most to the end of one frame. 0: a frame came on a closed stream (RFC 9113 5.1), which

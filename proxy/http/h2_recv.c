@@ -21,7 +21,7 @@ static int h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *fr
 {
     struct h2 *h = user;
     struct h2_stream *s = h2_find(session, frame->hd.stream_id);
-    if (frame->hd.type != NGHTTP2_HEADERS) return 0;
+    if (frame->hd.type != NGHTTP2_HEADERS || h->dead || h->fail.len) return 0;
     if (!s && h->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         s = h2_stream_new(h, frame->hd.stream_id);
         h->opened++;
@@ -72,10 +72,13 @@ static void h2_got_trailers(struct h2 *h, struct h2_stream *s)
 
 static void h2_got_head(struct h2 *h, struct h2_stream *s, bool end)
 {
+    s->counts.header_received += h->block_bytes;
+    s->counts.wire_received += h->block_bytes;
+    h->block_bytes = 0;
     bool trailers = h2_is_trailers(s);
     if (!s->head || !s->base.events) return;
     if (!h2_head_finish(h, s, trailers)) {
-        h2_refuse_stream(h, s, s->refused);
+        h2_refuse_stream(h, s);
         return;
     }
     if (trailers) {
@@ -175,11 +178,13 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
     if (h->fail.len) return 0;
     switch (frame->hd.type) {
     case NGHTTP2_HEADERS:
+        if (!h->server) h->block_bytes = frame->hd.length + H2_FRAME_HEAD;
         if (s) h2_got_head(h, s, end);
         return 0;
     case NGHTTP2_DATA:
         if (!s) return 0;
         s->peer_end |= end;
+        s->counts.wire_received += frame->hd.length + H2_FRAME_HEAD;
         h2_show_data(h, s); /* later, if it is paused */
         return 0;
     case NGHTTP2_RST_STREAM:
@@ -202,10 +207,13 @@ static int h2_on_invalid_frame(nghttp2_session *session, const nghttp2_frame *fr
 {
     struct h2 *h = user;
     struct h2_stream *s = frame->hd.stream_id ? h2_find(session, frame->hd.stream_id) : NULL;
-    (void)error;
     h2_stat(h, H2_STAT_MESSAGING_ERROR);
-    if (s && !s->refused) s->refused = "http2.violation.of.messaging.rule";
+    if (s && !s->refused)
+        s->refused = error == NGHTTP2_ERR_HTTP_HEADER ? "http2.invalid.header.field"
+                                                      : "http2.violation.of.messaging.rule";
     h2_count_reset(h);
+    if (s && error != NGHTTP2_ERR_STREAM_CLOSED && !h->options->override_stream_error)
+        h2_fail(h, NGHTTP2_PROTOCOL_ERROR, s->refused);
     return 0;
 }
 
@@ -223,8 +231,10 @@ static int h2_on_stream_close(nghttp2_session *session, int32_t id, uint32_t cod
     struct h2 *h = user;
     struct h2_stream *s = h2_find(session, id);
     if (!s) return 0;
-    bool whole = code == NGHTTP2_NO_ERROR && s->peer_end && s->our_end && s->submitted;
+    bool whole =
+        code == NGHTTP2_NO_ERROR && s->peer_end && s->our_end && s->submitted && !s->refused;
     const struct codec_stream_events *e = s->base.events;
+    list_remove(&s->link); /* what its owner does now may end the whole connection */
     if (whole && e) {
         s->pauses = 0; /* all is here, within the window: the owner keeps it */
         h2_show_data(h, s);
@@ -234,7 +244,8 @@ static int h2_on_stream_close(nghttp2_session *session, int32_t id, uint32_t cod
         e->on_complete(&s->base, s->base.owner);
     } else if (e && s->refused) {
         s->base.events = NULL;
-        e->on_reset(&s->base, s->base.owner, RESET_PROTOCOL_ERROR, str_of(s->refused));
+        e->on_reset(&s->base, s->base.owner, s->over_limit ? RESET_REMOTE : RESET_PROTOCOL_ERROR,
+                    str_of(s->refused));
     } else if (e) {
         s->base.events = NULL;
         enum stream_reset why = h2_reset_of(code);

@@ -7,12 +7,42 @@
  * ------------------------------------------------------------------------------------------------------------
  */
 
-static void h2_tell_low(struct h2_stream *s)
+/* Producers that were told to stop hear of the room. */
+static void h2_tell_low(struct h2 *h)
 {
-    if (!s->above || s->out.len > H2_OUT_LOW) return;
-    s->above = false;
-    const struct codec_stream_events *e = s->base.events;
-    if (e && e->on_watermark) e->on_watermark(&s->base, s->base.owner, false);
+    for (struct list *it = h->streams.next; h->above && it != &h->streams; it = it->next) {
+        struct h2_stream *s = CONTAINER_OF(it, struct h2_stream, link);
+        if (!s->above || s->out.len > H2_OUT_LOW) continue;
+        s->above = false;
+        h->above--;
+        const struct codec_stream_events *e = s->base.events;
+        if (!e || !e->on_watermark) continue;
+        e->on_watermark(&s->base, s->base.owner, false);
+        if (h->dead) return;
+        it = &h->streams; /* what it caused may have changed the list */
+    }
+}
+
+static void h2_on_stuck(struct loop_timer *t)
+{
+    struct h2_stream *s = CONTAINER_OF(t, struct h2_stream, stuck);
+    struct h2 *h = h2_of(s->base.codec);
+    h2_stat(h, H2_STAT_FLUSH_TIMEOUT);
+    h2_stat(h, H2_STAT_TX_RESET);
+    s->refused = "http2.flush_timeout";
+    s->over_limit = true;
+    buf_release(&s->out);
+    (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
+                                    NGHTTP2_NO_ERROR); /* its close tells the owner */
+    h2_flush_soon(h);
+}
+
+/* Our side is complete: the rest may not wait for the peer's window for ever. */
+static void h2_watch_stuck(struct h2 *h, struct h2_stream *s)
+{
+    uint64_t most = h->options->h2_flush_timeout_us;
+    if (most && s->out.len)
+        loop_timer_start(conn_worker(h->base.conn)->loop, &s->stuck, most, h2_on_stuck);
 }
 
 /* nghttp2 asks how much may go into the next DATA frame; the bytes themselves are moved by
@@ -21,7 +51,6 @@ static ssize_t h2_read_body(nghttp2_session *session, int32_t id, uint8_t *to, s
                             uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     struct h2_stream *s = source->ptr;
-    (void)session;
     (void)id;
     (void)to;
     (void)user;
@@ -31,27 +60,25 @@ static ssize_t h2_read_body(nghttp2_session *session, int32_t id, uint8_t *to, s
         return NGHTTP2_ERR_DEFERRED;
     }
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    if (s->our_end && n == s->out.len) {
-        *flags |= NGHTTP2_DATA_FLAG_EOF;
-        if (s->has_trailers) *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    }
-    return (ssize_t)n;
+    if (!s->our_end || n != s->out.len) return (ssize_t)n;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (!s->has_trailers) return (ssize_t)n;
+    *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    s->has_trailers = false;
+    int rv = nghttp2_submit_trailer(session, s->id, s->trailers, s->trailer_count);
+    return rv == 0 ? (ssize_t)n : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
                            size_t length, nghttp2_data_source *source, void *user)
 {
-    enum { FRAME_HEAD = 9 };
     struct h2 *h = user;
     struct h2_stream *s = source->ptr;
-    buf_append(&h->wire, head, FRAME_HEAD);
+    buf_append(&h->wire, head, H2_FRAME_HEAD);
     buf_move_n(&h->wire, &s->out, length);
     h->data_sent++;
-    if (s->has_trailers && s->our_end && s->out.len == 0) {
-        s->has_trailers = false;
-        int rv = nghttp2_submit_trailer(session, s->id, s->trailers, s->trailer_count);
-        if (rv != 0) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    }
+    if (s->our_end) h2_watch_stuck(h, s); /* it moves */
+    (void)session;
     (void)frame;
     return 0;
 }
@@ -82,9 +109,7 @@ void h2_flush(struct h2 *h)
     if (h->wire.len) conn_write(h->base.conn, &h->wire, false);
     h->flushing = false;
     if (rv != 0) h2_fail(h, NGHTTP2_INTERNAL_ERROR, "http2.send_failed");
-    /* Producers that were told to stop hear of the room; not inside nghttp2's own loop. */
-    LIST_FOREACH_SAFE (&h->streams, it, next)
-        h2_tell_low(CONTAINER_OF(it, struct h2_stream, link));
+    if (!h->dead) h2_tell_low(h); /* not inside nghttp2's own loop */
 }
 
 /* --- ops
@@ -167,8 +192,10 @@ void h2_send_data(struct codec_stream *cs, struct buf *data, bool end)
     buf_move(&s->out, data);
     s->our_end = end;
     h2_resume(h, s);
+    if (end) h2_watch_stuck(h, s);
     if (!s->above && s->out.len > H2_OUT_HIGH) {
         s->above = true;
+        h->above++;
         const struct codec_stream_events *e = s->base.events;
         if (e && e->on_watermark) e->on_watermark(cs, cs->owner, true);
     }
@@ -185,4 +212,5 @@ void h2_send_trailers(struct codec_stream *cs, struct headers *t)
     s->has_trailers = s->trailer_count > 0;
     s->our_end = true;
     h2_resume(h, s);
+    h2_watch_stuck(h, s);
 }

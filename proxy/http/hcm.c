@@ -8,6 +8,7 @@
 #include "proxy/http/stream_internal.h"
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
+#include "proxy/runtime/values.h"
 
 /* --- arenas of streams, recycled per worker
  * --------------------------------------------------------------------------- */
@@ -72,14 +73,6 @@ static void hcm_sweep(struct loop_later *later)
     hcm_sweep_all(CONTAINER_OF(later, struct hcm, sweep));
 }
 
-static void hcm_on_idle(struct loop_timer *t)
-{
-    struct hcm *m = CONTAINER_OF(t, struct hcm, idle);
-    stat_hcm_add(m, HCM_STAT_CX_IDLE_TIMEOUT);
-    if (m->codec) m->codec->ops->drain(m->codec);
-    hcm_close(m);
-}
-
 /* The client did not leave by itself. */
 static void hcm_on_delayed(struct loop_timer *t)
 {
@@ -102,10 +95,31 @@ static void hcm_close_gently(struct hcm *m)
     loop_timer_start(m->worker->loop, &m->delay, m->conf->delayed_close_us, hcm_on_delayed);
 }
 
+static void hcm_on_idle(struct loop_timer *t);
+
 static void hcm_idle_start(struct hcm *m)
 {
     if (m->conf->idle_timeout_us && !m->closing && !m->closed)
         loop_timer_start(m->worker->loop, &m->idle, m->conf->idle_timeout_us, hcm_on_idle);
+}
+
+/* Envoy: a client that opens streams only to reset them is cut off (rapid reset). */
+static void hcm_count_premature(struct hcm *m, const struct http_stream *s)
+{
+    enum { STREAMS = 500, LIFETIME_S = 1 };
+    if (m->closed || m->closing) return;
+    m->over++;
+    if (!s->reset_by_peer || s->info.response_code) return;
+    uint64_t young = runtime_u64(
+        m->worker, STR("overload.premature_reset_min_stream_lifetime_seconds"), LIFETIME_S);
+    if ((s->info.end_us - s->info.start_us) / 1000000 > young) return;
+    m->premature++;
+    uint64_t most =
+        runtime_u64(m->worker, STR("overload.premature_reset_total_stream_count"), STREAMS);
+    if (m->premature * 2 < (m->over < most ? most : m->over)) return;
+    stat_hcm_add(m, HCM_STAT_RQ_TOO_MANY_PREMATURE_RESETS);
+    m->closing = true;
+    conn_close(m->conn, CONN_CLOSE_RESET);
 }
 
 void hcm_stream_ended(struct hcm *m, struct http_stream *s)
@@ -113,6 +127,7 @@ void hcm_stream_ended(struct hcm *m, struct http_stream *s)
     list_remove(&s->link);
     list_push_back(&m->ended, &s->link);
     m->open--;
+    hcm_count_premature(m, s);
     loop_later(m->worker->loop, &m->sweep, hcm_sweep);
     if (m->open) return;
     if (!m->close_next)
@@ -121,8 +136,6 @@ void hcm_stream_ended(struct hcm *m, struct http_stream *s)
         hcm_close(m);
     else if (s->info.protocol == HTTP_PROTOCOL_10 && s->info.resp &&
              !headers_has(s->info.resp, HDR_CONTENT_LENGTH))
-        hcm_close(m);
-    else if (m->codec->ops->kind != CODEC_H1)
         hcm_close(m);
     else
         hcm_close_gently(m);
@@ -146,7 +159,8 @@ static void hcm_on_drained(struct loop_timer *t)
 {
     struct hcm *m = CONTAINER_OF(t, struct hcm, drain_wait);
     m->close_next = true;
-    if (!m->open) hcm_close(m);
+    if (m->codec && m->codec->ops->kind == CODEC_H2) m->codec->ops->drain(m->codec);
+    if (!m->open) hcm_close_gently(m);
 }
 
 /* Says that the end is near: HTTP/1 with the next response, HTTP/2 at once. `timed`: and closes
@@ -159,6 +173,17 @@ static void hcm_drain_start(struct hcm *m, bool timed)
     if (timed)
         loop_timer_start(m->worker->loop, &m->drain_wait, m->conf->drain_timeout_us,
                          hcm_on_drained);
+}
+
+/* Envoy: an idle connection is told of its end, too; what comes within drain_timeout is served. */
+static void hcm_on_idle(struct loop_timer *t)
+{
+    struct hcm *m = CONTAINER_OF(t, struct hcm, idle);
+    stat_hcm_add(m, HCM_STAT_CX_IDLE_TIMEOUT);
+    if (m->codec)
+        hcm_drain_start(m, true);
+    else
+        hcm_close(m);
 }
 
 static bool hcm_speaks_h1(const struct hcm *m)

@@ -143,6 +143,7 @@ struct hcm {
     uint64_t start_us;
     uint64_t requests;
     uint32_t open;
+    uint64_t over, premature; /* streams that ended; of them, reset young and without an answer */
     bool draining;    /* the listener or the process is leaving: say so on the next response */
     bool close_next;  /* Connection: close was or will be said; no more requests */
     bool close_asked; /* by the client */

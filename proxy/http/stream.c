@@ -96,8 +96,9 @@ static void stream_on_reset(struct codec_stream *cs, void *owner, enum stream_re
                             struct str details)
 {
     struct http_stream *s = owner;
-    (void)cs;
+    stream_note_counts(s, cs);
     s->codec = NULL;
+    s->reset_by_peer = true;
     if (why == RESET_PROTOCOL_ERROR)
         stream_info_flag(&s->info, RF_DPE);
     else if (why == RESET_REMOTE)
@@ -114,7 +115,7 @@ static void stream_on_reset(struct codec_stream *cs, void *owner, enum stream_re
 static void stream_on_complete(struct codec_stream *cs, void *owner)
 {
     struct http_stream *s = owner;
-    (void)cs;
+    stream_note_counts(s, cs);
     s->codec = NULL;
     s->codec_done = true;
     stream_over(s);
@@ -180,6 +181,7 @@ void stream_begin(struct hcm *m, struct codec_stream *cs)
     s->info.random = rng_next(&w->rng);
     s->info.stream_id = s->info.random;
     s->info.traceable = true;
+    s->info.scheme_match_upstream = conf->scheme_match_upstream;
     s->buffer_limit = conf->buffer_limit ? conf->buffer_limit : STREAM_BUFFER_DEFAULT;
     s->above = conn_above_watermark(m->conn);
     s->idle_us = conf->stream_idle_timeout_us;
@@ -371,10 +373,9 @@ static void stream_on_headers(struct codec_stream *cs, void *owner, struct heade
     s->is_head = str_eq(headers_get(h, HDR_METHOD), STR("HEAD"));
     s->is_grpc = headers_is_grpc(h);
     if (m->codec->ops->kind == CODEC_H1) {
-        const struct h1_counts *n = h1_stream_counts(cs);
-        s->info.header_received = n->header_received;
         if (h1_request_is_http10(cs)) s->info.protocol = HTTP_PROTOCOL_10;
     }
+    s->info.header_received = cs->codec->ops->counts(cs)->header_received;
     hcm_note_request(m, h, s->info.protocol == HTTP_PROTOCOL_10);
     stream_pin_routes(s);
     stream_expect_continue(s, h);

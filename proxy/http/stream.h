@@ -75,6 +75,7 @@ struct http_stream {
     bool encoding; /* response headers entered the encode path */
     bool over;     /* ended; only logging and freeing are left */
     bool reset_wanted;
+    bool reset_by_peer; /* the client broke it off */
 };
 
 /* --- stream.c: life

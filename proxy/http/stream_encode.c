@@ -63,15 +63,18 @@ static void stream_response_end(struct http_stream *s)
     stream_over(s);
 }
 
+void stream_note_counts(struct http_stream *s, const struct codec_stream *cs)
+{
+    const struct codec_counts *n = cs->codec->ops->counts(cs);
+    s->info.header_sent = n->header_sent;
+    s->info.wire_sent = n->wire_sent;
+    s->info.wire_received = n->wire_received;
+}
+
 static void stream_note_sent(struct http_stream *s)
 {
     s->info.last_tx_us = loop_now_us(s->m->worker->loop);
-    if (s->codec && stream_is_h1(s)) {
-        const struct h1_counts *n = h1_stream_counts(s->codec);
-        s->info.header_sent = n->header_sent;
-        s->info.wire_sent = n->wire_sent;
-        s->info.wire_received = n->wire_received;
-    }
+    if (s->codec) stream_note_counts(s, s->codec);
 }
 
 static void stream_open_tunnel(struct http_stream *s)

@@ -6,6 +6,9 @@
 bool chain_stopped(const struct http_stream *s, enum http_dir dir);
 void chain_resume(struct http_stream *s, struct filter_slot *slot, enum http_dir dir);
 
+/* stream_encode.c: takes over what the codec has counted so far. */
+void stream_note_counts(struct http_stream *s, const struct codec_stream *cs);
+
 /* stream.c */
 /* A filter holds more than the limit (or no longer): stops the source of that direction. Counted.
  */

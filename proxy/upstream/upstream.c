@@ -268,8 +268,8 @@ void upstream_pause(struct upstream_attempt *a, bool pause)
 
 void upstream_wire(struct upstream_attempt *a)
 {
-    if (!a->stream || a->protocol != UPSTREAM_PROTO_H1) return;
-    const struct h1_counts *n = h1_stream_counts(a->stream);
+    if (!a->stream) return;
+    const struct codec_counts *n = a->stream->codec->ops->counts(a->stream);
     a->header_sent = n->header_sent;
     a->wire_sent = n->wire_sent;
     a->header_received = n->header_received;

@@ -4,6 +4,7 @@
 A script is a list with one step for each request, in order of arrival. A step is a dict:
   status, reason, headers, body, trailers, chunked     an ordinary answer
   raw: bytes (str with \\r\\n), then close / reset / hang: exactly these bytes
+  raw, then echo: True                                 a tunnel: all that comes goes back
   close | reset | hang: True                           alone: no answer at all
   early: True                                          answer before the body was read
 or a function (connection, request) that does what it likes.
@@ -43,6 +44,14 @@ class Connection:
 
     def hang(self):
         self.reader.to_end()
+
+    def echo(self):
+        """Every byte back, until the other side ends."""
+        while True:
+            if not self.reader.buffer:
+                self.reader.fill()
+            data, self.reader.buffer = self.reader.buffer, b""
+            self.send(data)
 
     def read_request(self):
         raw = self.reader.until(b"\r\n\r\n")
@@ -139,6 +148,9 @@ class Upstream:
             return False
         if step.get("hang"):
             connection.hang()
+            return False
+        if step.get("echo"):
+            connection.echo()
             return False
         if "raw" in step:
             return True
