@@ -10,6 +10,7 @@
 #include "base/rand.h"
 #include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
+#include "proxy/api/tls_info.h"
 #include "proxy/config/access_log.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/runtime/values.h"
@@ -425,6 +426,7 @@ static void router_destroy(struct http_filter *f)
         host_unref(&h);
     }
     host_unref(&r->host);
+    tls_info_unref(&r->tls);
     upstream_unpin(f->worker, &r->uc);
 }
 

@@ -80,6 +80,7 @@ struct router {
     enum upstream_priority priority;
     struct router_attempt *cur; /* NULL: none yet */
     struct host *host;          /* of the present or last try; a reference */
+    const struct tls_info *tls; /* info->up.tls: a reference, connections end before streams */
     const struct host **tried;  /* references, for previous_hosts */
     size_t tried_count, tried_cap;
 

@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/must.h"
 #include "filters/http/router.h"
+#include "proxy/api/tls_info.h"
 #include "proxy/api/matcher.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
@@ -55,7 +56,8 @@ static void upstream_facts(struct router *r, struct router_attempt *ra)
     if (ci) {
         up->local = ci->local;
         up->remote = ci->remote;
-        up->tls = ci->tls;
+        tls_info_unref(&r->tls);
+        up->tls = r->tls = tls_info_ref(ci->tls);
     }
     up->protocol = ra->a.protocol == UPSTREAM_PROTO_H2 ? HTTP_PROTOCOL_2 : HTTP_PROTOCOL_11;
     up->cx_begin_us = ra->a.connect_begin_us;

@@ -188,6 +188,7 @@ static bool tls_downstream(const struct conf_at *at, const TLS(DownstreamTlsCont
     c->require_sni = tls_flag(m->require_sni);
     c->full_scan = tls_flag(m->full_scan_certs_on_sni_mismatch);
     c->prefer_client_ciphers = m->prefer_client_ciphers;
+    c->no_cache = m->disable_stateful_session_resumption;
     c->ocsp = (enum tls_ocsp)m->ocsp_staple_policy;
     bool ok = tls_common(&common, m->common_tls_context, c);
     ok = conf_duration(&timeout, m->session_timeout, 0, &timeout_us) && ok;

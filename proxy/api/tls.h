@@ -116,7 +116,7 @@ struct tls_conf {
     const struct str *ciphers, *curves, *sigalgs, *alpn;
     size_t cipher_count, curve_count, sigalg_count, alpn_count;
     /* server */
-    bool require_client, require_sni, no_tickets, full_scan, prefer_client_ciphers;
+    bool require_client, require_sni, no_tickets, no_cache, full_scan, prefer_client_ciphers;
     uint64_t session_timeout_s;
     enum tls_ocsp ocsp;
     /* client */

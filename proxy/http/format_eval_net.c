@@ -122,7 +122,6 @@ static struct str tls_fact(int which, const struct tls_info *t)
     case N_PEER_FP256: return t->peer.fingerprint_256;
     case N_PEER_FP1: return t->peer.fingerprint_1;
     case N_PEER_SERIAL: return t->peer.serial;
-    case N_PEER_PEM: return t->peer.pem_url_encoded;
     case N_TLS_SNI: return t->sni;
     default: return STR_NONE;
     }
@@ -131,7 +130,12 @@ static struct str tls_fact(int which, const struct tls_info *t)
 void eval_tls(const struct format_part *p, const struct format_cx *cx, struct format_result *r)
 {
     const struct tls_info *t = tls_of(p, cx->info);
-    if (t) format_set_text(r, tls_fact(p->op->n & N_TLS_MASK, t));
+    int which = p->op->n & N_TLS_MASK;
+    if (!t) return;
+    if (which >= N_TLS_TEXT)
+        format_set_text(r, tls_info_text(t, (enum tls_text)(which - N_TLS_TEXT), cx->scratch));
+    else
+        format_set_text(r, tls_fact(which, t));
 }
 
 static const struct tls_names *san_list(int n, const struct tls_cert_info *c)

@@ -7,6 +7,7 @@
 #include "proxy/api/access_logger.h"
 #include "proxy/api/format.h"
 #include "proxy/api/headers.h"
+#include "proxy/api/tls_info.h"
 
 struct value;
 struct format_part;
@@ -291,8 +292,8 @@ enum {
     N_PEER_FP256,
     N_PEER_FP1,
     N_PEER_SERIAL,
-    N_PEER_PEM,
     N_TLS_SNI,
+    N_TLS_TEXT, /* + enum tls_text */
     N_TLS_MASK = 31,
     N_CERT_START = 0,
     N_CERT_END = 1

@@ -10,10 +10,7 @@ static void xfcc_part(struct sb *out, const char *key, struct str value, bool qu
     if (out->len) sb_char(out, ';');
     sb_fmt(out, "%s=", key);
     if (quoted) sb_char(out, '"');
-    for (size_t i = 0; i < value.len; i++) {
-        if (quoted && (value.ptr[i] == '"' || value.ptr[i] == '\\')) sb_char(out, '\\');
-        sb_char(out, value.ptr[i]);
-    }
+    sb_add(out, value); /* quotes in a subject are escaped by RFC 2253 already */
     if (quoted) sb_char(out, '"');
 }
 
@@ -25,8 +22,10 @@ static struct str xfcc_own(struct http_stream *s, const struct tls_info *tls)
     for (size_t i = 0; i < tls->local.uri_san.count; i++)
         xfcc_part(&out, "By", tls->local.uri_san.v[i], false);
     xfcc_part(&out, "Hash", tls->peer.fingerprint_256, false);
-    if (conf->xfcc_cert) xfcc_part(&out, "Cert", tls->peer.pem_url_encoded, true);
-    if (conf->xfcc_chain) xfcc_part(&out, "Chain", tls->peer.pem_url_encoded, true);
+    if (conf->xfcc_cert)
+        xfcc_part(&out, "Cert", tls_info_text(tls, TLS_TEXT_PEER_PEM, s->arena), true);
+    if (conf->xfcc_chain)
+        xfcc_part(&out, "Chain", tls_info_text(tls, TLS_TEXT_CHAIN_PEM, s->arena), true);
     if (conf->xfcc_subject) xfcc_part(&out, "Subject", tls->peer.subject, true);
     for (size_t i = 0; conf->xfcc_uri && i < tls->peer.uri_san.count; i++)
         xfcc_part(&out, "URI", tls->peer.uri_san.v[i], false);

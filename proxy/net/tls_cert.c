@@ -1,5 +1,6 @@
 /* Certificates with their keys: PEM or PKCS#12 to OpenSSL's objects, with Envoy's checks and words.
  * Main thread. */
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ocsp.h>
@@ -161,6 +162,17 @@ static bool load_ocsp(const struct conf_at *at, const struct tls_cert_source *s,
     return ok || conf_fail(&field, "OCSP response is malformed");
 }
 
+static int key_curve(EVP_PKEY *key)
+{
+    char name[80];
+    size_t len = 0;
+    if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC ||
+        EVP_PKEY_get_group_name(key, name, sizeof(name), &len) != 1)
+        return 0;
+    int nid = OBJ_txt2nid(name);
+    return nid != NID_undef ? nid : EC_curve_nist2nid(name);
+}
+
 static bool wants_staple(X509 *x)
 {
     return X509_get_ext_by_NID(x, NID_tlsfeature, -1) >= 0;
@@ -221,7 +233,8 @@ const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_c
     tls_text_id(s->chain, s->chain_name, c->id);
     c->path = str_dup(a, s->chain_name);
     c->must_staple = wants_staple(c->x509);
+    c->curve = key_curve(c->key);
     cert_names(a, c);
-    tls_cert_facts(a, c->x509, &c->info, false);
+    tls_cert_facts(a, c->x509, &c->info);
     return c;
 }

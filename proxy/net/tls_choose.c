@@ -8,6 +8,8 @@
 #include "proxy/net/tls_internal.h"
 #include "proxy/stats/stats.h"
 
+enum { GROUPS_MOST = 64 };
+
 bool tls_use_cert(SSL *ssl, const struct tls_cert *c)
 {
     bool ok = SSL_use_cert_and_key(ssl, c->x509, c->key, c->chain, 1) == 1;
@@ -26,15 +28,21 @@ static int cert_fits(const struct tls_cert *c, struct str sni)
     return best;
 }
 
+/* --- OCSP
+ * ------------------------------------------------------------------------------------------------
+ */
+
 static bool staple_valid(const struct tls_conn *t, const struct tls_cert *c)
 {
     return c->ocsp.len && c->ocsp_until_s > (int64_t)(loop_wall_us(t->worker->loop) / 1000000);
 }
 
-/* Envoy: with strict stapling a certificate whose response is stale is not used; must-staple ones
- * need a good response. */
+/* Envoy: whoever does not ask for a staple is served without. For those who ask, strict stapling
+ * refuses a certificate whose response is stale, and a certificate that demands a staple needs a
+ * good one. */
 static bool staple_allows(const struct tls_conn *t, const struct tls_cert *c)
 {
+    if (SSL_get_tlsext_status_type(t->ssl) != TLSEXT_STATUSTYPE_ocsp) return true;
     switch (t->conf->ocsp) {
     case TLS_OCSP_LENIENT: return !c->must_staple || staple_valid(t, c);
     case TLS_OCSP_STRICT: return !c->ocsp.len || staple_valid(t, c);
@@ -43,28 +51,73 @@ static bool staple_allows(const struct tls_conn *t, const struct tls_cert *c)
     return false;
 }
 
+/* --- the choice
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* May the client know the curve of the key? One that lists no curves knows all. */
+static bool client_knows(const struct tls_conn *t, const struct tls_cert *c)
+{
+    int curves[GROUPS_MOST];
+    long count = SSL_get1_groups(t->ssl, NULL);
+    if (!c->curve || count <= 0 || count > GROUPS_MOST) return true;
+    (void)SSL_get1_groups(t->ssl, curves);
+    for (long i = 0; i < count; i++) {
+        if (curves[i] == c->curve) return true;
+    }
+    return false;
+}
+
+static bool use_one(struct tls_conn *t, const struct tls_cert *c)
+{
+    return client_knows(t, c) && tls_use_cert(t->ssl, c);
+}
+
 /* Loads all that fit equally well: OpenSSL then picks by key type what the client can verify. */
 static bool use_fitting(struct tls_conn *t, struct str sni, int wanted)
 {
-    bool used_rsa = false, used_ec = false, any = false;
+    bool used_rsa = false, used_ec = false;
     for (size_t i = 0; i < t->cert_count; i++) {
         const struct tls_cert *c = t->certs[i];
-        if (wanted && cert_fits(c, sni) != wanted) continue;
-        bool ec = EVP_PKEY_get_base_id(c->key) == EVP_PKEY_EC;
-        if (ec ? used_ec : used_rsa) continue;
-        if (!staple_allows(t, c) || !tls_use_cert(t->ssl, c)) continue;
-        if (ec)
-            used_ec = true;
-        else
-            used_rsa = true;
-        any = true;
+        bool *used = c->curve ? &used_ec : &used_rsa;
+        if (*used || (wanted && cert_fits(c, sni) != wanted)) continue;
+        *used = use_one(t, c);
     }
-    return any;
+    return used_rsa || used_ec;
 }
 
-static bool use_first(struct tls_conn *t)
+const struct tls_cert *tls_cert_for(const struct tls_conn *t, struct str sni)
 {
-    return t->cert_count && staple_allows(t, t->certs[0]) && tls_use_cert(t->ssl, t->certs[0]);
+    for (int wanted = 2; wanted > 0 && sni.len; wanted--) {
+        for (size_t i = 0; i < t->cert_count; i++) {
+            if (cert_fits(t->certs[i], sni) == wanted) return t->certs[i];
+        }
+    }
+    return t->cert_count ? t->certs[0] : NULL;
+}
+
+static bool choose(struct tls_conn *t, struct str sni)
+{
+    if (sni.len && (use_fitting(t, sni, 2) || use_fitting(t, sni, 1))) return true;
+    if (!sni.len || t->conf->full_scan) return use_fitting(t, sni, 0);
+    return t->cert_count && tls_use_cert(t->ssl, t->certs[0]);
+}
+
+/* The certificate whose staple counts is the one that OpenSSL will take, which is known only later;
+ * all that are loaded stand for the same names. */
+static bool staples_allow(struct tls_conn *t)
+{
+    bool any = false;
+    for (size_t i = 0; i < t->cert_count; i++) {
+        (void)SSL_set_current_cert(t->ssl, SSL_CERT_SET_FIRST);
+        bool loaded = false;
+        do {
+            X509 *x = SSL_get_certificate(t->ssl);
+            loaded = x && X509_cmp(x, t->certs[i]->x509) == 0;
+        } while (!loaded && SSL_set_current_cert(t->ssl, SSL_CERT_SET_NEXT) == 1);
+        if (loaded && staple_allows(t, t->certs[i])) any = true;
+    }
+    return any;
 }
 
 int tls_on_cert(SSL *ssl, void *arg)
@@ -73,9 +126,13 @@ int tls_on_cert(SSL *ssl, void *arg)
     struct tls_conn *t = tls_conn_of(ssl);
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     struct str sni = name ? str_dup_lower(t->worker->scratch, str_of(name)) : STR_NONE;
-    if (sni.len && (use_fitting(t, sni, 2) || use_fitting(t, sni, 1))) return 1;
-    if (!sni.len || t->conf->full_scan) return use_fitting(t, sni, 0);
-    return use_first(t);
+    tls_session_lifetime(t);
+    if (!choose(t, sni)) return 0;
+    if (staples_allow(t)) return 1;
+    t->hello_version = NULL; /* Envoy refuses before a version is agreed on */
+    stat_inc(t->conf->stats, TLS_STAT_OCSP_REQUESTS);
+    stat_inc(t->conf->stats, TLS_STAT_OCSP_FAILED);
+    return 0;
 }
 
 int tls_on_status(SSL *ssl, void *arg)

@@ -134,6 +134,9 @@ void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool s
     t->conf = conf;
     t->conn = c;
     t->worker = conn_worker(c);
+    t->facts = mem_alloc(sizeof(*t->facts));
+    t->facts->refs = 1;
+    t->facts->info.facts = t->facts;
     if (!secrets_take(t)) {
         stat_inc(conf->factory_stats,
                  server ? TLS_FACTORY_DOWNSTREAM_NOT_READY : TLS_FACTORY_UPSTREAM_NOT_READY);
@@ -174,6 +177,8 @@ static int tls_fail(struct tls_conn *t)
     if (saw && !t->counted && conn_is_open(t->conn))
         stat_inc(t->conf->stats, TLS_STAT_CONNECTION_ERROR);
     t->counted = true;
+    if (!t->conf->server && SSL_get_state(t->ssl) == TLS_ST_CW_CLNT_HELLO)
+        text = tls_error_on_hello(a, text);
     if (!text.len && !t->up)
         text = STR("TLS_error:|connection closed during the handshake:TLS_error_end");
     if (no_cert) t->verify_text = STR("peer did not provide required client certificate");
@@ -184,8 +189,9 @@ static int tls_fail(struct tls_conn *t)
     t->failure = text;
     /* Envoy's logs name a version for failed handshakes, too. */
     if (!t->up)
-        t->info.version =
-            SSL_get_current_cipher(t->ssl) ? str_of(SSL_get_version(t->ssl)) : STR("TLSv1.2");
+        t->facts->info.version = str_of(t->hello_version                 ? t->hello_version
+                                        : SSL_get_current_cipher(t->ssl) ? SSL_get_version(t->ssl)
+                                                                         : "TLSv1.2");
     return TRANSPORT_ERROR;
 }
 
@@ -229,22 +235,43 @@ static void count_handshake(struct tls_conn *t)
     if (SSL_session_reused(t->ssl)) stat_inc(g, TLS_STAT_SESSION_REUSED);
     tls_stat_named(g, "ciphers", SSL_get_cipher_name(t->ssl));
     tls_stat_named(g, "versions", SSL_get_version(t->ssl));
-    if (t->info.group.len) tls_stat_named(g, "curves", t->info.group.ptr);
+    if (t->facts->info.group.len) tls_stat_named(g, "curves", t->facts->info.group.ptr);
     const char *sigalg = SSL_session_reused(t->ssl) ? NULL : sigalg_name(t->ssl);
     if (sigalg) tls_stat_named(g, "sigalgs", sigalg);
-    if (!t->info.peer.present) stat_inc(g, TLS_STAT_NO_CERTIFICATE);
+    if (!t->facts->info.peer.present) stat_inc(g, TLS_STAT_NO_CERTIFICATE);
 }
 
-static void handshake_done(struct tls_conn *t)
+/* An RSA certificate of the server says what it is for; OpenSSL does not ask. Envoy 1.40 enforces
+ * it whatever enforce_rsa_key_usage says. */
+static bool key_usage_fits(const struct tls_conn *t)
 {
+    X509 *peer = SSL_get0_peer_certificate(t->ssl);
+    if (t->conf->server || !peer || EVP_PKEY_get_base_id(X509_get0_pubkey(peer)) != EVP_PKEY_RSA)
+        return true;
+    bool signs = SSL_CIPHER_get_kx_nid(SSL_get_current_cipher(t->ssl)) != NID_kx_rsa;
+    uint32_t wanted = signs ? X509v3_KU_DIGITAL_SIGNATURE : X509v3_KU_KEY_ENCIPHERMENT;
+    return (X509_get_key_usage(peer) & wanted) != 0;
+}
+
+static int handshake_end(struct tls_conn *t)
+{
+    if (!key_usage_fits(t)) {
+        t->failure = STR(
+            "TLS_error:|268435758:SSL routines:OPENSSL_internal:KEY_USAGE_BIT_INCORRECT:TLS_error_end");
+        stat_inc(t->conf->stats, TLS_STAT_CONNECTION_ERROR);
+        t->counted = true;
+        return TRANSPORT_ERROR;
+    }
     t->up = true;
     tls_fill_info(t);
+    struct tls_info *info = &t->facts->info;
     if (SSL_session_reused(t->ssl))
-        t->info.peer_validated = t->info.peer.present && SSL_get_verify_result(t->ssl) == X509_V_OK;
+        info->peer_validated = info->peer.present && SSL_get_verify_result(t->ssl) == X509_V_OK;
     count_handshake(t);
     secrets_drop(t);
     t->dynamic = NULL;
     t->cert_count = 0;
+    return 0;
 }
 
 int tls_handshake(void *arg)
@@ -253,10 +280,7 @@ int tls_handshake(void *arg)
     if (!t->ssl) return TRANSPORT_ERROR;
     clear_errors();
     int r = SSL_do_handshake(t->ssl);
-    if (r == 1) {
-        handshake_done(t);
-        return 0;
-    }
+    if (r == 1) return handshake_end(t);
     switch (SSL_get_error(t->ssl, r)) {
     case SSL_ERROR_WANT_READ: return TRANSPORT_WANT_READ;
     case SSL_ERROR_WANT_WRITE: return TRANSPORT_WANT_WRITE;
@@ -340,7 +364,7 @@ bool tls_pending(void *arg)
 const struct tls_info *tls_info_get(void *arg)
 {
     const struct tls_conn *t = arg;
-    return t->up || t->info.version.len ? &t->info : NULL;
+    return t->up || t->facts->info.version.len ? &t->facts->info : NULL;
 }
 
 struct str tls_alpn(void *arg)
@@ -367,5 +391,7 @@ void tls_close(void *arg)
     if (t->up) SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(t->ssl);
     clear_errors();
+    const struct tls_info *info = &t->facts->info;
+    tls_info_unref(&info);
     mem_free(t);
 }

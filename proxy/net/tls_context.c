@@ -11,7 +11,7 @@
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
 
-enum { SESSION_TIMEOUT_S = 7200, ALPN_MOST = 255, ALPN_WIRE_MOST = 65535 };
+enum { SESSION_TIMEOUT_S = 7200, SESSIONS_MOST = 2048, ALPN_MOST = 255, ALPN_WIRE_MOST = 65535 };
 
 static void free_ctx(void *p)
 {
@@ -181,6 +181,22 @@ static bool hello_offers_13(SSL *ssl)
     return false;
 }
 
+static bool version_is(const char *a, const char *b)
+{
+    return a && strcmp(a, b) == 0;
+}
+
+/* What the handshake will speak, before OpenSSL tells. NULL: nothing in common. */
+static const char *hello_version(SSL *ssl, const struct tls_conf *c)
+{
+    unsigned offered = SSL_client_hello_get0_legacy_version(ssl);
+    if (hello_offers_13(ssl) && version_number(c->max_version, TLS1_3_VERSION) == TLS1_3_VERSION)
+        return "TLSv1.3";
+    if ((int)offered < version_number(c->min_version, TLS1_2_VERSION)) return NULL;
+    if (offered == TLS1_VERSION) return "TLSv1";
+    return offered == TLS1_1_VERSION ? "TLSv1.1" : "TLSv1.2";
+}
+
 /* Does the client name ChaCha20 before AES-128, as ones without AES instructions do? */
 static bool hello_likes_chacha(SSL *ssl)
 {
@@ -199,7 +215,7 @@ static bool hello_likes_chacha(SSL *ssl)
 static void hello_ciphers(SSL *ssl, const struct tls_conf *c)
 {
     if (c->prefer_client_ciphers) return;
-    if (hello_offers_13(ssl)) {
+    if (version_is(tls_conn_of(ssl)->hello_version, "TLSv1.3")) {
         (void)SSL_clear_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
         return;
     }
@@ -216,6 +232,7 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }
+    t->hello_version = hello_version(ssl, t->conf);
     hello_ciphers(ssl, t->conf);
     tls_bind_session(t, str_dup_lower(t->worker->scratch, sni));
     return SSL_CLIENT_HELLO_SUCCESS;
@@ -231,8 +248,11 @@ static void server_setup(SSL_CTX *ctx, const struct tls_conf *c)
         (void)SSL_CTX_set_num_tickets(ctx, 0);
     }
     (void)SSL_CTX_set_options(ctx, options);
-    /* Tickets resume; a session cache would need locks among workers. */
-    (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    /* The cache serves clients of TLS 1.2 without tickets; OpenSSL takes a lock at their handshakes
+     * only. */
+    (void)SSL_CTX_set_session_cache_mode(ctx,
+                                         c->no_cache ? SSL_SESS_CACHE_OFF : SSL_SESS_CACHE_SERVER);
+    (void)SSL_CTX_sess_set_cache_size(ctx, SESSIONS_MOST);
     uint64_t timeout_s = c->session_timeout_s ? c->session_timeout_s : SESSION_TIMEOUT_S;
     (void)SSL_CTX_set_timeout(ctx, timeout_s > INT32_MAX ? INT32_MAX : (long)timeout_s);
     SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL);

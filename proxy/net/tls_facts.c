@@ -11,6 +11,8 @@
 #include "base/text.h"
 #include "proxy/net/tls_internal.h"
 
+enum { FACTS_BLOCK = 512 };
+
 /* --- alternative names
  * ------------------------------------------------------------------------------------- */
 
@@ -120,15 +122,7 @@ int64_t tls_time_s(const ASN1_TIME *t)
     return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
 }
 
-static struct str pem_encoded(struct arena *a, X509 *x)
-{
-    BIO *b = BIO_new(BIO_s_mem());
-    must(b);
-    (void)PEM_write_bio_X509(b, x);
-    return percent_encode(a, bio_text(a, b), STR(""));
-}
-
-void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out, bool pem)
+void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out)
 {
     out->present = true;
     out->subject = name_text(a, X509_get_subject_name(x));
@@ -143,16 +137,47 @@ void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out, bool pe
     out->othername_san = tls_san_texts(a, x, GEN_OTHERNAME, NULL);
     out->valid_from = tls_time_s(X509_get0_notBefore(x));
     out->valid_to = tls_time_s(X509_get0_notAfter(x));
-    if (pem) out->pem_url_encoded = pem_encoded(a, x);
 }
 
 /* --- the connection
  * ----------------------------------------------------------------------------------------------------
  */
 
+struct arena *tls_facts_arena(struct tls_facts *f)
+{
+    if (!f->arena) f->arena = arena_new("tls", FACTS_BLOCK);
+    return f->arena;
+}
+
+static struct tls_facts *facts_of(const struct tls_info *t)
+{
+    return t ? t->facts : NULL;
+}
+
+const struct tls_info *tls_info_ref(const struct tls_info *t)
+{
+    struct tls_facts *f = facts_of(t);
+    if (f) f->refs++;
+    return t;
+}
+
+void tls_info_unref(const struct tls_info **t)
+{
+    struct tls_facts *f = facts_of(*t);
+    *t = NULL;
+    if (!f || --f->refs) return;
+    X509_free(f->peer);
+    X509_free(f->issuer);
+    sk_X509_pop_free(f->chain, X509_free);
+    arena_free(&f->arena);
+    mem_free(f);
+}
+
+/* The certificate that we showed. A resumed session shows none; then the one it would be. */
 static const struct tls_cert *own_cert(const struct tls_conn *t)
 {
     X509 *x = SSL_get_certificate(t->ssl);
+    if (!x && t->conf->server) return tls_cert_for(t, t->facts->info.sni);
     for (size_t i = 0; x && i < t->cert_count; i++) {
         if (X509_cmp(t->certs[i]->x509, x) == 0) return t->certs[i];
     }
@@ -167,9 +192,12 @@ static void copy_local(struct arena *a, const struct tls_cert_info *from, struct
     to->subject = str_dup(a, from->subject);
     to->issuer = str_dup(a, from->issuer);
     to->serial = str_dup(a, from->serial);
-    const struct tls_names *lists[] = {&from->uri_san, &from->dns_san, &from->ip_san};
-    struct tls_names *copies[] = {&to->uri_san, &to->dns_san, &to->ip_san};
+    const struct tls_names *lists[] = {&from->uri_san, &from->dns_san, &from->ip_san,
+                                       &from->email_san, &from->othername_san};
+    struct tls_names *copies[] = {&to->uri_san, &to->dns_san, &to->ip_san, &to->email_san,
+                                  &to->othername_san};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        if (!lists[i]->count) continue;
         copies[i]->v = ARENA_ARRAY(a, struct str, lists[i]->count);
         copies[i]->count = lists[i]->count;
         for (size_t k = 0; k < lists[i]->count; k++)
@@ -177,25 +205,95 @@ static void copy_local(struct arena *a, const struct tls_cert_info *from, struct
     }
 }
 
+void tls_fill_peer(struct tls_conn *t, X509 *peer)
+{
+    struct tls_facts *f = t->facts;
+    if (!peer || f->peer) return;
+    must(X509_up_ref(peer) == 1);
+    f->peer = peer;
+    tls_cert_facts(tls_facts_arena(f), peer, &f->info.peer);
+}
+
+/* OpenSSL's server leaves the leaf out, its client does not. */
+static void keep_chain(struct tls_facts *f, const STACK_OF(X509) * sent, bool server)
+{
+    for (int i = server ? 0 : 1; i < sk_X509_num(sent); i++) {
+        X509 *x = sk_X509_value(sent, i);
+        if (!f->chain) f->chain = sk_X509_new_null();
+        must(f->chain && X509_up_ref(x) == 1);
+        (void)sk_X509_push(f->chain, x);
+    }
+}
+
+static struct str session_text(struct arena *a, const SSL *ssl)
+{
+    /* In TLS 1.3 it is a formality; with tickets it is the client's invention. */
+    unsigned len = 0;
+    const SSL_SESSION *session = SSL_get_session(ssl);
+    if (!session || SSL_version(ssl) >= TLS1_3_VERSION) return STR_NONE;
+    const unsigned char *id = SSL_SESSION_get_id(session, &len);
+    return len ? hex_encode(a, str_make((const char *)id, len)) : STR_NONE;
+}
+
 void tls_fill_info(struct tls_conn *t)
 {
-    struct arena *a = conn_arena(t->conn);
-    struct tls_info *i = &t->info;
-    i->ssl = t->ssl;
+    struct tls_facts *f = t->facts;
+    struct arena *a = tls_facts_arena(f);
+    struct tls_info *i = &f->info;
     i->version = str_of(SSL_get_version(t->ssl));
     i->cipher = str_of(SSL_get_cipher_name(t->ssl));
     i->group = str_of(tls_group_name((int)SSL_get_negotiated_group(t->ssl)));
     const char *sni =
         t->conf->server ? SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
-    i->sni = t->conf->server ? str_dup_lower(a, str_of(sni)) : t->sni;
+    i->sni = t->conf->server ? str_dup_lower(a, str_of(sni)) : str_dup(a, t->sni);
     i->alpn = str_dup(a, tls_alpn(t));
-    unsigned len = 0;
-    const SSL_SESSION *session = SSL_get_session(t->ssl);
-    const unsigned char *id = session ? SSL_SESSION_get_id(session, &len) : NULL;
-    if (len) i->session_id = hex_encode(a, str_make((const char *)id, len));
-    X509 *peer = SSL_get1_peer_certificate(t->ssl);
-    if (peer) tls_cert_facts(a, peer, &i->peer, t->conf->server);
-    X509_free(peer);
+    i->session_id = session_text(a, t->ssl);
+    tls_fill_peer(t, SSL_get0_peer_certificate(t->ssl));
+    keep_chain(f, SSL_get_peer_cert_chain(t->ssl), t->conf->server);
     const struct tls_cert *own = own_cert(t);
     if (own) copy_local(a, &own->info, &i->local);
+}
+
+/* --- what is asked rarely
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static struct str text_pem(struct arena *a, X509 *x)
+{
+    BIO *b = BIO_new(BIO_s_mem());
+    must(b);
+    (void)PEM_write_bio_X509(b, x);
+    return percent_encode(a, bio_text(a, b), STR(""));
+}
+
+static struct str text_of(struct arena *a, X509 *x, enum tls_text which)
+{
+    switch (which) {
+    case TLS_TEXT_PEER_PEM:
+    case TLS_TEXT_CHAIN_PEM: return text_pem(a, x);
+    case TLS_TEXT_CHAIN_FINGERPRINTS_256:
+    case TLS_TEXT_ISSUER_FINGERPRINT_256: return fingerprint(a, x, EVP_sha256());
+    case TLS_TEXT_CHAIN_FINGERPRINTS_1: return fingerprint(a, x, EVP_sha1());
+    case TLS_TEXT_CHAIN_SERIALS:
+    case TLS_TEXT_ISSUER_SERIAL: return serial_text(a, x);
+    }
+    return STR_NONE;
+}
+
+struct str tls_info_text(const struct tls_info *t, enum tls_text which, struct arena *a)
+{
+    const struct tls_facts *f = facts_of(t);
+    if (!f || !f->peer) return STR_NONE;
+    if (which == TLS_TEXT_PEER_PEM) return text_of(a, f->peer, which);
+    if (which == TLS_TEXT_ISSUER_FINGERPRINT_256 || which == TLS_TEXT_ISSUER_SERIAL)
+        return f->issuer ? text_of(a, f->issuer, which) : STR_NONE;
+    struct sb all = {0};
+    sb_add(&all, text_of(a, f->peer, which));
+    for (int i = 0; i < sk_X509_num(f->chain); i++) {
+        if (which != TLS_TEXT_CHAIN_PEM) sb_char(&all, ',');
+        sb_add(&all, text_of(a, sk_X509_value(f->chain, i), which));
+    }
+    struct str text = str_dup(a, sb_str(&all));
+    sb_release(&all);
+    return text;
 }

@@ -43,6 +43,7 @@ struct tls_cert {
     struct str ocsp;      /* DER; empty: none */
     int64_t ocsp_until_s; /* nextUpdate */
     bool must_staple;     /* the certificate demands it */
+    int curve;            /* OpenSSL's number of an ECDSA key's curve; 0: another kind of key */
     struct tls_cert_info info;
     uint8_t digest[TLS_HASH_SIZE];
     char id[9];      /* of the configured inline text: names its statistics as Envoy does */
@@ -60,6 +61,16 @@ struct tls_tickets {
     const struct str *keys;
     size_t count;
 };
+
+/* What is known of a connection, with references of its own. */
+struct tls_facts {
+    struct tls_info info;
+    uint32_t refs;          /* of one worker */
+    struct arena *arena;    /* the texts; made when asked */
+    X509 *peer, *issuer;    /* references; issuer: the certificate that vouched for the peer's */
+    STACK_OF(X509) * chain; /* what came with the peer's; NULL: nothing */
+};
+struct arena *tls_facts_arena(struct tls_facts *f);
 
 /* One connection. */
 struct tls_conn {
@@ -79,7 +90,8 @@ struct tls_conn {
     bool up, counted;       /* handshake is over; its error was counted */
     struct str verify_text; /* why verification failed */
     struct str failure;
-    struct tls_info info;
+    const char *hello_version; /* server: what the hello and our range agree on; NULL: no hello */
+    struct tls_facts *facts;
 };
 static inline struct tls_conn *tls_conn_of(const SSL *ssl)
 {
@@ -93,6 +105,8 @@ void tls_text_id(struct str text, struct str name, char out[9]);
 int tls_on_cert(SSL *ssl, void *arg);
 int tls_on_status(SSL *ssl, void *arg);
 bool tls_use_cert(SSL *ssl, const struct tls_cert *c);
+/* The first certificate that a name would be given; NULL: none. */
+const struct tls_cert *tls_cert_for(const struct tls_conn *t, struct str sni);
 /* tls_verify.c */
 int tls_on_verify(X509_STORE_CTX *outer, void *arg);
 bool tls_wants_peer_cert(const struct tls_validation *a, const struct tls_validation *b);
@@ -104,10 +118,12 @@ int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_C
                   EVP_MAC_CTX *mac, int enc);
 int tls_on_new_session(SSL *ssl, SSL_SESSION *session);
 void tls_resume(struct tls_conn *t);
+void tls_session_lifetime(struct tls_conn *t); /* of the server's session that begins */
 void tls_bind_session(struct tls_conn *t, struct str sni);
 /* tls_facts.c: into arena a. */
-void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out, bool pem);
+void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out);
 void tls_fill_info(struct tls_conn *t);
+void tls_fill_peer(struct tls_conn *t, X509 *peer);
 int64_t tls_time_s(const ASN1_TIME *t); /* seconds since 1970; 0 when malformed */
 /* General names of a type (GEN_DNS ...) as texts; oid only for GEN_OTHERNAME. */
 struct tls_names tls_san_texts(struct arena *a, X509 *x, int gen_type, const char *oid);
@@ -117,4 +133,6 @@ const char *tls_group_name(int nid);
 /* "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:TLS_error_end" from
  * OpenSSL's queue, which it empties. *counted: some of the errors were counted by verification
  * already. */
+/* BoringSSL adds a word to a refusal that answers the hello. */
+struct str tls_error_on_hello(struct arena *a, struct str text);
 struct str tls_error_text(struct arena *a, bool *saw, bool *no_cert, bool *verify);

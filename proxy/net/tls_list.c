@@ -57,7 +57,7 @@ static size_t tls_list_ca(struct runtime *rt, struct arena *a, const struct tls_
         X509 *x = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
         if (!x) continue;
         out->path = v->c.ca_name;
-        tls_cert_facts(a, x, &out->info, false);
+        tls_cert_facts(a, x, &out->info);
         return 1;
     }
     return 0;

@@ -254,6 +254,13 @@ static const struct {
     {SSL_R_HTTP_REQUEST, 156, "HTTP_REQUEST"},
     {SSL_R_HTTPS_PROXY_REQUEST, 157, "HTTPS_PROXY_REQUEST"},
     {SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, 253, "NO_COMMON_SIGNATURE_ALGORITHMS"},
+    {SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS, 253, "NO_COMMON_SIGNATURE_ALGORITHMS"},
+    {SSL_R_NO_SUITABLE_KEY_SHARE, 266, "NO_SHARED_GROUP"},
+    {SSL_R_NO_SUITABLE_GROUPS, 266, "NO_SHARED_GROUP"},
+    {SSL_R_CERT_CB_ERROR, 133, "CONNECTION_REJECTED"},
+    {SSL_R_CALLBACK_FAILED, 133, "CONNECTION_REJECTED"},
+    {SSL_R_PACKET_LENGTH_TOO_LONG, 146, "ENCRYPTED_LENGTH_TOO_LONG"},
+    {SSL_R_UNKNOWN_PROTOCOL, 247, "WRONG_VERSION_NUMBER"},
     {SSL_R_UNEXPECTED_MESSAGE, 223, "UNEXPECTED_MESSAGE"},
     {SSL_R_BAD_SIGNATURE, 123, "BAD_SIGNATURE"},
     {SSL_R_NO_APPLICATION_PROTOCOL, 307, "NO_APPLICATION_PROTOCOL"},
@@ -307,4 +314,14 @@ struct str tls_error_text(struct arena *a, bool *saw, bool *no_cert, bool *verif
     struct str text = str_dup(a, sb_str(&out));
     sb_release(&out);
     return text;
+}
+
+struct str tls_error_on_hello(struct arena *a, struct str text)
+{
+    static const char end[] = ":TLS_error_end";
+    struct str head = str_sub(text, 0, text.len - STR(end).len);
+    if (!str_ends(head, STR("SSLV3_ALERT_HANDSHAKE_FAILURE"))) return text;
+    return str_fmt(
+        a, "%.*s|268435610:SSL routines:OPENSSL_internal:HANDSHAKE_FAILURE_ON_CLIENT_HELLO%s",
+        STR_ARG(head), end);
 }

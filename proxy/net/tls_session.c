@@ -45,6 +45,16 @@ void tls_bind_session(struct tls_conn *t, struct str sni)
     must(SSL_set_session_id_context(t->ssl, id, sizeof(id)) == 1);
 }
 
+/* BoringSSL keeps sessions of TLS 1.3 for two days, whatever session_timeout says. */
+enum { SESSION_13_S = 2 * 24 * 3600 };
+
+void tls_session_lifetime(struct tls_conn *t)
+{
+    SSL_SESSION *session = SSL_get_session(t->ssl);
+    if (session && SSL_version(t->ssl) >= TLS1_3_VERSION)
+        (void)SSL_SESSION_set_timeout(session, SESSION_13_S);
+}
+
 /* --- configured ticket keys
  * -------------------------------------------------------------------------------- */
 
@@ -83,7 +93,8 @@ int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_C
     for (size_t i = 0; i < keys->count; i++) {
         if (memcmp(name, keys->keys[i].ptr, NAME_SIZE) != 0) continue;
         if (!ticket_ciphers(keys->keys[i].ptr, iv, cipher, mac, 0)) return -1;
-        return i == 0 ? 1 : 2;
+        /* Clients use tickets of TLS 1.3 once: they need a new one each time. */
+        return i == 0 && SSL_version(ssl) < TLS1_3_VERSION ? 1 : 2;
     }
     return 0;
 }

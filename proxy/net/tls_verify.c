@@ -312,7 +312,9 @@ static bool untrusted_is_fine(const struct tls_conn *t)
 
 static void set_depth(X509_STORE_CTX *x, const struct tls_validation *v)
 {
-    if (v && v->c.has_depth) X509_STORE_CTX_set_depth(x, (int)v->c.max_depth);
+    /* BoringSSL counts the anchor, too; OpenSSL counts what is between it and the leaf. */
+    if (v && v->c.has_depth)
+        X509_STORE_CTX_set_depth(x, v->c.max_depth ? (int)v->c.max_depth - 1 : 0);
 }
 
 /* BoringSSL's words. */
@@ -321,15 +323,26 @@ static const char *verify_error_text(int error)
     if (error == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) return "self signed certificate";
     if (error == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN)
         return "self signed certificate in certificate chain";
+    if (error == X509_V_ERR_INVALID_PURPOSE) return "unsupported certificate purpose";
+    if (error == X509_V_ERR_CERT_CHAIN_TOO_LONG) return "unable to get local issuer certificate";
     return X509_verify_cert_error_string(error);
 }
 
 /* "verify cert failed: SAN matcher, certificate SANs are [a, b]". */
-static struct str san_failure(struct tls_conn *t, X509 *x)
+static struct str san_failure(struct tls_conn *t, X509 *x, bool wanted)
 {
     static const int types[] = {GEN_DNS, GEN_URI, GEN_EMAIL, GEN_IPADD, GEN_OTHERNAME};
     struct sb text = {0};
-    sb_add(&text, STR("verify cert failed: SAN matcher, certificate SANs are ["));
+    if (wanted) {
+        sb_add(&text, STR("verify cert failed: verify SAN list, expected SANs: ["));
+        for (size_t i = 0; i < t->verify_san_count; i++) {
+            if (i) sb_add(&text, STR(", "));
+            sb_add(&text, t->verify_sans[i]);
+        }
+        sb_add(&text, STR("], certificate SANs: ["));
+    } else {
+        sb_add(&text, STR("verify cert failed: SAN matcher, certificate SANs are ["));
+    }
     size_t shown = 0;
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         struct tls_names names = tls_san_texts(t->worker->scratch, x, types[i], NULL);
@@ -342,6 +355,21 @@ static struct str san_failure(struct tls_conn *t, X509 *x)
     struct str s = str_dup(conn_arena(t->conn), sb_str(&text));
     sb_release(&text);
     return s;
+}
+
+static const char *about_revocation(int error)
+{
+    bool crl = error == X509_V_ERR_CERT_REVOKED || error == X509_V_ERR_UNABLE_TO_GET_CRL ||
+               error == X509_V_ERR_CRL_HAS_EXPIRED || error == X509_V_ERR_CRL_NOT_YET_VALID ||
+               error == X509_V_ERR_CRL_SIGNATURE_FAILURE;
+    return crl ? "certificate revocation check against provided CRLs failed: " : "";
+}
+
+static void keep_issuer(struct tls_facts *f, X509 *issuer)
+{
+    must(X509_up_ref(issuer) == 1);
+    X509_free(f->issuer);
+    f->issuer = issuer;
 }
 
 /* The chain to a trusted CA, valid in time, of the right purpose, not revoked. *error: OpenSSL's
@@ -361,9 +389,11 @@ static bool chain_trusted(struct tls_conn *t, X509_STORE *store, X509_STORE_CTX 
     if (!ok) {
         t->verify_text = str_fmt(
             conn_arena(t->conn),
-            "verify cert failed: X509_verify_cert: certificate verification error at depth %d: %s",
-            depth, verify_error_text(*error));
+            "verify cert failed: X509_verify_cert: certificate verification error at depth %d: %s%s",
+            depth, about_revocation(*error), verify_error_text(*error));
     }
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(x);
+    if (ok && sk_X509_num(chain) > 1) keep_issuer(t->facts, sk_X509_value(chain, 1));
     X509_STORE_CTX_free(x);
     return ok;
 }
@@ -383,16 +413,16 @@ static bool judge(struct tls_conn *t, X509_STORE_CTX *outer, int *error)
     *error = X509_V_ERR_APPLICATION_VERIFICATION;
     bool ok = true;
     if (t->verify_san_count && !wanted_names_fit(scratch, leaf, t)) {
-        ok = refuse(t, TLS_STAT_FAIL_SAN, STR("verify cert failed: verify SAN list"));
+        ok = refuse(t, TLS_STAT_FAIL_SAN, san_failure(t, leaf, !t->conf->auto_sni_san));
     } else if ((has_sans(a) || has_sans(b)) &&
                (!store || (!sans_fit(scratch, leaf, a) && !sans_fit(scratch, leaf, b)))) {
         /* Names of a certificate that nobody vouches for prove nothing (SDS may deliver matchers
          * without a CA). */
-        ok = refuse(t, TLS_STAT_FAIL_SAN, san_failure(t, leaf));
+        ok = refuse(t, TLS_STAT_FAIL_SAN, san_failure(t, leaf, false));
     } else if ((has_pins(a) || has_pins(b)) && !pins_fit(leaf, a) && !pins_fit(leaf, b)) {
         ok = refuse(t, TLS_STAT_FAIL_HASH, STR("verify cert failed: cert hash and spki"));
     } else {
-        t->info.peer_validated = store || has_pins(a) || has_pins(b);
+        t->facts->info.peer_validated = store || has_pins(a) || has_pins(b);
     }
     return ok || untrusted_is_fine(t);
 }
@@ -404,6 +434,7 @@ int tls_on_verify(X509_STORE_CTX *outer, void *arg)
     struct tls_conn *t = tls_conn_of(ssl);
     int error = X509_V_OK;
     bool ok = judge(t, outer, &error);
+    if (!ok) tls_fill_peer(t, X509_STORE_CTX_get0_cert(outer)); /* logs name who was refused */
     X509_STORE_CTX_set_error(outer, ok ? X509_V_OK : error);
     return ok;
 }

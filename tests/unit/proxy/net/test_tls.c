@@ -117,7 +117,7 @@ static void on_connected(struct conn *c, void *owner)
     const struct tls_info *i = c->type->info(c->transport);
     e->up = true;
     e->validated = i->peer_validated;
-    e->reused = SSL_session_reused((SSL *)(uintptr_t)i->ssl);
+    e->reused = SSL_session_reused(((struct tls_conn *)c->transport)->ssl);
     memcpy(e->alpn, conn_alpn(c).ptr ? conn_alpn(c).ptr : "", conn_alpn(c).len);
     if (i->peer.present) memcpy(e->subject, i->peer.subject.ptr, i->peer.subject.len);
 }
