@@ -3,8 +3,6 @@
  * timeouts (router_timeouts.c) and retries (router_retry.c). */
 #include "filters/http/router.h"
 
-#include <ifaddrs.h>
-
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
@@ -12,6 +10,7 @@
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/api/tls_info.h"
 #include "proxy/config/access_log.h"
+#include "proxy/net/socket.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/runtime/values.h"
 #include "proxy/stats/stats.h"
@@ -57,23 +56,6 @@ static void stats_drop(void *ptr)
     stat_group_unref(&g);
 }
 
-/* The machine's first IPv4 address that is no loopback one. */
-static struct str local_ip(struct arena *a)
-{
-    struct ifaddrs *all = NULL;
-    struct str found = STR_NONE;
-    if (getifaddrs(&all) != 0) return found;
-    for (const struct ifaddrs *i = all; i && found.len == 0; i = i->ifa_next) {
-        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET) continue;
-        struct addr x = {.len = sizeof(x.sa.v4)};
-        char text[ADDR_TEXT_MAX];
-        memcpy(&x.sa.v4, i->ifa_addr, sizeof(x.sa.v4));
-        if (!addr_is_loopback(&x)) found = str_dup(a, str_make(text, addr_format_ip(&x, text)));
-    }
-    freeifaddrs(all);
-    return found;
-}
-
 static const void *router_conf_create(const struct conf_at *at, const ProtobufCMessage *msg,
                                       struct str stat_prefix)
 {
@@ -82,7 +64,7 @@ static const void *router_conf_create(const struct conf_at *at, const ProtobufCM
     c->dynamic_stats = !m || !m->dynamic_stats || m->dynamic_stats->value;
     c->stats = stat_group_get(at->cx->rt->stats, stat_prefix, router_stat_defs, ROUTER_STATS);
     arena_on_free(conf_arena(at), stats_drop, c->stats);
-    c->local_ip = local_ip(conf_arena(at));
+    c->local_ip = socket_machine_ip(conf_arena(at));
     if (!m) return c;
     c->suppress_headers = m->suppress_envoy_headers;
     c->respect_expected = m->respect_expected_rq_timeout;

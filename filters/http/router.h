@@ -145,7 +145,6 @@ void router_attempt_timeout(struct router *r, const char *details, bool per_try)
 void router_mirror(struct router *r);
 
 /* router_stats.c */
-void router_code_count(struct stat_group *g, uint32_t status);
 void router_charge(struct router *r, uint32_t status, const struct headers *resp);
 void router_charge_retry(struct router *r, uint32_t status);
 void router_charge_time(struct router *r);

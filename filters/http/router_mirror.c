@@ -47,8 +47,8 @@ static struct mirror *mirror_of(struct upstream_attempt *a)
 /* Envoy: a copy is counted as a request of its own that comes from inside. */
 static void mirror_charge(struct mirror *m, uint32_t status)
 {
-    router_code_count(upstream_code_stats(m->a.uc, UPSTREAM_CODES_ALL), status);
-    router_code_count(upstream_code_stats(m->a.uc, UPSTREAM_CODES_INTERNAL), status);
+    code_stat_count(upstream_code_stats(m->a.uc, UPSTREAM_CODES_ALL), status);
+    code_stat_count(upstream_code_stats(m->a.uc, UPSTREAM_CODES_INTERNAL), status);
 }
 
 static void mirror_timeout(struct loop_timer *t)

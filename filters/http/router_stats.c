@@ -5,14 +5,6 @@
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
 
-void router_code_count(struct stat_group *g, uint32_t status)
-{
-    stat_inc(g, CODE_STAT_COMPLETED);
-    if (status < 100 || status > 599) return;
-    stat_inc(g, CODE_STAT_CLASS + status / 100 - 1);
-    stat_inc(g, CODE_STAT_CODE + status - 100);
-}
-
 static bool is_true(const struct headers *h, enum header_id id)
 {
     return h && str_eq(headers_get(h, id), STR("true"));
@@ -55,7 +47,7 @@ static struct stat_group *named_group(const struct router *r, const char *kind, 
 static void named_count(const struct router *r, const char *kind, struct str name, uint32_t status)
 {
     struct stat_group *g = named_group(r, kind, name, GROUP_CODES);
-    if (g) router_code_count(g, status);
+    if (g) code_stat_count(g, status);
 }
 
 void router_named_count(struct router *r, enum router_named stat)
@@ -67,16 +59,15 @@ void router_named_count(struct router *r, enum router_named stat)
 void router_charge(struct router *r, uint32_t status, const struct headers *resp)
 {
     if (!r->uc || !r->conf->dynamic_stats || r->info->health_check) return;
-    router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), status);
-    router_code_count(upstream_code_stats(r->uc, origin(r)), status);
-    if (canary(r, resp))
-        router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), status);
+    code_stat_count(upstream_code_stats(r->uc, UPSTREAM_CODES_ALL), status);
+    code_stat_count(upstream_code_stats(r->uc, origin(r)), status);
+    if (canary(r, resp)) code_stat_count(upstream_code_stats(r->uc, UPSTREAM_CODES_CANARY), status);
     named_count(r, "vcluster", r->vcluster, status);
     if (r->route) named_count(r, "route", r->route->stat_prefix, status);
     if (r->alt_stat.len == 0) return;
     struct str prefix = str_fmt(r->info->arena, "cluster.%.*s.%.*s.",
                                 STR_ARG(r->info->up.cluster_stat), STR_ARG(r->alt_stat));
-    router_code_count(
+    code_stat_count(
         upstream_named_stats(r->f.worker, prefix, GROUP_CODES, code_stat_defs, CODE_STAT_COUNT),
         status);
 }
@@ -84,7 +75,7 @@ void router_charge(struct router *r, uint32_t status, const struct headers *resp
 void router_charge_retry(struct router *r, uint32_t status)
 {
     if (!r->conf->dynamic_stats) return;
-    router_code_count(upstream_code_stats(r->uc, UPSTREAM_CODES_RETRY), status);
+    code_stat_count(upstream_code_stats(r->uc, UPSTREAM_CODES_RETRY), status);
 }
 
 void router_charge_time(struct router *r)

@@ -185,6 +185,7 @@ static void tcp_proxy_on_attach(struct network_filter *f)
                                    .start_us = info->start_us,
                                    .start_wall_us = info->start_wall_us,
                                    .random = rng_next(&f->worker->rng)};
+    conn_set_half_close(f->conn, true);
     stat_inc(p->conf->stats, TCP_CX_TOTAL);
     if (p->conf->stats) conn_set_byte_stats(f->conn, &p->conf->bytes);
 }
@@ -193,7 +194,6 @@ static enum net_flow tcp_proxy_on_new(struct network_filter *f)
 {
     struct tcp_proxy *p = proxy_of(f);
     const struct tcp_conf *c = p->conf;
-    conn_set_half_close(f->conn, true);
     timers_start(p);
     if (!c->early_data) {
         p->paused = true;

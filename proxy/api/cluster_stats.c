@@ -33,3 +33,11 @@ const struct stat_def code_stat_defs[CODE_STAT_COUNT] = {
     {"upstream_rq_completed", STAT_COUNTER, STAT_LAZY},
     {"upstream_rq_time", STAT_HISTOGRAM, STAT_LAZY},
 };
+
+void code_stat_count(struct stat_group *g, uint32_t status)
+{
+    stat_inc(g, CODE_STAT_COMPLETED);
+    if (status < 100 || status > 599) return;
+    stat_inc(g, CODE_STAT_CLASS + status / 100 - 1);
+    stat_inc(g, CODE_STAT_CODE + status - 100);
+}

@@ -22,3 +22,5 @@ enum {
     CODE_STAT_COUNT = 507
 };
 extern const struct stat_def code_stat_defs[CODE_STAT_COUNT];
+/* Counts one answer: completed, its class, its code. */
+void code_stat_count(struct stat_group *g, uint32_t status);

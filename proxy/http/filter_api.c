@@ -15,6 +15,11 @@ struct stream_info *http_filter_info(struct http_filter *f)
     return &f->stream->info;
 }
 
+struct side_owner *http_filter_calls(struct http_filter *f)
+{
+    return &f->stream->calls;
+}
+
 struct arena *http_filter_arena(struct http_filter *f)
 {
     return f->stream->arena;

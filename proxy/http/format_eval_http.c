@@ -7,6 +7,7 @@
 #include "proxy/api/headers.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/http/format_internal.h"
+#include "proxy/http/local_reply.h"
 #include "proxy/http/matcher.h"
 
 static struct str header_value(const struct headers *h, uint16_t id, struct str name)
@@ -92,22 +93,6 @@ static const char *const grpc_snake[] = {
     "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED"};
 
-/* Envoy: the gRPC status that stands for an HTTP status (doc: http-grpc-status-mapping). */
-static uint64_t grpc_of_http(uint32_t status)
-{
-    switch (status) {
-    case 400: return 13;
-    case 401: return 16;
-    case 403: return 7;
-    case 404: return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504: return 14;
-    default: return 2;
-    }
-}
-
 bool format_grpc_status(const struct stream_info *i, uint64_t *status)
 {
     struct str v = i->resp_trailers ? headers_get(i->resp_trailers, HDR_GRPC_STATUS) : STR_NONE;
@@ -117,7 +102,7 @@ bool format_grpc_status(const struct stream_info *i, uint64_t *status)
         return true;
     }
     if (!i->response_code) return false;
-    *status = grpc_of_http(i->response_code);
+    *status = (uint64_t)grpc_status_of_http(i->response_code);
     return true;
 }
 

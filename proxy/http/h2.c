@@ -410,7 +410,6 @@ static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
                           void *user)
 {
     struct h2 *h = user;
-    (void)session;
     (void)error;
     if (h->server || frame->hd.type != NGHTTP2_HEADERS ||
         frame->headers.cat != NGHTTP2_HCAT_REQUEST)
@@ -423,6 +422,8 @@ static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
         if (e)
             e->on_reset(&s->base, s->base.owner, RESET_REMOTE_REFUSED,
                         STR("http2.remote_refuse")); /* nothing was sent */
+        /* A request that was reset before it left: nghttp2 closes its stream after this. */
+        (void)nghttp2_session_set_stream_user_data(session, s->id, NULL);
         h2_stream_free(h, s);
         return 0;
     }

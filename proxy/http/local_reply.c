@@ -9,8 +9,7 @@
 #include "proxy/http/header_change.h"
 #include "proxy/http/stream_internal.h"
 
-/* Envoy: httpToGrpcStatus. */
-static int grpc_status_of(uint32_t status)
+int grpc_status_of_http(uint32_t status)
 {
     switch (status) {
     case 400: return 13;
@@ -67,7 +66,7 @@ static void local_reply_grpc(struct http_stream *s, struct headers *h, const str
 {
     headers_set_status(h, 200);
     headers_set_id(h, HDR_CONTENT_TYPE, STR("application/grpc"));
-    int code = r->grpc_status >= 0 ? r->grpc_status : grpc_status_of(status);
+    int code = r->grpc_status >= 0 ? r->grpc_status : grpc_status_of_http(status);
     headers_set_id(h, HDR_GRPC_STATUS, str_fmt(s->arena, "%d", code));
     if (!body.len) return;
     /* gRPC: percent-encoding keeps visible ASCII but "%". */

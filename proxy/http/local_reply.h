@@ -34,3 +34,5 @@ struct local_reply_conf {
  * arena. */
 void local_reply_rewrite(struct http_stream *s, struct headers *h, uint32_t *status,
                          struct str *body, struct str *type);
+/* Envoy: the gRPC status that stands for an HTTP status (doc: http-grpc-status-mapping). */
+int grpc_status_of_http(uint32_t status);

@@ -489,6 +489,7 @@ void stream_over(struct http_stream *s)
     s->decode_cut = true;
     s->info.end_us = loop_now_us(s->m->worker->loop);
     stream_timers_stop(s);
+    side_owner_release(&s->calls);
     hcm_stream_ended(s->m, s);
 }
 

@@ -10,6 +10,7 @@
 #include "proxy/api/codec.h"
 #include "proxy/api/http_filter.h"
 #include "proxy/api/route_ops.h"
+#include "proxy/api/side_call.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/http/hcm.h"
 
@@ -52,6 +53,7 @@ struct http_stream {
     bool route_known;
     struct route_choice choice; /* cluster for this stream; valid while route_known */
 
+    struct side_owner calls; /* of its filters */
     struct loop_timer idle, request_timer, header_timer, max_timer, log_timer;
     uint64_t idle_us;
     uint64_t buffer_limit;

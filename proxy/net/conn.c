@@ -356,6 +356,11 @@ void conn_set_half_close(struct conn *c, bool on)
     c->half_close = on;
 }
 
+bool conn_half_close(const struct conn *c)
+{
+    return c->half_close;
+}
+
 /* --- closing
  * -------------------------------------------------------------------------------------- */
 

@@ -78,6 +78,7 @@ void conn_set_delayed_close(struct conn *c, uint64_t us);
 /* Half-closes matter to the owner (tunnels, upstream responses): the peer's end while reading is
  * paused does not end the connection. Default: on for upstream, off for downstream connections. */
 void conn_set_half_close(struct conn *c, bool on);
+bool conn_half_close(const struct conn *c);
 
 /* Two connections whose owner hands the bytes of each on to the other unseen. While both are raw
  * and much comes at once, the bytes go from socket to socket inside the kernel; otherwise through

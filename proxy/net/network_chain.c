@@ -9,6 +9,7 @@
 #include "proxy/api/access_logger.h"
 #include "proxy/api/extension_slot.h"
 #include "proxy/api/network_filter.h"
+#include "proxy/api/side_call.h"
 #include "proxy/net/listener_internal.h"
 
 struct network_chain {
@@ -20,8 +21,9 @@ struct network_chain {
     uint16_t count;
     uint16_t ready; /* filters whose on_new was called */
     uint16_t first; /* where the next bytes begin: after a resume, behind the filter that resumed */
-    bool held;      /* on_new of v[ready - 1] said HOLD */
-    bool in_filters; /* inside a filter: a resume waits */
+    struct side_owner calls; /* of the filters */
+    bool held;               /* on_new of v[ready - 1] said HOLD */
+    bool in_filters;         /* inside a filter: a resume waits */
     bool resumed, ended;
     uint8_t rounds;    /* before the filters are freed */
     uint8_t holders;   /* the connection's memory and the filters */
@@ -107,6 +109,10 @@ static void chain_walk(struct network_chain *n, struct buf *in, bool end)
         if (f->type->on_read && f->type->on_read(f, in, end) == NET_HOLD) break;
     }
     n->in_filters = false;
+    /* Envoy: the peer's end closes a connection that some filter holds back, unless its last filter
+     * wants half-closes. */
+    bool held = i < n->ready ? i + 1 < n->count : n->ready < n->count;
+    if (end && held && !n->ended && !conn_half_close(n->conn)) conn_close(n->conn, CONN_CLOSE_NOW);
 }
 
 static void chain_on_read(struct conn *c, void *owner, struct buf *in, bool end)
@@ -196,6 +202,7 @@ static void chain_on_close(struct conn *c, void *owner, enum conn_end why)
         info->termination_details = STR("transport_socket_timeout");
     }
     n->ended = true;
+    side_owner_release(&n->calls);
     for (uint16_t i = 0; i < n->count; i++) {
         const struct network_filter_type *t = n->v[i]->type;
         if (t->on_close && (i < n->ready || t->on_attach)) t->on_close(n->v[i]);
@@ -329,6 +336,12 @@ void network_filter_resume(struct network_filter *f)
 struct conn_info *network_filter_info(struct network_filter *f)
 {
     return conn_info_of(f->conn);
+}
+
+struct side_owner *network_filter_calls(struct network_filter *f)
+{
+    struct network_chain *n = f->chain;
+    return &n->calls;
 }
 
 struct arena *network_filter_arena(struct network_filter *f)

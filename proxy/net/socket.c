@@ -2,11 +2,14 @@
 #include "proxy/net/socket.h"
 
 #include <errno.h>
+#include <ifaddrs.h>
 #include <linux/netfilter_ipv4.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/str.h"
 
 int socket_open(const struct addr *like)
 {
@@ -182,4 +185,20 @@ bool socket_original_dst(int fd, const struct addr *local, struct addr *out)
     if (r == 0) return true;
     out->len = 0;
     return false;
+}
+
+struct str socket_machine_ip(struct arena *a)
+{
+    struct ifaddrs *all = NULL;
+    struct str found = STR_NONE;
+    if (getifaddrs(&all) != 0) return found;
+    for (const struct ifaddrs *i = all; i && found.len == 0; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET) continue;
+        struct addr x = {.len = sizeof(x.sa.v4)};
+        char text[ADDR_TEXT_MAX];
+        memcpy(&x.sa.v4, i->ifa_addr, sizeof(x.sa.v4));
+        if (!addr_is_loopback(&x)) found = str_dup(a, str_make(text, addr_format_ip(&x, text)));
+    }
+    freeifaddrs(all);
+    return found;
 }

@@ -10,6 +10,8 @@
  * envoy.config.core.v3.SocketOption.SocketState's. */
 enum socket_state { SOCKET_PREBIND = 0, SOCKET_BOUND = 1, SOCKET_LISTENING = 2 };
 /* One setsockopt() of a configured SocketOption. */
+struct arena;
+
 struct socket_option {
     int level, name;
     bool is_int;
@@ -51,3 +53,6 @@ bool socket_local(int fd, struct addr *out);
 bool socket_peer(int fd, struct addr *out);
 /* The destination before an iptables REDIRECT (SO_ORIGINAL_DST); false when there is none. */
 bool socket_original_dst(int fd, const struct addr *local, struct addr *out);
+/* The machine's first IPv4 address that is no loopback one, copied to the arena; empty: none. Asked
+ * when configuration is made. */
+struct str socket_machine_ip(struct arena *a);

@@ -111,7 +111,7 @@ def pytest_stage(totals, name, arguments, workers=2):
 
 
 def scenario(totals, extra):
-    if build(totals, "asan", "skiff"):
+    if build(totals, "asan", "skiff", "skiff_extensions"):
         for workers in (1, 4):
             pytest_stage(totals, f"scenarios under ASan, --concurrency {workers}",
                          [f"--skiff={REPO}/build/asan/skiff", f"--concurrency={workers}", "-m=not release", "tests/scenario", *extra])
@@ -139,7 +139,7 @@ def h2spec(totals, _):
 
 
 def tsan(totals, extra):
-    if build(totals, "tsan", "skiff"):
+    if build(totals, "tsan", "skiff", "skiff_extensions"):
         pytest_stage(totals, "threads, under TSan, --concurrency 4",
                      [f"--skiff={REPO}/build/tsan/skiff", "--concurrency=4", "-m=threads", "tests/scenario", *extra])
 

@@ -1,0 +1,99 @@
+/* Where side calls go: GrpcService and HttpUri, translated in this one place. */
+#include "base/arena.h"
+#include "base/map.h"
+#include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/core/v3/grpc_service.pb-c.h"
+#include "envoy/config/core/v3/http_uri.pb-c.h"
+#include "google/protobuf/wrappers.pb-c.h"
+#include "proxy/api/conf_types.h"
+#include "proxy/api/side_call.h"
+#include "proxy/net/socket.h"
+
+static bool retries_refused(const struct conf_at *at, const void *policy)
+{
+    struct conf_at here = conf_field(at, "retry_policy");
+    return !policy || conf_fail(&here, "calls of extensions are not retried");
+}
+
+static void target_cluster(struct arena *a, struct side_target *t, const char *name)
+{
+    t->cluster = str_dup(a, str_of(name));
+    t->cluster_hash = hash_str(t->cluster);
+    t->local_ip = socket_machine_ip(a);
+}
+
+/* initial_metadata: plain pairs, the values of which may be formats. */
+static bool target_metadata(const struct conf_at *at, const Envoy__Config__Core__V3__GrpcService *m,
+                            struct side_target *t)
+{
+    struct arena *a = conf_arena(at);
+    bool ok = true;
+    Envoy__Config__Core__V3__HeaderValueOption **v =
+        ARENA_ARRAY(a, Envoy__Config__Core__V3__HeaderValueOption *, m->n_initial_metadata);
+    for (size_t i = 0; i < m->n_initial_metadata; i++) {
+        v[i] = ARENA_NEW(a, Envoy__Config__Core__V3__HeaderValueOption);
+        envoy__config__core__v3__header_value_option__init(v[i]);
+        v[i]->header = m->initial_metadata[i];
+    }
+    t->metadata =
+        conf_header_change(at, "initial_metadata", m->n_initial_metadata, v, NULL, 0, NULL, &ok);
+    return ok;
+}
+
+static bool target_envoy(const struct conf_at *at,
+                         const Envoy__Config__Core__V3__GrpcService__EnvoyGrpc *m,
+                         enum side_cluster which, struct side_target *t)
+{
+    struct arena *a = conf_arena(at);
+    const struct conf_cx *cx = at->cx;
+    target_cluster(a, t, m->cluster_name);
+    t->authority = *m->authority ? str_dup(a, str_of(m->authority)) : t->cluster;
+    t->plain = m->skip_envoy_headers;
+    if (m->max_receive_message_length) t->answer_most = m->max_receive_message_length->value;
+    if (which == SIDE_CLUSTER_STATIC && cx->cluster_known &&
+        !cx->cluster_known(cx->cluster_known_arg, t->cluster)) {
+        struct conf_at name = conf_field(at, "cluster_name");
+        return conf_fail(&name, "Unknown gRPC client cluster '%.*s'", STR_ARG(t->cluster));
+    }
+    return retries_refused(at, m->retry_policy);
+}
+
+const struct side_target *conf_grpc_service(const struct conf_at *at,
+                                            const Envoy__Config__Core__V3__GrpcService *m,
+                                            enum side_cluster which)
+{
+    struct side_target *t = ARENA_NEW(conf_arena(at), struct side_target);
+    struct conf_at timeout = conf_field(at, "timeout"), envoy = conf_field(at, "envoy_grpc"),
+                   google = conf_field(at, "google_grpc");
+    bool ok = conf_duration(&timeout, m->timeout, 0, &t->timeout_us);
+    if (m->target_specifier_case !=
+        ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
+        conf_fail(&google, "extensions call clusters only: use envoy_grpc");
+        return NULL;
+    }
+    ok = target_envoy(&envoy, m->envoy_grpc, which, t) && ok;
+    ok = target_metadata(at, m, t) && ok;
+    ok = retries_refused(at, m->retry_policy) && ok;
+    return ok ? t : NULL;
+}
+
+/* Envoy: "scheme://host/path" or "host/path". */
+static void uri_cut(struct arena *a, struct str uri, struct side_target *t)
+{
+    size_t scheme = str_find(uri, STR("://"));
+    if (scheme != SIZE_MAX) uri = str_sub(uri, scheme + 3, SIZE_MAX);
+    size_t slash = str_find_char(uri, '/');
+    t->authority = str_dup(a, str_sub(uri, 0, slash == SIZE_MAX ? uri.len : slash));
+    t->path = slash == SIZE_MAX ? STR("/") : str_dup(a, str_sub(uri, slash, SIZE_MAX));
+}
+
+const struct side_target *conf_http_uri(const struct conf_at *at,
+                                        const Envoy__Config__Core__V3__HttpUri *m)
+{
+    struct arena *a = conf_arena(at);
+    struct side_target *t = ARENA_NEW(a, struct side_target);
+    struct conf_at timeout = conf_field(at, "timeout");
+    target_cluster(a, t, m->cluster);
+    uri_cut(a, str_of(m->uri), t);
+    return conf_duration(&timeout, m->timeout, 0, &t->timeout_us) ? t : NULL;
+}
