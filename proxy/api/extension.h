@@ -12,6 +12,7 @@ struct ProtobufCMessageDescriptor;
 enum extension_kind {
     EXTENSION_HTTP_FILTER,                 /* struct http_filter_type */
     EXTENSION_NETWORK_FILTER,              /* struct network_filter_type */
+    EXTENSION_UPSTREAM_NETWORK_FILTER,     /* struct network_filter_type; only such as do nothing */
     EXTENSION_LISTENER_FILTER,             /* struct listener_filter_type */
     EXTENSION_ACCESS_LOGGER,               /* struct access_logger_type */
     EXTENSION_LB_POLICY,                   /* struct lb_policy_type */

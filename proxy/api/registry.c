@@ -39,6 +39,7 @@ const char *extension_kind_category(enum extension_kind kind)
     static const char *const names[EXTENSION_KINDS] = {
         [EXTENSION_HTTP_FILTER] = "envoy.filters.http",
         [EXTENSION_NETWORK_FILTER] = "envoy.filters.network",
+        [EXTENSION_UPSTREAM_NETWORK_FILTER] = "envoy.filters.upstream_network",
         [EXTENSION_LISTENER_FILTER] = "envoy.filters.listener",
         [EXTENSION_ACCESS_LOGGER] = "envoy.access_loggers",
         [EXTENSION_LB_POLICY] = "envoy.load_balancing_policies",

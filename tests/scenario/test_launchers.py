@@ -11,6 +11,7 @@ import subprocess
 import threading
 
 import pytest
+from udpa.type.v1 import typed_struct_pb2  # noqa: F401  for the control plane's JSON
 
 from harness import client, config
 from harness.controlplane import ControlPlane
@@ -351,7 +352,9 @@ def test_istio(skiff_binary, upstream, tmp_path):
         {"name": "istio.stats", "typed_config": {"@type": TYPED + "stats.PluginConfig"}},
         {"name": "envoy.filters.network.tcp_proxy", "typed_config": {
             "@type": TYPED + "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "t", "cluster": "a"}}])
-    plane.set("cluster", [config.cluster("dynamic", [a.port])])
+    exchange = {"@type": TYPED + "udpa.type.v1.TypedStruct",
+                "type_url": TYPED + "envoy.tcp.metadataexchange.config.MetadataExchange", "value": {"protocol": "istio-peer-exchange"}}
+    plane.set("cluster", [config.cluster("dynamic", [a.port], filters=[{"name": "istio.metadata_exchange", "typed_config": exchange}])])
     body = istio_bootstrap(xds, sds, [web, tcp], [config.cluster("a", [a.port])])
     (tmp_path / "envoy-rev.json").write_text(json.dumps(body))
     argv = [skiff_binary, "-c", str(tmp_path / "envoy-rev.json"), "--drain-time-s", "45", "--drain-strategy", "immediate",
@@ -392,3 +395,10 @@ def test_without_a_type_istio_filters_are_refused(skiff_binary, name):
                             [config.cluster("a", [1])])
     code, output = validate(skiff_binary, json.dumps(body))
     assert code == 1 and "http_filters[0]" in output, output
+
+
+def test_other_filters_on_upstream_connections_are_refused(skiff_binary):
+    echo = {"name": "echo", "typed_config": {"@type": TYPED + "envoy.extensions.filters.network.echo.v3.Echo"}}
+    body = config.bootstrap([], [config.cluster("a", [1], filters=[echo])])
+    code, output = validate(skiff_binary, json.dumps(body))
+    assert code == 1 and "clusters[0].filters[0]" in output, output
