@@ -4,6 +4,7 @@
 #include "proxy/api/access_logger.h"
 #include "proxy/api/http_filter.h"
 #include "proxy/api/lb_policy.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/api/transport_socket.h"
 

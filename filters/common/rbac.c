@@ -107,25 +107,59 @@ static bool node_fits(const struct rbac_node *n, const struct rbac_ask *ask)
     return false;
 }
 
-enum rbac_action rbac_action_of(const struct rbac_rules *r)
+/* Envoy: no match, or an input that is not there, is a denial. */
+static struct rbac_verdict tree_verdict(const struct rbac_rules *r, const struct rbac_ask *ask)
 {
-    return r->action;
+    struct match_ask tree_ask = {.worker = ask->worker,
+                                 .scratch = ask->scratch,
+                                 .conn = ask->conn,
+                                 .info = ask->info,
+                                 .request = ask->headers};
+    const void *action;
+    if (match_tree_find(r->tree, &tree_ask, &action) != MATCH_FOUND)
+        return (struct rbac_verdict){.allowed = false};
+    const struct rbac_match *m = action;
+    return (struct rbac_verdict){.allowed = m->action != RBAC_DENY,
+                                 .policy = m->name,
+                                 .has_hint = r->tree_logs,
+                                 .hint = m->action == RBAC_LOG};
 }
 
-bool rbac_allows(const struct rbac_rules *r, const struct rbac_ask *ask, struct str *policy)
+static const struct rbac_policy *policy_that_fits(const struct rbac_rules *r,
+                                                  const struct rbac_ask *ask)
 {
-    const struct rbac_policy *fits = NULL;
-    for (size_t i = 0; i < r->count && !fits; i++) {
+    for (size_t i = 0; i < r->count; i++) {
         const struct rbac_policy *p = &r->policies[i];
         if (any_fits(p->permissions, p->permission_count, ask) &&
             any_fits(p->principals, p->principal_count, ask))
-            fits = p;
+            return p;
     }
-    if (policy) *policy = fits ? fits->name : STR_NONE;
+    return NULL;
+}
+
+struct rbac_verdict rbac_ask(const struct rbac_rules *r, const struct rbac_ask *ask)
+{
+    if (r->tree) return tree_verdict(r, ask);
+    const struct rbac_policy *fits = policy_that_fits(r, ask);
+    struct rbac_verdict v = {.policy = fits ? fits->name : STR_NONE};
     switch (r->action) {
-    case RBAC_ALLOW: return fits != NULL;
-    case RBAC_DENY: return fits == NULL;
-    case RBAC_LOG: return true;
+    case RBAC_ALLOW: v.allowed = fits != NULL; break;
+    case RBAC_DENY: v.allowed = fits == NULL; break;
+    case RBAC_LOG:
+        v.allowed = v.has_hint = true;
+        v.hint = fits != NULL;
+        break;
     }
-    return false;
+    return v;
+}
+
+struct str rbac_denied_details(struct arena *a, struct str policy)
+{
+    if (!policy.ptr) policy = STR("none");
+    struct str text = str_fmt(a, "rbac_access_denied_matched_policy[%.*s]", STR_ARG(policy));
+    char *p = str_z(a, text);
+    for (size_t i = 0; i < text.len; i++) {
+        if (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')) p[i] = '_';
+    }
+    return str_make(p, text.len);
 }

@@ -10,7 +10,9 @@ struct conn_info;
 struct headers;
 struct metadata;
 struct stream_info;
+struct worker;
 struct Envoy__Config__Rbac__V3__RBAC;
+struct Xds__Type__Matcher__V3__Matcher;
 
 struct rbac_rules;
 /* What is known of who asks for what. */
@@ -21,14 +23,22 @@ struct rbac_ask {
     const struct metadata *dynamic; /* NULL: none */
     const struct metadata *route;   /* NULL: none */
     struct arena *scratch;
+    struct worker *worker; /* runtime values for matcher trees */
 };
-enum rbac_action { RBAC_ALLOW, RBAC_DENY, RBAC_LOG };
+struct rbac_verdict {
+    bool allowed;
+    struct str policy;   /* the first policy (in the order of names) that fits; ptr NULL: none */
+    bool has_hint, hint; /* envoy.common access_log_hint is to be set, and to what */
+};
 
 /* NULL: told. http: conditions on headers are allowed (Envoy's network filter refuses them). */
 const struct rbac_rules *rbac_create(const struct conf_at *at,
                                      const struct Envoy__Config__Rbac__V3__RBAC *m, bool http);
-enum rbac_action rbac_action_of(const struct rbac_rules *r);
-/* May it pass? *policy: the name of the first policy (in the order of names) that fits; ptr NULL
- * when none does. LOG always lets pass; *policy tells whether it is to be logged. policy may be
- * NULL. */
-bool rbac_allows(const struct rbac_rules *r, const struct rbac_ask *ask, struct str *policy);
+/* The same by a matcher tree whose actions are envoy.config.rbac.v3.Action. NULL: told. Without a
+ * match nobody passes. */
+const struct rbac_rules *rbac_create_matcher(const struct conf_at *at,
+                                             const struct Xds__Type__Matcher__V3__Matcher *m,
+                                             bool http);
+struct rbac_verdict rbac_ask(const struct rbac_rules *r, const struct rbac_ask *ask);
+/* "rbac_access_denied_matched_policy[name]", spaces made "_". */
+struct str rbac_denied_details(struct arena *a, struct str policy);

@@ -362,3 +362,38 @@ const struct rbac_rules *rbac_create(const struct conf_at *at,
     }
     return ok ? r : NULL;
 }
+
+/* --- matcher trees
+ * ----------------------------------------------------------------------------------- */
+
+static const void *tree_action(const struct conf_at *at, struct str name,
+                               const struct Google__Protobuf__Any *any, void *arg)
+{
+    struct rbac_rules *r = arg;
+    const Envoy__Config__Rbac__V3__Action *m = (const void *)conf_match_action(
+        at, name, any, &envoy__config__rbac__v3__action__descriptor);
+    if (!m) return NULL;
+    struct rbac_match *out = ARENA_NEW(conf_arena(at), struct rbac_match);
+    out->name = str_dup(conf_arena(at), str_of(m->name));
+    switch (m->action) {
+    case ENVOY__CONFIG__RBAC__V3__RBAC__ACTION__ALLOW: out->action = RBAC_ALLOW; return out;
+    case ENVOY__CONFIG__RBAC__V3__RBAC__ACTION__DENY: out->action = RBAC_DENY; return out;
+    case ENVOY__CONFIG__RBAC__V3__RBAC__ACTION__LOG:
+        out->action = RBAC_LOG;
+        r->tree_logs = true;
+        return out;
+    default: conf_fail(at, "an unknown action"); return NULL;
+    }
+}
+
+const struct rbac_rules *rbac_create_matcher(const struct conf_at *at,
+                                             const struct Xds__Type__Matcher__V3__Matcher *m,
+                                             bool http)
+{
+    struct rbac_rules *r = ARENA_NEW(conf_arena(at), struct rbac_rules);
+    struct match_tree_use use = {.place = http ? MATCH_IN_HTTP_RBAC : MATCH_IN_NETWORK_RBAC,
+                                 .action = tree_action,
+                                 .arg = r};
+    r->tree = conf_match_tree(at, m, &use);
+    return r->tree ? r : NULL;
+}

@@ -2,6 +2,7 @@
 #pragma once
 #include "base/addr.h"
 #include "filters/common/rbac.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/api/matcher.h"
 
 enum rbac_kind {
@@ -41,7 +42,15 @@ struct rbac_policy {
     const struct rbac_node *permissions, *principals; /* one of each must fit */
     size_t permission_count, principal_count;
 };
+enum rbac_action { RBAC_ALLOW, RBAC_DENY, RBAC_LOG };
+/* What a matcher tree leads to. */
+struct rbac_match {
+    struct str name;
+    enum rbac_action action;
+};
 struct rbac_rules {
+    const struct match_tree *tree; /* instead of what follows */
+    bool tree_logs;                /* it has a LOG action */
     enum rbac_action action;
     const struct rbac_policy *policies; /* in the order of their names */
     size_t count;

@@ -31,16 +31,27 @@ struct rbac_conf {
  * -------------------------------------------------------------------------------------------------------------
  */
 
+/* Envoy: a matcher wins over rules. */
+static bool rbac_pick(const struct conf_at *at, const char *tree_field,
+                      const struct Xds__Type__Matcher__V3__Matcher *tree, const char *rules_field,
+                      const Envoy__Config__Rbac__V3__RBAC *rules, const struct rbac_rules **out)
+{
+    if (!tree && !rules) return true;
+    struct conf_at place = conf_field(at, tree ? tree_field : rules_field);
+    *out = tree ? rbac_create_matcher(&place, tree, true) : rbac_create(&place, rules, true);
+    return *out != NULL;
+}
+
 static struct rbac_conf *rbac_rules_of(const struct conf_at *at,
                                        const Envoy__Extensions__Filters__Http__Rbac__V3__RBAC *m)
 {
     struct rbac_conf *c = ARENA_NEW(conf_arena(at), struct rbac_conf);
-    struct conf_at rules = conf_field(at, "rules"), shadow = conf_field(at, "shadow_rules");
-    if (m->rules) c->rules = rbac_create(&rules, m->rules, true);
-    if (m->shadow_rules) c->shadow = rbac_create(&shadow, m->shadow_rules, true);
+    bool ok = rbac_pick(at, "matcher", m->matcher, "rules", m->rules, &c->rules);
+    ok &= rbac_pick(at, "shadow_matcher", m->shadow_matcher, "shadow_rules", m->shadow_rules,
+                    &c->shadow);
     c->prefix = str_dup(conf_arena(at), str_of(m->rules_stat_prefix));
     c->shadow_prefix = str_dup(conf_arena(at), str_of(m->shadow_rules_stat_prefix));
-    return (!m->rules || c->rules) && (!m->shadow_rules || c->shadow) ? c : NULL;
+    return ok ? c : NULL;
 }
 
 static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
@@ -77,19 +88,6 @@ static void rbac_note(struct http_filter *f, struct str ns, struct str key, stru
     metadata_set(&http_filter_info(f)->dynamic, http_filter_arena(f), ns, key, &v);
 }
 
-/* "rbac_access_denied_matched_policy[name]", spaces made "_". */
-static struct str rbac_details(struct http_filter *f, struct str policy)
-{
-    if (!policy.ptr) policy = STR("none");
-    struct arena *a = http_filter_arena(f);
-    struct str text = str_fmt(a, "rbac_access_denied_matched_policy[%.*s]", STR_ARG(policy));
-    char *p = str_z(a, text);
-    for (size_t i = 0; i < text.len; i++) {
-        if (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')) p[i] = '_';
-    }
-    return str_make(p, text.len);
-}
-
 static void rbac_note_result(struct http_filter *f, struct str prefix, bool allowed,
                              struct str policy)
 {
@@ -116,26 +114,26 @@ static enum http_flow rbac_decode_headers(struct http_filter *f, struct headers 
                            .headers = h,
                            .dynamic = info->dynamic,
                            .route = r ? r->metadata : NULL,
-                           .scratch = http_filter_arena(f)};
-    struct str policy;
+                           .scratch = http_filter_arena(f),
+                           .worker = f->worker};
     if (c->shadow) {
-        bool allowed = rbac_allows(c->shadow, &ask, &policy);
-        stat_inc(main_conf->shadow_stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
-        rbac_note_result(f, str_cat(ask.scratch, c->shadow_prefix, STR("shadow_")), allowed,
-                         policy);
+        struct rbac_verdict v = rbac_ask(c->shadow, &ask);
+        stat_inc(main_conf->shadow_stats, v.allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+        rbac_note_result(f, str_cat(ask.scratch, c->shadow_prefix, STR("shadow_")), v.allowed,
+                         v.policy);
     }
     if (!c->rules) return HTTP_CONTINUE;
-    bool allowed = rbac_allows(c->rules, &ask, &policy);
-    stat_inc(main_conf->stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
-    rbac_note_result(f, str_cat(ask.scratch, c->prefix, STR("enforced_")), allowed, policy);
-    if (rbac_action_of(c->rules) == RBAC_LOG) {
+    struct rbac_verdict v = rbac_ask(c->rules, &ask);
+    stat_inc(main_conf->stats, v.allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+    rbac_note_result(f, str_cat(ask.scratch, c->prefix, STR("enforced_")), v.allowed, v.policy);
+    if (v.has_hint) {
         rbac_note(f, STR("envoy.common"), STR("access_log_hint"),
-                  (struct value){.kind = VALUE_BOOL, .u.boolean = policy.ptr != NULL});
+                  (struct value){.kind = VALUE_BOOL, .u.boolean = v.hint});
     }
-    if (allowed) return HTTP_CONTINUE;
+    if (v.allowed) return HTTP_CONTINUE;
     struct local_reply reply = {.status = 403,
                                 .body = STR("RBAC: access denied"),
-                                .details = rbac_details(f, policy),
+                                .details = rbac_denied_details(http_filter_arena(f), v.policy),
                                 .grpc_status = -1};
     http_filter_reply(f, &reply);
     return HTTP_HOLD_ALL;

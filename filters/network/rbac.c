@@ -41,6 +41,17 @@ struct rbac_filter {
  * -------------------------------------------------------------------------------------------------------------
  */
 
+/* Envoy: a matcher wins over rules. */
+static bool rbac_pick(const struct conf_at *at, const char *tree_field,
+                      const struct Xds__Type__Matcher__V3__Matcher *tree, const char *rules_field,
+                      const Envoy__Config__Rbac__V3__RBAC *rules, const struct rbac_rules **out)
+{
+    if (!tree && !rules) return true;
+    struct conf_at place = conf_field(at, tree ? tree_field : rules_field);
+    *out = tree ? rbac_create_matcher(&place, tree, false) : rbac_create(&place, rules, false);
+    return *out != NULL;
+}
+
 static const void *rbac_conf_create(const struct conf_at *at, const struct ProtobufCMessage *msg,
                                     const struct network_filter_place *place)
 {
@@ -48,11 +59,10 @@ static const void *rbac_conf_create(const struct conf_at *at, const struct Proto
     const Envoy__Extensions__Filters__Network__Rbac__V3__RBAC *m = (const void *)msg;
     struct arena *a = conf_arena(at);
     struct rbac_conf *c = ARENA_NEW(a, struct rbac_conf);
-    struct conf_at rules = conf_field(at, "rules"), shadow = conf_field(at, "shadow_rules"),
-                   delay = conf_field(at, "delay_deny");
-    if (m->rules) c->rules = rbac_create(&rules, m->rules, false);
-    if (m->shadow_rules) c->shadow = rbac_create(&shadow, m->shadow_rules, false);
-    bool ok = (!m->rules || c->rules) && (!m->shadow_rules || c->shadow);
+    struct conf_at delay = conf_field(at, "delay_deny");
+    bool ok = rbac_pick(at, "matcher", m->matcher, "rules", m->rules, &c->rules);
+    ok &= rbac_pick(at, "shadow_matcher", m->shadow_matcher, "shadow_rules", m->shadow_rules,
+                    &c->shadow);
     ok &= conf_duration(&delay, m->delay_deny, 0, &c->delay_us);
     c->continuous =
         m->enforcement_type ==
@@ -82,19 +92,6 @@ static void rbac_note(struct network_filter *f, struct str ns, struct str key,
     metadata_set(&network_filter_info(f)->metadata, network_filter_arena(f), ns, key, v);
 }
 
-/* "rbac_access_denied_matched_policy[name]", spaces made "_". */
-static struct str rbac_details(struct network_filter *f, struct str policy)
-{
-    if (!policy.ptr) policy = STR("none");
-    struct arena *a = network_filter_arena(f);
-    struct str text = str_fmt(a, "rbac_access_denied_matched_policy[%.*s]", STR_ARG(policy));
-    char *p = str_z(a, text);
-    for (size_t i = 0; i < text.len; i++) {
-        if (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')) p[i] = '_';
-    }
-    return str_make(p, text.len);
-}
-
 static void rbac_note_result(struct network_filter *f, struct str prefix, bool allowed,
                              struct str policy)
 {
@@ -112,28 +109,27 @@ static void rbac_note_result(struct network_filter *f, struct str prefix, bool a
 static void rbac_shadow(struct network_filter *f, const struct rbac_ask *ask)
 {
     const struct rbac_conf *c = f->conf;
-    struct str policy;
     if (!c->shadow) return;
-    bool allowed = rbac_allows(c->shadow, ask, &policy);
-    stat_inc(c->shadow_stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
-    rbac_note_result(f, str_cat(network_filter_arena(f), c->shadow_prefix, STR("shadow_")), allowed,
-                     policy);
+    struct rbac_verdict v = rbac_ask(c->shadow, ask);
+    stat_inc(c->shadow_stats, v.allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+    rbac_note_result(f, str_cat(network_filter_arena(f), c->shadow_prefix, STR("shadow_")),
+                     v.allowed, v.policy);
 }
 
 /* True: it may pass. */
 static bool rbac_enforce(struct network_filter *f, const struct rbac_ask *ask)
 {
     const struct rbac_conf *c = f->conf;
-    struct str policy;
     if (!c->rules) return true;
-    bool allowed = rbac_allows(c->rules, ask, &policy);
-    stat_inc(c->stats, allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
-    if (rbac_action_of(c->rules) == RBAC_LOG) {
-        struct value hint = {.kind = VALUE_BOOL, .u.boolean = policy.ptr != NULL};
+    struct rbac_verdict v = rbac_ask(c->rules, ask);
+    stat_inc(c->stats, v.allowed ? RBAC_STAT_ALLOWED : RBAC_STAT_DENIED);
+    if (v.has_hint) {
+        struct value hint = {.kind = VALUE_BOOL, .u.boolean = v.hint};
         rbac_note(f, STR("envoy.common"), STR("access_log_hint"), &hint);
     }
-    if (allowed) return true;
-    network_filter_info(f)->termination_details = rbac_details(f, policy);
+    if (v.allowed) return true;
+    network_filter_info(f)->termination_details =
+        rbac_denied_details(network_filter_arena(f), v.policy);
     return false;
 }
 
@@ -165,7 +161,10 @@ static enum net_flow rbac_on_read(struct network_filter *f, struct buf *data, bo
     if (r->denied) return NET_HOLD;
     if (r->decided && !c->continuous) return NET_CONTINUE;
     const struct conn_info *info = network_filter_info(f);
-    struct rbac_ask ask = {.conn = info, .dynamic = info->metadata, .scratch = f->worker->scratch};
+    struct rbac_ask ask = {.conn = info,
+                           .dynamic = info->metadata,
+                           .scratch = f->worker->scratch,
+                           .worker = f->worker};
     rbac_shadow(f, &ask);
     ask.dynamic = info->metadata;
     r->decided = true;

@@ -19,7 +19,9 @@ enum extension_kind {
     EXTENSION_CLUSTER_TYPE,                /* struct cluster_type */
     EXTENSION_TRANSPORT_SOCKET_DOWNSTREAM, /* struct transport_socket_type */
     EXTENSION_TRANSPORT_SOCKET_UPSTREAM,   /* struct transport_socket_type */
-    EXTENSION_MATCHER_INPUT,               /* struct matcher_input_type */
+    EXTENSION_MATCHER_INPUT,               /* struct match_input_type, of requests */
+    EXTENSION_MATCHER_INPUT_NETWORK,       /* struct match_input_type, of connections */
+    EXTENSION_MATCHER,                     /* struct match_matcher_type */
     EXTENSION_FORMATTER,
     EXTENSION_RETRY_HOST_PREDICATE,
     EXTENSION_PATH_MATCH,

@@ -47,6 +47,8 @@ const char *extension_kind_category(enum extension_kind kind)
         [EXTENSION_TRANSPORT_SOCKET_DOWNSTREAM] = "envoy.transport_sockets.downstream",
         [EXTENSION_TRANSPORT_SOCKET_UPSTREAM] = "envoy.transport_sockets.upstream",
         [EXTENSION_MATCHER_INPUT] = "envoy.matching.http.input",
+        [EXTENSION_MATCHER_INPUT_NETWORK] = "envoy.matching.network.input",
+        [EXTENSION_MATCHER] = "envoy.matching.input_matchers",
         [EXTENSION_FORMATTER] = "envoy.formatter",
         [EXTENSION_RETRY_HOST_PREDICATE] = "envoy.retry_host_predicates",
         [EXTENSION_PATH_MATCH] = "envoy.path.match",

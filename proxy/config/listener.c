@@ -11,10 +11,12 @@
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proto/equal.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/config/access_log.h"
 #include "proxy/config/extension_slot.h"
 #include "proxy/config/listener_parts.h"
 #include "proxy/config/socket.h"
+#include "proxy/net/filter_chain_match.h"
 
 enum { FILTERS_TIMEOUT_US = 15 * 1000 * 1000, BUFFER_LIMIT_DEFAULT = 1024 * 1024 };
 
@@ -38,8 +40,6 @@ static bool check_unsupported(const struct conf_at *at,
                     "UDP listeners are not supported");
     ok &= refuse_if(at, m->api_listener != NULL, "api_listener",
                     "missing the API listener extension");
-    ok &= refuse_if(at, m->filter_chain_matcher != NULL, "filter_chain_matcher",
-                    "the matcher API for filter chains is not supported");
     ok &= refuse_if(at, m->fcds_config != NULL, "fcds_config",
                     "filter chain discovery is not supported");
     ok &= refuse_if(at, m->enable_mptcp, "enable_mptcp", "MPTCP is not supported");
@@ -245,6 +245,7 @@ static uint64_t base_hash(const Envoy__Config__Listener__V3__Listener *m)
     without.n_filter_chains = 0;
     without.filter_chains = NULL;
     without.default_filter_chain = NULL;
+    without.filter_chain_matcher = NULL;
     return proto_hash(&without.base);
 }
 
@@ -346,6 +347,50 @@ static bool listener_chains(const struct conf_at *at,
     return ok && l->default_chain;
 }
 
+/* Envoy: an unknown name is found out when a connection comes. */
+static const void *chain_action(const struct conf_at *at, struct str name,
+                                const struct Google__Protobuf__Any *any, void *arg)
+{
+    const struct listener_conf *l = arg;
+    const Google__Protobuf__StringValue *m =
+        (const void *)conf_match_action(at, name, any, &google__protobuf__string_value__descriptor);
+    if (!m) return NULL;
+    struct filter_chain_action *out = ARENA_NEW(conf_arena(at), struct filter_chain_action);
+    out->index = SIZE_MAX;
+    for (size_t i = 0; i < l->chain_count; i++) {
+        if (str_eq(l->chains[i]->obj.name, str_of(m->value))) out->index = i;
+    }
+    return out;
+}
+
+/* Envoy: with a tree chains need names, each its own; their own criteria count no more. */
+static bool listener_matcher(const struct conf_at *at,
+                             const Envoy__Config__Listener__V3__Listener *m,
+                             struct listener_conf *l, struct str label)
+{
+    for (size_t i = 0; i < l->chain_count; i++) {
+        struct conf_at chain = conf_index(at, "filter_chains", i),
+                       place = conf_field(&chain, "name");
+        struct str name = l->chains[i]->obj.name;
+        if (!name.len)
+            return conf_fail(&place,
+                             "error adding listener '%.*s': \"name\" field is required when using "
+                             "a listener matcher",
+                             STR_ARG(label));
+        for (size_t k = 0; k < i; k++) {
+            if (str_eq(l->chains[k]->obj.name, name))
+                return conf_fail(&place,
+                                 "error adding listener '%.*s': \"name\" field is duplicated with "
+                                 "value '%.*s'",
+                                 STR_ARG(label), STR_ARG(name));
+        }
+    }
+    struct conf_at place = conf_field(at, "filter_chain_matcher");
+    struct match_tree_use use = {.place = MATCH_IN_CHAINS, .action = chain_action, .arg = l};
+    l->matcher = conf_match_tree(&place, m->filter_chain_matcher, &use);
+    return l->matcher != NULL;
+}
+
 static bool listener_fill(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
                           struct listener_conf *l)
 {
@@ -358,7 +403,9 @@ static bool listener_fill(const struct conf_at *at, const Envoy__Config__Listene
         return conf_fail(at, "error adding listener '%.*s': no filter chains specified",
                          STR_ARG(label));
     }
-    return listener_chains(at, m, l) && ok && check_filter_chains(at, l, label);
+    if (!listener_chains(at, m, l) || !ok) return false;
+    return m->filter_chain_matcher ? listener_matcher(at, m, l, label)
+                                   : check_filter_chains(at, l, label);
 }
 
 /* Envoy gives a listener without a name a random one. */

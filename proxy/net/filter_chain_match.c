@@ -4,6 +4,7 @@
 #include "proxy/net/filter_chain_match.h"
 
 #include "base/must.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/net/listener.h"
 
 enum { RUNNING_ON_STACK = 64 };
@@ -174,6 +175,15 @@ size_t filter_chain_find(const struct listener_conf *l, const struct net_facts *
     if (r.index != on_stack) mem_free(r.index);
     if (found == SIZE_MAX && l->default_chain) found = l->chain_count;
     return found;
+}
+
+/* Envoy: a name that no chain has ends the connection, the default chain is for no match. */
+size_t filter_chain_find_by_tree(const struct listener_conf *l, const struct match_ask *ask)
+{
+    const void *action;
+    if (match_tree_find(l->matcher, ask, &action) == MATCH_FOUND)
+        return ((const struct filter_chain_action *)action)->index;
+    return l->default_chain ? l->chain_count : SIZE_MAX;
 }
 
 /* --- collisions

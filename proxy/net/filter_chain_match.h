@@ -8,6 +8,7 @@
 #include "base/str.h"
 
 struct listener_conf;
+struct match_ask;
 
 enum net_source_type { NET_SOURCE_ANY, NET_SOURCE_LOCAL, NET_SOURCE_EXTERNAL };
 /* Criteria of one chain; an empty list matches all. */
@@ -34,6 +35,13 @@ struct net_facts {
 };
 /* Index in l->chains; l->chain_count: the default chain; SIZE_MAX: none. */
 size_t filter_chain_find(const struct listener_conf *l, const struct net_facts *f);
+/* What a listener's matcher tree leads to: an index in l->chains, SIZE_MAX: a chain that there is
+ * not. */
+struct filter_chain_action {
+    size_t index;
+};
+/* The same by the listener's matcher tree. */
+size_t filter_chain_find_by_tree(const struct listener_conf *l, const struct match_ask *ask);
 /* How two chains collide. */
 enum net_overlap {
     NET_OVERLAP_NONE,

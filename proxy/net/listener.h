@@ -18,6 +18,7 @@ struct access_log_list;
 struct network_filter_type;
 struct listener_filter_type;
 struct transport_socket;
+struct match_tree;
 struct net_match; /* criteria of one filter chain: filter_chain_match.h */
 struct metadata;
 struct need;
@@ -95,7 +96,9 @@ struct listener_conf {
     struct filter_chain_conf **chains; /* references */
     size_t chain_count;
     struct filter_chain_conf *default_chain; /* a reference; may be NULL */
-    struct need *needs;                      /* of the whole listener */
+    const struct match_tree *matcher; /* chooses instead of the chains' own criteria; its actions
+                                         are struct filter_chain_action. NULL: none */
+    struct need *needs;               /* of the whole listener */
 };
 /* Main. Empty objects with their arenas; the caller fills them. listener_conf's on_free drops the
  * references. */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "proxy/api/extension_slot.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/net/listener_internal.h"
 #include "proxy/runtime/values.h"
@@ -86,6 +87,19 @@ static void refuse(struct worker_base *b, int fd, struct conn_info *info, struct
     arena_free(&arena);
 }
 
+static size_t choose_chain(const struct worker_listener *l, const struct net_facts *f,
+                           const struct conn_info *info)
+{
+    if (!l->conf->matcher) return filter_chain_find(l->conf, f);
+    struct match_ask ask = {.worker = l->worker,
+                            .scratch = l->worker->scratch,
+                            .conn = info,
+                            .transport_protocol = f->transport_protocol,
+                            .alpn = f->alpn,
+                            .alpn_count = f->alpn_count};
+    return filter_chain_find_by_tree(l->conf, &ask);
+}
+
 static void start_chain(struct worker_listener *l, int fd, struct conn_info *info,
                         const struct accepting *a)
 {
@@ -103,7 +117,7 @@ static void start_chain(struct worker_listener *l, int fd, struct conn_info *inf
     l = hand_over(l, info);
     info->listener_name = l->base->conf->obj.name;
     info->traffic_direction = l->base->conf->traffic_direction;
-    size_t i = filter_chain_find(l->conf, &facts);
+    size_t i = choose_chain(l, &facts, info);
     if (i == SIZE_MAX) {
         refuse(l->base, fd, info, arena);
         return;

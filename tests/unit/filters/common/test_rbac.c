@@ -50,7 +50,7 @@ static bool passes(struct world *w, const char *permission, const char *principa
                               permission, principal);
     const struct rbac_rules *r = make(w, yaml.ptr, true);
     assert_non_null(r);
-    return rbac_allows(r, &w->ask, NULL);
+    return rbac_ask(r, &w->ask).allowed;
 }
 
 #define ANY "{any: true}"
@@ -119,18 +119,18 @@ static void test_actions_and_names(void **state)
     (void)state;
     struct world w;
     world_init(&w);
-    struct str name;
+    struct rbac_verdict v;
     const char *policies = "policies: {b: {permissions: [" ANY "], principals: [" ANY "]}, "
                            "a: {permissions: [{destination_port: 1}], principals: [" ANY "]}}";
-    assert_true(rbac_allows(make(&w, policies, true), &w.ask, &name));
-    assert_true(str_eq(name, STR("b")));
+    assert_true((v = rbac_ask(make(&w, policies, true), &w.ask)).allowed);
+    assert_true(str_eq(v.policy, STR("b")));
     struct str deny = str_fmt(w.arena, "action: DENY\n%s", policies),
                log = str_fmt(w.arena, "action: LOG\n%s", policies);
-    assert_false(rbac_allows(make(&w, deny.ptr, true), &w.ask, &name));
-    assert_true(rbac_allows(make(&w, log.ptr, true), &w.ask, &name));
-    assert_false(rbac_allows(make(&w, "{}", true), &w.ask, &name)); /* nobody is allowed */
-    assert_null(name.ptr);
-    assert_true(rbac_allows(make(&w, "action: DENY", true), &w.ask, &name));
+    assert_false((v = rbac_ask(make(&w, deny.ptr, true), &w.ask)).allowed);
+    assert_true((v = rbac_ask(make(&w, log.ptr, true), &w.ask)).allowed);
+    assert_false((v = rbac_ask(make(&w, "{}", true), &w.ask)).allowed); /* nobody is allowed */
+    assert_null(v.policy.ptr);
+    assert_true((v = rbac_ask(make(&w, "action: DENY", true), &w.ask)).allowed);
     arena_free(&w.arena);
 }
 
