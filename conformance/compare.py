@@ -230,7 +230,8 @@ class Side:
             if message.status // 100 == 2 and not message.ended:
                 client.send(http2.data(stream, step["tunnel"], False))
                 client.until(lambda: len(message.body) >= len(step["tunnel"]) or message.ended)
-                client.send(http2.data(stream, b"", True))
+                client.send(http2.reset(stream, http2.CANCEL))
+                return [message]
         message = client.wait(stream)
         if message.ended or message.head_seen:
             return [message]

@@ -85,10 +85,11 @@ void http_filter_respond_1xx(struct http_filter *f, struct headers *h)
     chain_1xx(s, f->position - 1, h);
 }
 
-/* Envoy: an upstream that does not take a WebSocket answers with its status alone. */
+/* Envoy: an upstream that does not take a WebSocket, and does not refuse it either, answers with
+ * its status alone. */
 static bool filter_websocket_refused(struct http_stream *s, const struct headers *h)
 {
-    if (!s->upgrade_wanted || headers_status(h) == 101) return false;
+    if (!s->upgrade_wanted || headers_status(h) == 101 || headers_status(h) >= 400) return false;
     if (!str_case_eq(headers_get(s->info.req, HDR_UPGRADE), STR("websocket"))) return false;
     struct local_reply r = {.status = headers_status(h),
                             .details = STR("websocket_handshake_unsuccessful"),

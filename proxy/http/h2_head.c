@@ -101,6 +101,7 @@ static void h2_response_finish(struct h2_stream *s)
     if (!s->extended || headers_status(s->head) != 200) return;
     headers_set_status(s->head, 101);
     headers_add_id(s->head, HDR_CONNECTION, STR("upgrade"));
+    headers_add_id(s->head, HDR_UPGRADE, s->protocol);
 }
 
 bool h2_head_finish(struct h2 *h, struct h2_stream *s, bool trailers)
@@ -154,6 +155,7 @@ nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, boo
     nghttp2_nv *v = mem_array(h->live + 2, sizeof *v);
     size_t n = 0;
     uint32_t it = 0;
+    bool tunnel = s->extended && (!server || headers_status(h) == 101);
     bool plain_connect = !server && s->connect && !s->extended;
     for (const struct header *x; !trailers && (x = headers_next(h, &it));) {
         if (!x->name.len || x->name.ptr[0] != ':') continue;
@@ -167,7 +169,7 @@ nghttp2_nv *h2_head_wire(const struct h2_stream *s, const struct headers *h, boo
     it = 0;
     for (const struct header *x; (x = headers_next(h, &it));) {
         if (!x->name.len || x->name.ptr[0] == ':' || h2_hop_by_hop(x)) continue;
-        if (s->extended && x->id == HDR_CONTENT_LENGTH) continue;
+        if (tunnel && x->id == HDR_CONTENT_LENGTH) continue;
         h2_nv(&v[n++], x->name, x->value);
     }
     *count = n;

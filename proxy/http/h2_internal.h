@@ -42,6 +42,7 @@ struct h2_stream {
     bool final_head;        /* a head that is no 1xx came */
     bool peer_end, our_end; /* END_STREAM seen, sent or queued */
     bool is_head, extended; /* HEAD request; extended CONNECT that we show as an upgrade */
+    struct str protocol;    /* client: of the extended CONNECT; in the request's headers */
     bool connect;           /* tunnel: no content-length */
     bool deferred;          /* the data provider waits for bytes */
     bool submitted;         /* our headers went to nghttp2 */

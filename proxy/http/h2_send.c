@@ -150,6 +150,7 @@ void h2_send_headers(struct codec_stream *cs, struct headers *head, bool end)
         s->extended = headers_has(head, HDR_UPGRADE) &&
                       headers_has_token(head, HDR_CONNECTION, STR("upgrade"));
         if (s->extended) end = false;
+        if (s->extended) s->protocol = headers_get(head, HDR_UPGRADE);
     }
     nghttp2_nv *v = h2_head_wire(s, head, h->server, false, &n);
     s->our_end = end;

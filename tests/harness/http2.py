@@ -388,7 +388,7 @@ class Upstream2(Upstream):
             server.echo(stream, list(step.get("headers", {}).items()))
         elif step.get("early"):
             server.answer(stream, step, self.name)
-        if "early" not in step or step.get("whole"):
+        if "early" not in step and pseudo.get(":method") != "CONNECT":
             server.wait(stream)
         request.body, request.trailers, request.whole = message.body, message.trailers, message.reset is None
         return step.get("tunnel") or step.get("early") or self.play_step(server, stream, step)
