@@ -3,6 +3,7 @@
  * one per worker). */
 #pragma once
 #include "base/addr.h"
+#include "base/list.h"
 #include "proxy/api/extension.h"
 
 struct host;
@@ -37,10 +38,39 @@ struct lb_hosts {
     uint32_t count;
     bool weighted; /* not all weights are equal */
 };
+/* --- choices that are answered later (a name must be resolved first, another party is asked)
+ * ----------------------------------------- */
+enum lb_answer {
+    LB_NONE,  /* no host */
+    LB_HOST,  /* here it is */
+    LB_LATER, /* `later` is kept: done comes, from the loop, unless it is cancelled */
+    LB_AGAIN  /* only as a later answer: what was asked has gone, ask anew */
+};
+/* One choice that waits. */
+struct lb_later {
+    /* The asker's. h: with LB_HOST, borrowed for the call. */
+    void (*done)(struct lb_later *l, enum lb_answer a, struct host *h);
+    /* The policy's, set with LB_LATER: the asker has gone, done must not be called any more. */
+    void (*cancel)(struct lb_later *l);
+    struct list link; /* the policy's own use */
+    void *priv[4];    /* the policy's own use */
+};
+
+/* A policy inside another one. */
+struct lb_policy_type;
+struct lb_child {
+    const struct lb_policy_type *type;
+    const void *conf;
+};
 struct lb_policy_type {
     struct extension ext;
     size_t cursor_size;
     bool needs_hash;
+    /* The inner policy: whether a hash is needed is its affair, too. May be NULL. */
+    const struct lb_child *(*child)(const void *conf);
+    /* Brought along by a cluster type: it is asked for every choice with all hosts of the first
+     * priority, whatever their health, even with none. */
+    bool whole_cluster;
     const void *(*conf_create)(const struct conf_at *at,
                                const struct ProtobufCMessage *msg); /* msg NULL: defaults */
     /* Main. May be NULL (policy needs no table). In arena a; hosts stay valid as long as a. */
@@ -49,9 +79,34 @@ struct lb_policy_type {
     /* NULL: none. Worker. */
     struct host *(*pick)(void *cursor, const void *conf, const void *table,
                          const struct lb_hosts *hosts, const struct lb_ask *ask);
-    /* Frees what the cursor holds beyond its own bytes; may be NULL. */
+    /* Instead of pick, for policies that may answer later. Worker. */
+    enum lb_answer (*choose)(void *cursor, const void *conf, const void *table,
+                             const struct lb_hosts *hosts, const struct lb_ask *ask,
+                             struct lb_later *later, struct host **out);
+    /* Frees what the cursor holds beyond its own bytes; may be NULL. Choices that still wait are
+     * answered LB_AGAIN: the hosts have changed. */
     void (*cursor_release)(void *cursor);
 };
+/* Implemented in proxy/upstream/balance.c. Asks the policy, whichever way it answers. */
+enum lb_answer lb_choose(const struct lb_policy_type *t, void *cursor, const void *conf,
+                         const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask,
+                         struct lb_later *later, struct host **out);
+bool lb_needs_hash(const struct lb_policy_type *t, const void *conf);
+/* May it, or a policy inside it, answer later? */
+bool lb_may_wait(const struct lb_policy_type *t, const void *conf);
+
+/* --- what a policy does with its inner one
+ * --------------------------------------------------------------------------------- */
+struct Envoy__Config__Cluster__V3__LoadBalancingPolicy;
+/* The first policy of the list that is known (proxy/config/cluster_lb.c). False: told at `at`. */
+bool conf_lb_child(const struct conf_at *at,
+                   const struct Envoy__Config__Cluster__V3__LoadBalancingPolicy *m,
+                   struct lb_child *out);
+/* The child's table for these hosts (main); NULL: it needs none. */
+const void *lb_child_table(const struct lb_child *c, struct arena *a, const struct lb_hosts *hosts);
+/* Worker; one for each list that the child picks from. */
+void *lb_child_cursor_new(const struct lb_child *c, struct worker *w);
+void lb_child_cursor_free(const struct lb_child *c, void **cursor);
 /* Facts that policies need of a host, without knowing its struct. */
 uint32_t host_weight(const struct host *h);
 uint32_t host_active_requests(const struct host *h);

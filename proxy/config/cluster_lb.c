@@ -133,6 +133,17 @@ static bool policy_list(const struct conf_at *at,
     return false;
 }
 
+bool conf_lb_child(const struct conf_at *at,
+                   const Envoy__Config__Cluster__V3__LoadBalancingPolicy *m, struct lb_child *out)
+{
+    struct cluster inner = {.obj.name = at->cx->root};
+    if (!policy_list(at, m, &inner, 1)) return false;
+    if (inner.locality_weighted || inner.fail_on_panic)
+        return conf_fail(at, "a policy inside another one cannot choose localities");
+    *out = (struct lb_child){inner.lb, inner.lb_conf};
+    return true;
+}
+
 /* --- the enum
  * ----------------------------------------------------------------------------------------------------------------------
  */

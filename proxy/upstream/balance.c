@@ -21,15 +21,83 @@ void balance_reset(struct upstream_cluster *uc)
     uc->deadlines = NULL;
 }
 
+static void *cursor_new(const struct lb_policy_type *lb, const void *conf, struct worker *w)
+{
+    void *cursor = mem_alloc(lb->cursor_size ? lb->cursor_size : 1);
+    if (lb->cursor_init) lb->cursor_init(cursor, conf, w);
+    return cursor;
+}
+
 static void *cursor_of(struct upstream_cluster *uc, const struct lb_source *s)
 {
-    const struct lb_policy_type *lb = uc->conf->lb;
     if (!uc->cursors) uc->cursors = mem_array(uc->hosts->source_count, sizeof(void *));
     void **cursor = &uc->cursors[s->ordinal];
-    if (*cursor) return *cursor;
-    *cursor = mem_alloc(lb->cursor_size ? lb->cursor_size : 1);
-    if (lb->cursor_init) lb->cursor_init(*cursor, uc->conf->lb_conf, uc->worker);
+    if (!*cursor) *cursor = cursor_new(uc->conf->lb, uc->conf->lb_conf, uc->worker);
     return *cursor;
+}
+
+/* --- policies inside policies
+ * ----------------------------------------------------------------------------------------- */
+void *lb_child_cursor_new(const struct lb_child *c, struct worker *w)
+{
+    return cursor_new(c->type, c->conf, w);
+}
+
+void lb_child_cursor_free(const struct lb_child *c, void **cursor)
+{
+    cursor_free(c->type, *cursor);
+    *cursor = NULL;
+}
+
+const void *lb_child_table(const struct lb_child *c, struct arena *a, const struct lb_hosts *hosts)
+{
+    bool wanted = c->type->table_create && hosts->count > 0;
+    return wanted ? c->type->table_create(a, c->conf, hosts) : NULL;
+}
+
+/* Walks inwards until `found` says yes of a policy. */
+static bool lb_any(const struct lb_policy_type *t, const void *conf,
+                   bool (*found)(const struct lb_policy_type *t))
+{
+    enum { DEPTH_MOST = 16 }; /* translation allows fewer */
+    for (int depth = 0; depth < DEPTH_MOST; depth++) {
+        if (found(t)) return true;
+        if (!t->child) return false;
+        const struct lb_child *c = t->child(conf);
+        t = c->type;
+        conf = c->conf;
+    }
+    return false;
+}
+
+static bool hashes(const struct lb_policy_type *t)
+{
+    return t->needs_hash;
+}
+
+static bool chooses(const struct lb_policy_type *t)
+{
+    return t->choose != NULL;
+}
+
+bool lb_needs_hash(const struct lb_policy_type *t, const void *conf)
+{
+    return lb_any(t, conf, hashes);
+}
+
+bool lb_may_wait(const struct lb_policy_type *t, const void *conf)
+{
+    return lb_any(t, conf, chooses);
+}
+
+enum lb_answer lb_choose(const struct lb_policy_type *t, void *cursor, const void *conf,
+                         const void *table, const struct lb_hosts *hosts, const struct lb_ask *ask,
+                         struct lb_later *later, struct host **out)
+{
+    *out = NULL;
+    if (t->choose) return t->choose(cursor, conf, table, hosts, ask, later, out);
+    *out = t->pick(cursor, conf, table, hosts, ask);
+    return *out ? LB_HOST : LB_NONE;
 }
 
 /* Envoy: one draw out of 100 walks the healthy loads of all priorities, then the degraded ones. */
@@ -82,7 +150,7 @@ static const struct lb_source *source_choose(struct upstream_cluster *uc, uint64
         stat_inc(uc->conf->shared->stats, CLUSTER_STAT_LB_HEALTHY_PANIC);
         return uc->conf->fail_on_panic ? NULL : &p->all;
     }
-    if (uc->conf->locality_weighted && !uc->conf->lb->needs_hash &&
+    if (uc->conf->locality_weighted && !lb_needs_hash(uc->conf->lb, uc->conf->lb_conf) &&
         (degraded ? p->by_locality_degraded : p->by_locality_healthy)) {
         const struct lb_source *s = locality_choose(uc, p, degraded);
         if (s) return s;
@@ -111,26 +179,41 @@ static struct host *override_find(struct upstream_cluster *uc, const struct lb_a
     return NULL;
 }
 
-struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
+static const struct lb_source *source_of(struct upstream_cluster *uc, const struct lb_ask *ask)
 {
-    if (uc->conf->discovery == CLUSTER_ORIGINAL_DST) return original_dst_pick(uc, ask);
-    if (!uc->hosts) return NULL;
+    if (uc->conf->lb->whole_cluster) return &uc->hosts->priorities[0].all;
+    bool hashed = ask->has_hash && lb_needs_hash(uc->conf->lb, uc->conf->lb_conf);
+    const struct lb_source *s = source_choose(uc, hashed ? ask->hash : rng_next(&uc->worker->rng));
+    return s && s->hosts.count > 0 ? s : NULL;
+}
+
+static enum lb_answer answer_of(struct host *h)
+{
+    return h ? LB_HOST : LB_NONE;
+}
+
+enum lb_answer balance_choose(struct upstream_cluster *uc, const struct lb_ask *ask,
+                              struct lb_later *later, struct host **out)
+{
+    *out = NULL;
+    if (uc->conf->discovery == CLUSTER_ORIGINAL_DST)
+        return answer_of(*out = original_dst_pick(uc, ask));
+    if (!uc->hosts) return LB_NONE;
     if (ask->override_host.len > 0) {
-        struct host *h = override_find(uc, ask);
-        if (h || ask->override_strict) return h;
+        *out = override_find(uc, ask);
+        if (*out || ask->override_strict) return answer_of(*out);
     }
-    struct host *h = NULL;
     struct lb_ask now = *ask;
+    enum lb_answer answer = LB_NONE;
     for (uint32_t tries = 0; tries <= ask->tries_left; tries++) {
         now.attempt = tries; /* hashing policies look elsewhere the second time */
-        uint64_t random =
-            ask->has_hash && uc->conf->lb->needs_hash ? ask->hash : rng_next(&uc->worker->rng);
-        const struct lb_source *s = source_choose(uc, random);
-        if (!s || s->hosts.count == 0) return NULL;
-        h = uc->conf->lb->pick(cursor_of(uc, s), uc->conf->lb_conf, s->table, &s->hosts, &now);
-        if (!h || !ask->avoid || !ask->avoid(ask, h)) return h;
+        const struct lb_source *s = source_of(uc, ask);
+        if (!s) return LB_NONE;
+        answer = lb_choose(uc->conf->lb, cursor_of(uc, s), uc->conf->lb_conf, s->table, &s->hosts,
+                           &now, later, out);
+        if (answer != LB_HOST || !ask->avoid || !ask->avoid(ask, *out)) return answer;
     }
-    return h;
+    return answer;
 }
 
 enum upstream_drop upstream_drop(struct upstream_cluster *uc)

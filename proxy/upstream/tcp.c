@@ -8,6 +8,7 @@
 
 struct tcp_priv {
     struct conn *conn;
+    struct choice *choice; /* its host is not known yet; NULL: it is */
     uint64_t begin_us;
     bool connected, counted;
 };
@@ -113,15 +114,15 @@ static const struct conn_events tcp_events = {
     .on_close = tcp_on_close,
 };
 
-void upstream_tcp_start(struct worker *w, struct upstream_cluster *uc, struct upstream_tcp *t,
-                        const struct lb_ask *ask)
+static void tcp_chosen(void *arg, const struct lb_ask *ask, struct host *h)
 {
+    struct upstream_tcp *t = arg;
+    struct upstream_cluster *uc = t->uc;
     struct stat_group *g = upstream_stats(uc);
-    t->uc = uc;
-    upstream_pin(uc);
-    t->start_us = loop_now_us(w->loop);
-    t->host = balance_pick(uc, ask);
-    if (!t->host) {
+    struct tcp_priv *v = tcp_priv(t);
+    v->choice = NULL;
+    t->host = h;
+    if (!h) {
         stat_inc(g, CLUSTER_STAT_UPSTREAM_CX_NONE_HEALTHY);
         tcp_fail(t, UPSTREAM_NO_HOST, STR_NONE);
         return;
@@ -138,16 +139,32 @@ void upstream_tcp_start(struct worker *w, struct upstream_cluster *uc, struct up
         tcp_fail(t, UPSTREAM_OVERFLOW, STR_NONE);
         return;
     }
-    struct tcp_priv *v = tcp_priv(t);
-    v->begin_us = t->start_us;
+    v->begin_us = loop_now_us(uc->worker->loop);
     tcp_pending(t, true);
     struct transport_ask transport = {.host = t->host, .downstream = ask->downstream};
     v->conn = upstream_connect(uc, t->host, t->priority, &transport, &tcp_events, t);
 }
 
+void upstream_tcp_start(struct worker *w, struct upstream_cluster *uc, struct upstream_tcp *t,
+                        const struct lb_ask *ask)
+{
+    const struct choice how = {.done = tcp_chosen, .arg = t};
+    struct host *h;
+    t->uc = uc;
+    upstream_pin(uc);
+    t->start_us = loop_now_us(w->loop);
+    enum lb_answer answer = choice_start(uc, ask, &how, &h, &tcp_priv(t)->choice);
+    if (answer != LB_LATER) tcp_chosen(t, ask, h);
+}
+
 void upstream_tcp_cancel(struct upstream_tcp *t)
 {
     struct tcp_priv *v = tcp_priv(t);
+    if (v->choice) {
+        choice_cancel(&v->choice);
+        tcp_release(t);
+        return;
+    }
     if (!t->uc || !v->conn || v->connected) return;
     stat_inc(upstream_stats(t->uc), CLUSTER_STAT_UPSTREAM_RQ_CANCELLED);
     conn_close(v->conn, CONN_CLOSE_NOW);

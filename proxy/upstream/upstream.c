@@ -223,20 +223,28 @@ void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct
     upstream_unpin(uc->worker, &uc);
 }
 
+static void attempt_chosen(void *arg, const struct lb_ask *ask, struct host *h)
+{
+    struct upstream_attempt *a = arg;
+    attempt_priv(a)->choice = NULL;
+    a->host = h;
+    if (!h) {
+        stat_inc(upstream_stats(a->uc), CLUSTER_STAT_UPSTREAM_CX_NONE_HEALTHY);
+        upstream_fail(a, UPSTREAM_NO_HOST, STR_NONE);
+        return;
+    }
+    pool_start(a->uc, a, ask, pool_protocol(a->uc, ask));
+}
+
 void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a,
                     const struct lb_ask *ask)
 {
     a->uc = uc;
     upstream_pin(uc);
     a->start_us = loop_now_us(w->loop);
-    enum http_protocol_kind protocol = pool_protocol(uc, ask);
-    a->host = balance_pick(uc, ask);
-    if (!a->host) {
-        stat_inc(upstream_stats(uc), CLUSTER_STAT_UPSTREAM_CX_NONE_HEALTHY);
-        upstream_fail(a, UPSTREAM_NO_HOST, STR_NONE);
-        return;
-    }
-    pool_start(uc, a, ask, protocol);
+    const struct choice how = {.done = attempt_chosen, .arg = a};
+    enum lb_answer answer = choice_start(uc, ask, &how, &a->host, &attempt_priv(a)->choice);
+    if (answer != LB_LATER) attempt_chosen(a, ask, a->host);
 }
 
 void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end)
@@ -278,9 +286,12 @@ void upstream_wire(struct upstream_attempt *a)
 
 void upstream_cancel(struct upstream_attempt *a)
 {
-    if (!attempt_priv(a)->pool) return;
+    if (!attempt_priv(a)->pool && !attempt_priv(a)->choice) return;
     struct upstream_cluster *uc = a->uc;
-    pool_cancel(a);
+    if (attempt_priv(a)->choice)
+        choice_cancel(&attempt_priv(a)->choice);
+    else
+        pool_cancel(a);
     upstream_unpin(uc->worker, &uc);
 }
 

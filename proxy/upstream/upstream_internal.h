@@ -54,8 +54,27 @@ struct upstream_cluster {
     struct conn_byte_stats bytes;      /* connections point here */
     struct original_dst *original_dst; /* ORIGINAL_DST: this worker's hosts; NULL until used */
 };
-/* Picks a host; NULL: none. Counts panic. */
-struct host *balance_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
+/* Asks for a host. Counts panic. */
+enum lb_answer balance_choose(struct upstream_cluster *uc, const struct lb_ask *ask,
+                              struct lb_later *later, struct host **out);
+
+/* --- choices of attempts (choice.c) --- */
+/* One that waits for its answer. What `ask` points at must live as long. */
+struct choice {
+    struct lb_later later;
+    struct loop_later again;
+    struct lb_ask ask;
+    struct upstream_cluster *uc;
+    bool waiting; /* the policy holds `later` */
+    void (*done)(void *arg, const struct lb_ask *ask, struct host *h);
+    void *arg;
+};
+/* LB_LATER: *c is set, and done comes from the loop (h NULL: none) unless the choice is cancelled.
+ * When it is called *c is gone: forget it. */
+enum lb_answer choice_start(struct upstream_cluster *uc, const struct lb_ask *ask,
+                            const struct choice *how, struct host **h, struct choice **c);
+/* NULL is fine. Leaves NULL. */
+void choice_cancel(struct choice **c);
 /* Forgets the cursors (the host set changed). */
 void balance_reset(struct upstream_cluster *uc);
 
@@ -77,6 +96,7 @@ struct attempt_priv {
     struct list link; /* pool->pending or pool_conn->attempts */
     struct pool *pool;
     struct pool_conn *pc;
+    struct choice *choice; /* its host is not known yet; NULL: it is */
     bool pending, live;
     bool begun, ended; /* the response's headers / end were told */
 };

@@ -1,5 +1,7 @@
 """Skiff with the extensions of tests/extensions: what proxy/api offers, each used in earnest, also at the worst moment."""
+import json
 import os
+import tempfile
 import threading
 import time
 
@@ -43,22 +45,61 @@ FLOOD_BYTES = 64 * 1024 * 1024
 FLOOD_MOST = 24 * 1024 * 1024  # what windows and socket buffers of both sides may hold
 
 
+LATER = {"name": "test.later", "typed_config": {
+    "@type": config.TYPE + "extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin"}}
+
+
+def heavier(inner):
+    """test.heavy with an inner policy; None: test.later."""
+    kind = config.TYPE + "extensions.load_balancing_policies."
+    child = {"name": "inner", "typed_config": {"@type": kind + inner}} if inner else LATER
+    return {"load_balancing_policy": {"policies": [{"typed_extension_config": {"name": "test.heavy", "typed_config": {
+        "@type": kind + "override_host.v3.OverrideHost", "override_host_sources": [{"header": "x-unused"}],
+        "fallback_policy": {"policies": [{"typed_extension_config": child}]}}}}]}}
+
+
 class World:
     def __init__(self, binary, concurrency):
         self.flood, self.gone = Flood(), threading.Event()
         self.http, self.grpc, self.hears = Upstream("side"), GrpcServer(self.methods()), threading.Event()
         self.pour, self.deaf = Upstream("pour", handler=self.pour_out), Upstream("deaf", handler=self.deaf_at_first)
         self.dead, dead_port = closed_port()
+        self.light, self.heavy, self.heavy2 = Upstream("light"), Upstream("heavy"), Upstream("heavy2")
+        self.folder = tempfile.mkdtemp(prefix="skiff-extensions-")
         sides = [{"name": "test.side_calls"}, config.router()]
         held = [{"name": "test.network_call"},
                 {"name": "envoy.filters.network.echo", "typed_config": {"@type": config.TYPE + "extensions.filters.network.echo.v3.Echo"}}]
-        listeners = [config.listener("main", [config.hcm([config.route(cluster="side")], http_filters=sides)]), config.listener("held", held)]
+        routes = [config.route("/" + name, name, timeout="90s", hash_policy=[{"header": {"header_name": "x-user"}}])
+                  for name in ("weighed", "hashed", "both", "later", "eds")] + [config.route("/impatient", "later", timeout="0.2s")]
+        tcp = {"name": "envoy.filters.network.tcp_proxy", "typed_config": {
+            "@type": config.TYPE + "extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "tcp", "cluster": "later"}}
+        listeners = [config.listener("main", [config.hcm([config.route(cluster="side")], http_filters=sides)]), config.listener("held", held),
+                     config.listener("choose", [config.hcm(routes, stat_prefix="choose")]), config.listener("tcp", [tcp])]
         clusters = [config.cluster("side", [self.http.port], **TRAILERS), config.cluster("grpc", [self.grpc.port], **HTTP2), config.cluster("dead", [dead_port]),
                     config.cluster("empty", []), config.cluster("pour", [self.pour.port]),
                     config.cluster("deaf", [self.deaf.port]),
                     config.cluster("http2", [self.http.port], **HTTP2),
                     config.cluster("closed", [self.http.port], circuit_breakers={"thresholds": [{"max_pending_requests": 0, "max_connections": 0}]})]
-        self.proxy = Proxy(binary, config.bootstrap(listeners, clusters), concurrency=concurrency)
+        clusters += self.balanced()
+        self.proxy = Proxy(binary, config.bootstrap(listeners, clusters, node={"id": "n", "cluster": "c"}), concurrency=concurrency)
+
+    def balanced(self):
+        """Clusters with policies of the tests."""
+        mix = [config.endpoint(server.port, load_balancing_weight=weight)
+               for server, weight in ((self.light, 1), (self.heavy, 5), (self.heavy2, 7))]
+        later = {"load_balancing_policy": {"policies": [{"typed_extension_config": LATER}]}}
+        self.endpoints([self.light.port])
+        return [config.cluster("weighed", mix, **heavier("round_robin.v3.RoundRobin")), config.cluster("hashed", mix, **heavier("ring_hash.v3.RingHash")),
+                config.cluster("both", mix[:2], **heavier(None)), config.cluster("later", [self.heavy.port], **later),
+                config.cluster("eds", [], type="EDS", load_assignment=None, eds_cluster_config={
+                    "eds_config": {"path_config_source": {"path": self.folder + "/eds.json"}}}, **later)]
+
+    def endpoints(self, ports):
+        body = {"version_info": str(ports), "resources": [{"@type": config.TYPE + "config.endpoint.v3.ClusterLoadAssignment",
+                                                           **config.assignment("eds", ports)}]}
+        with open(self.folder + "/new", "w", encoding="utf-8") as out:
+            json.dump(body, out)
+        os.rename(self.folder + "/new", self.folder + "/eds.json")
 
     def pour_out(self, connection):
         connection.read_request()
@@ -147,7 +188,7 @@ class World:
 
     def stop(self):
         self.proxy.stop()
-        for server in (self.http, self.pour, self.deaf, self.grpc):
+        for server in (self.http, self.pour, self.deaf, self.grpc, self.light, self.heavy, self.heavy2):
             server.stop()
         self.dead.close()
 
@@ -369,3 +410,59 @@ def test_held_connection_is_left(world):
     with held(world):
         wait_for(lambda: world.http.requests, "the call to arrive")
     world.idle()
+
+
+# --- balancing: a policy inside a policy, and one that answers later ---
+
+def choose(world, path, **headers):
+    with client.Client(world.proxy.port("choose")) as c:
+        return c.request(path=path, headers=[("x-" + k.replace("_", "-"), str(v)) for k, v in headers.items()])
+
+
+def test_inner_policy(world):
+    assert {choose(world, "/weighed").text for _ in range(40)} == {"heavy", "heavy2"}
+
+
+def test_inner_policy_with_a_hash(world):
+    """The outer policy needs no hash, the inner one does: each user keeps a host."""
+    seen = {user: {choose(world, "/hashed", user=user).text for _ in range(3)} for user in range(20)}
+    assert all(len(hosts) == 1 for hosts in seen.values()), seen
+    assert set.union(*seen.values()) == {"heavy", "heavy2"}
+
+
+def test_inner_policy_that_answers_later(world):
+    assert choose(world, "/both", test_delay_ms=20).text == "heavy"
+    assert choose(world, "/both", test_choice="none").status == 503
+
+
+@pytest.mark.threads
+def test_later_answers(world):
+    assert choose(world, "/later", test_delay_ms=20).text == "heavy"
+    answer = choose(world, "/later", test_choice="none")
+    assert (answer.status, answer.text) == (503, "no healthy upstream")
+
+
+def test_timeout_before_a_host_is_chosen(world):
+    assert choose(world, "/impatient", test_delay_ms=100000).status == 504
+
+
+def test_client_leaves_before_a_host_is_chosen(world):
+    with client.Client(world.proxy.port("choose")) as c:
+        c.send(client.request_bytes("GET", "/later", [("x-test-delay-ms", "100000")], None, "test", "HTTP/1.1"))
+        wait_for(lambda: "http.choose.downstream_rq_active: 1" in world.proxy.admin("/stats?filter=downstream_rq_active").text, "the request")
+
+
+def test_later_choice_of_a_connection(world):
+    with client.Client(world.proxy.port("tcp")) as c:
+        assert c.request().text == "heavy"
+
+
+@pytest.mark.threads
+def test_hosts_change_while_a_choice_waits(world):
+    world.endpoints([world.light.port])
+    with client.Client(world.proxy.port("choose")) as c:
+        headers = [("x-test-delay-ms", "100000"), ("x-test-until", f"127.0.0.1:{world.heavy.port}")]
+        c.send(client.request_bytes("GET", "/eds", headers, None, "test", "HTTP/1.1"))
+        wait_for(lambda: "http.choose.downstream_rq_active: 1" in world.proxy.admin("/stats?filter=downstream_rq_active").text, "the request")
+        world.endpoints([world.heavy.port])
+        assert c.read().text == "heavy"
