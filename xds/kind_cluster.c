@@ -47,6 +47,7 @@ static bool kind_cluster_accept(struct resource *r, const ProtobufCMessage *msg,
     cluster_note_warming(r);
     cluster_known_endpoints(r);
     cluster_note_warming(r);
+    demand_cluster_active(r->x, r->name);
     return true;
 }
 
@@ -66,7 +67,8 @@ static bool kind_cluster_ready(struct resource *r)
 
 static void kind_cluster_missing(struct resource *r)
 {
-    (void)r; /* clusters are not waited for by name */
+    demand_answer(r->x, ON_DEMAND_CLUSTER, r->name, false);
+    demand_unwatch(r);
 }
 
 const struct kind_ops kind_cluster = {

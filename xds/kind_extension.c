@@ -228,8 +228,9 @@ static void kind_extension_missing(struct resource *r)
 }
 
 /* Envoy: whoever waits for the first version goes on with the default. */
-static void kind_extension_refused(struct resource *r)
+static void kind_extension_refused(struct resource *r, const struct mux_resource *m)
 {
+    (void)m;
     if (r->stats) stat_inc(r->stats, EXTENSION_CONFIG_FAIL);
     if (r->present || r->done) return;
     extension_fall_back_all(r);

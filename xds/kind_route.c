@@ -23,6 +23,11 @@ static void route_hold_over(struct loop_timer *t)
     store_wake(CONTAINER_OF(t, struct resource, hold)->x);
 }
 
+static bool route_ready(const struct resource *r)
+{
+    return vhds_ready(r) && route_clusters_ready(r);
+}
+
 static void route_publish(struct resource *r)
 {
     loop_timer_stop(&r->hold);
@@ -31,27 +36,39 @@ static void route_publish(struct resource *r)
     r->object = r->pending;
     r->pending = NULL;
     runtime_publish(r->x->env.rt, TABLE_ROUTES, r->name, r->object);
+    vhds_published(r);
 }
 
-static bool kind_route_accept(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx)
+void route_take(struct resource *r, struct route_config *c)
 {
-    struct route_config *c =
-        translate_route_config(cx, (const Envoy__Config__Route__V3__RouteConfiguration *)msg);
-    if (!c) return false;
     obj_unref(&r->pending);
     r->pending = &c->obj;
-    if (route_clusters_ready(r)) {
+    if (route_ready(r)) {
         route_publish(r);
-        return true;
+        return;
     }
     if (!loop_timer_running(&r->hold))
         loop_timer_start(xds_loop(r->x), &r->hold, ROUTE_HOLD_US, route_hold_over);
     store_wait(r);
+}
+
+static bool kind_route_accept(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx)
+{
+    const Envoy__Config__Route__V3__RouteConfiguration *m =
+        (const Envoy__Config__Route__V3__RouteConfiguration *)msg;
+    struct source *hosts = NULL;
+    if (m->vhds && !(hosts = vhds_source(r, m, cx))) return false;
+    struct route_config *c =
+        translate_route_config(cx, hosts ? vhds_merge(r, m, cx->errors->arena) : m);
+    if (!c) return false;
+    vhds_follow(r, m, hosts);
+    route_take(r, c);
     return true;
 }
 
 static void kind_route_remove(struct resource *r)
 {
+    vhds_end(r);
     loop_timer_stop(&r->hold);
     list_remove(&r->waiting);
     obj_unref(&r->pending);
@@ -61,6 +78,7 @@ static void kind_route_remove(struct resource *r)
 
 static bool kind_route_ready(struct resource *r)
 {
+    if (!vhds_ready(r)) return false;
     if (loop_timer_running(&r->hold) && !route_clusters_ready(r)) return false;
     route_publish(r);
     store_wake(r->x); /* listeners may have waited for it */
@@ -76,6 +94,8 @@ const struct kind_ops kind_route = {
     .type_url = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
     .label = "RouteConfiguration",
     .desc = &envoy__config__route__v3__route_configuration__descriptor,
+    .stats = route_stat_defs,
+    .stat_count = ROUTE_STAT_COUNT,
     .accept = kind_route_accept,
     .remove = kind_route_remove,
     .ready = kind_route_ready,

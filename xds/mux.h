@@ -21,7 +21,9 @@ struct mux_resource {
                         finds it in the bytes */
     struct str version; /* of the resource (delta) or of the response */
     struct str type_url, bytes;
-    uint64_t ttl_us; /* 0: lives on */
+    uint64_t ttl_us;      /* 0: lives on */
+    char *const *aliases; /* delta: other names of it (virtual hosts) */
+    size_t alias_count;
 };
 struct mux_update {
     struct str type_url, version, nonce, control_plane;

@@ -71,8 +71,10 @@ struct str mux_delta_request(struct mux *m, struct mux_type *t, struct arena *a)
     }
     if (!t->begun) mux_delta_initial(t, a, &r);
     if (t->changed || !t->begun) mux_delta_changes(t, a, &r);
-    /* A wildcard beside names is said as "*"; alone, an empty first request means it. */
-    if (!t->begun && t->wildcard && r.n_resource_names_subscribe)
+    /* A wildcard beside names is said as "*"; alone, an empty first request means it. Virtual hosts
+     * have no "*": those of a table may be very many. */
+    bool star = !str_ends(str_of(t->type_url), STR(".VirtualHost"));
+    if (star && !t->begun && t->wildcard && r.n_resource_names_subscribe)
         r.resource_names_subscribe[r.n_resource_names_subscribe++] = str_z(a, STR("*"));
     return proto_pack(a, &r.base);
 }

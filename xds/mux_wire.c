@@ -27,5 +27,7 @@ void mux_resource_of(const Envoy__Service__Discovery__V3__Resource *w, struct mu
     r->type_url = w->resource ? str_of(w->resource->type_url) : STR_NONE;
     r->bytes = w->resource ? str_make((const char *)w->resource->value.data, w->resource->value.len)
                            : STR_NONE;
+    r->aliases = w->aliases;
+    r->alias_count = w->n_aliases;
     if (w->ttl) r->ttl_us = (uint64_t)w->ttl->seconds * 1000000 + (uint64_t)w->ttl->nanos / 1000;
 }

@@ -18,6 +18,7 @@ struct source {
     const struct source_ops *ops;
     uint64_t key; /* meaning of its configuration and kind; 0: ADS */
     bool is_ads, started;
+    bool delta;                    /* speaks the incremental protocol */
     struct known known[XDS_KINDS]; /* state of the world: what it said last */
 };
 

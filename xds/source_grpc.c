@@ -203,6 +203,10 @@ static const struct method methods[XDS_KINDS + 1] = {
                     "DeltaSecrets"},
     [XDS_RUNTIME] = {"envoy.service.runtime.v3.RuntimeDiscoveryService", "StreamRuntime",
                      "DeltaRuntime"},
+    [XDS_EXTENSION] = {"envoy.service.extension.v3.ExtensionConfigDiscoveryService",
+                       "StreamExtensionConfigs", "DeltaExtensionConfigs"},
+    [XDS_VIRTUAL_HOST] = {"envoy.service.route.v3.VirtualHostDiscoveryService", "",
+                          "DeltaVirtualHosts"},
     [XDS_KINDS] = {"envoy.service.discovery.v3.AggregatedDiscoveryService",
                    "StreamAggregatedResources", "DeltaAggregatedResources"},
 };
@@ -288,6 +292,7 @@ struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__Api
     const struct method *m = &methods[kind];
     g->source.x = x;
     g->source.ops = &source_grpc_ops;
+    g->source.delta = variant == MUX_DELTA;
     g->name = variant == MUX_SOTW ? m->sotw : m->delta;
     g->method = str_fmt(a, "/%s/%s", m->service, g->name).ptr;
     g->backoff_base_us = BACKOFF_BASE_US;

@@ -11,7 +11,7 @@ const struct kind_ops *kind_of(enum xds_kind kind)
         [XDS_LISTENER] = &kind_listener,   [XDS_CLUSTER] = &kind_cluster,
         [XDS_ROUTE] = &kind_route,         [XDS_ENDPOINT] = &kind_endpoint,
         [XDS_SECRET] = &kind_secret,       [XDS_RUNTIME] = &kind_runtime,
-        [XDS_EXTENSION] = &kind_extension,
+        [XDS_EXTENSION] = &kind_extension, [XDS_VIRTUAL_HOST] = &kind_virtual_host,
     };
     must(kind < XDS_KINDS);
     return kinds[kind];
@@ -65,6 +65,8 @@ static void resource_free(struct resource *r)
     list_remove(&r->waiting);
     secret_files_free(&r->files);
     extension_uses_free(r);
+    vhds_free(r);
+    vhost_free(r);
     obj_unref(&r->pending);
     obj_unref(&r->object);
     stat_group_unref(&r->stats);

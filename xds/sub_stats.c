@@ -2,35 +2,31 @@
 #include "base/must.h"
 #include "xds/xds_internal.h"
 
-const struct stat_def sub_stat_defs[SUB_COUNT] = {
-    [SUB_CONFIG_RELOAD] = {"config_reload", STAT_COUNTER, 0},
-    [SUB_INIT_FETCH_TIMEOUT] = {"init_fetch_timeout", STAT_COUNTER, 0},
-    [SUB_UPDATE_ATTEMPT] = {"update_attempt", STAT_COUNTER, 0},
-    [SUB_UPDATE_FAILURE] = {"update_failure", STAT_COUNTER, 0},
-    [SUB_UPDATE_REJECTED] = {"update_rejected", STAT_COUNTER, 0},
-    [SUB_UPDATE_SUCCESS] = {"update_success", STAT_COUNTER, 0},
-    [SUB_CONFIG_RELOAD_TIME] = {"config_reload_time_ms", STAT_GAUGE, 0},
-    [SUB_UPDATE_TIME] = {"update_time", STAT_GAUGE, 0},
-    [SUB_VERSION] = {"version", STAT_GAUGE, 0},
-    [SUB_UPDATE_DURATION] = {"update_duration", STAT_HISTOGRAM, 0},
-    [SUB_VERSION_TEXT] = {"version_text", STAT_TEXT, 0},
-};
-/* Envoy has no config_reload_time_ms here, and says "config_fail" beside "update_rejected". */
+#define SUB_STATS(reload_time_flags)                                                     \
+    [SUB_CONFIG_RELOAD] = {"config_reload", STAT_COUNTER, 0},                            \
+    [SUB_INIT_FETCH_TIMEOUT] = {"init_fetch_timeout", STAT_COUNTER, 0},                  \
+    [SUB_UPDATE_ATTEMPT] = {"update_attempt", STAT_COUNTER, 0},                          \
+    [SUB_UPDATE_FAILURE] = {"update_failure", STAT_COUNTER, 0},                          \
+    [SUB_UPDATE_REJECTED] = {"update_rejected", STAT_COUNTER, 0},                        \
+    [SUB_UPDATE_SUCCESS] = {"update_success", STAT_COUNTER, 0},                          \
+    [SUB_CONFIG_RELOAD_TIME] = {"config_reload_time_ms", STAT_GAUGE, reload_time_flags}, \
+    [SUB_UPDATE_TIME] = {"update_time", STAT_GAUGE, 0},                                  \
+    [SUB_VERSION] = {"version", STAT_GAUGE, 0},                                          \
+    [SUB_UPDATE_DURATION] = {"update_duration", STAT_HISTOGRAM, 0},                      \
+    [SUB_VERSION_TEXT] = {"version_text", STAT_TEXT, 0}
+
+const struct stat_def sub_stat_defs[SUB_COUNT] = {SUB_STATS(0)};
+/* Envoy has no config_reload_time_ms for filters and virtual hosts, and says "config_fail" beside
+ * "update_rejected" of filters. */
 const struct stat_def extension_stat_defs[EXTENSION_STAT_COUNT] = {
-    [SUB_CONFIG_RELOAD] = {"config_reload", STAT_COUNTER, 0},
-    [SUB_INIT_FETCH_TIMEOUT] = {"init_fetch_timeout", STAT_COUNTER, 0},
-    [SUB_UPDATE_ATTEMPT] = {"update_attempt", STAT_COUNTER, 0},
-    [SUB_UPDATE_FAILURE] = {"update_failure", STAT_COUNTER, 0},
-    [SUB_UPDATE_REJECTED] = {"update_rejected", STAT_COUNTER, 0},
-    [SUB_UPDATE_SUCCESS] = {"update_success", STAT_COUNTER, 0},
-    [SUB_CONFIG_RELOAD_TIME] = {"config_reload_time_ms", STAT_GAUGE, STAT_LAZY},
-    [SUB_UPDATE_TIME] = {"update_time", STAT_GAUGE, 0},
-    [SUB_VERSION] = {"version", STAT_GAUGE, 0},
-    [SUB_UPDATE_DURATION] = {"update_duration", STAT_HISTOGRAM, 0},
-    [SUB_VERSION_TEXT] = {"version_text", STAT_TEXT, 0},
+    SUB_STATS(STAT_LAZY),
     [EXTENSION_CONFIG_CONFLICT] = {"config_conflict", STAT_COUNTER, 0},
     [EXTENSION_CONFIG_FAIL] = {"config_fail", STAT_COUNTER, 0},
 };
+const struct stat_def route_stat_defs[ROUTE_STAT_COUNT] = {
+    SUB_STATS(0), [ROUTE_UPDATE_EMPTY] = {"update_empty", STAT_COUNTER, 0}};
+const struct stat_def vhds_stat_defs[ROUTE_STAT_COUNT] = {
+    SUB_STATS(STAT_LAZY), [ROUTE_UPDATE_EMPTY] = {"update_empty", STAT_COUNTER, 0}};
 const struct stat_def control_plane_stat_defs[CONTROL_PLANE_COUNT] = {
     [CONTROL_PLANE_CONNECTED] = {"connected_state", STAT_GAUGE, 0},
     [CONTROL_PLANE_PENDING] = {"pending_requests", STAT_GAUGE, 0},

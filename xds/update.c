@@ -98,7 +98,7 @@ static void resource_refused(struct applying *ap, struct resource *r, const stru
              r->present ? ", its last good version serves on" : "", STR_ARG(text));
     applying_refuse(ap, r->name, text);
     sub_rejected(r->stats);
-    if (ap->ops->refused) ap->ops->refused(r);
+    if (ap->ops->refused) ap->ops->refused(r, m);
 }
 
 /* Route tables that are part of a listener must name clusters that exist (Envoy:
@@ -153,7 +153,7 @@ static void resource_accepted(struct applying *ap, struct resource *r, const str
     r->updated_wall_us = loop_wall_us(xds_loop(ap->x));
     resource_keep(&r->failed_bytes, STR_NONE);
     if (r->stats) stat_inc(r->stats, SUB_CONFIG_RELOAD);
-    if (r->stats && !ap->ops->stats)
+    if (r->stats && r->kind != XDS_EXTENSION)
         stat_set(r->stats, SUB_CONFIG_RELOAD_TIME, r->updated_wall_us / 1000);
 }
 
@@ -164,6 +164,7 @@ static void applying_told(struct applying *ap, struct resource *r, const struct 
     resource_keep(&r->error, STR_NONE);
     r->failed_hash = 0;
     applying_saw(ap, r);
+    if (r->kind == XDS_VIRTUAL_HOST) vhds_note_ids(r, m);
     if (r->stats)
         sub_updated(r->stats, ap->u->version, loop_wall_us(xds_loop(ap->x)),
                     clock_now_us() - ap->began_us);
@@ -225,7 +226,8 @@ static struct resource *applying_find(struct applying *ap, const struct mux_reso
         return NULL;
     }
     struct resource *r = resource_find(ap->x, ap->kind, name);
-    if (!r && !ap->ops->full) return NULL; /* a name that nobody wants */
+    if (!r && !ap->ops->full && !(ap->ops->wants && ap->ops->wants(ap->x, name)))
+        return NULL; /* a name that nobody wants */
     if (r && r->is_static) {
         applying_refuse(ap, name, STR("is already defined in the bootstrap's static_resources"));
         return NULL;
@@ -247,6 +249,7 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         if (r && r->present && m->ttl_us)
             loop_timer_start(xds_loop(ap->x), &r->ttl, m->ttl_us, resource_expired);
         if (r) applying_saw(ap, r);
+        if (ap->kind == XDS_VIRTUAL_HOST && !(r && r->present)) vhds_absent(ap->x, m);
         return;
     }
     if (str_eq(m->type_url, str_of(ap->ops->type_url))) {
@@ -299,6 +302,7 @@ static void applying_sweep(struct applying *ap)
     while (map_next(store, &it, &key, &value)) {
         struct resource *r = value;
         bool others = r->source && r->source != ap->source;
+        if (r->demanded && !r->present) continue; /* the response may be older than the question */
         if (!r->is_static && !others && !applying_has_seen(ap, r)) applying_gone(ap, r);
     }
 }
@@ -319,11 +323,16 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
         return str_fmt(a, "unknown type \"%.*s\"", STR_ARG(u->type_url));
     ap.ops = kind_of(ap.kind);
     x->generation++;
+    /* A virtual host may come under a new name, with the domains of the old one. */
+    if (ap.kind == XDS_VIRTUAL_HOST) applying_removed(&ap);
     for (size_t i = 0; i < u->count; i++)
         applying_one(&ap, &u->resources[i]);
     if (u->full && ap.ops->full && !ap.garbled)
         applying_sweep(&ap); /* Envoy: a garbled response removes nothing */
-    applying_removed(&ap);
+    if (ap.kind == XDS_VIRTUAL_HOST)
+        vhds_settle(x, s, u, ap.refused > 0, clock_now_us() - ap.began_us);
+    else
+        applying_removed(&ap);
     struct top *top = xds_top(x, ap.kind);
     if (top) {
         if (ap.refused) {

@@ -36,7 +36,9 @@ struct xds *xds_new(const struct xds_env *env)
     x->env = *env;
     list_init(&x->sources);
     list_init(&x->waiting);
+    list_init(&x->vhds);
     x->cds.x = x->lds.x = x;
+    demands_serve(x);
     x->control_plane = stat_group_get(env->rt->stats, STR("control_plane."),
                                       control_plane_stat_defs, CONTROL_PLANE_COUNT);
     return x;
@@ -47,6 +49,7 @@ static void xds_on_active(void *arg, struct str name)
     struct xds *x = arg;
     struct resource *r = resource_find(x, XDS_CLUSTER, name);
     if (r) (void)kind_cluster.ready(r); /* notes that it warms no longer */
+    demand_cluster_active(x, name);
     store_wake(x);
 }
 
@@ -132,6 +135,7 @@ void xds_start(struct xds *x)
 void xds_stop(struct xds *x)
 {
     x->phase = XDS_STOPPED;
+    demands_free(x);
     loop_timer_stop(&x->cds.fetch);
     loop_timer_stop(&x->lds.fetch);
     sources_stop(x);
@@ -176,7 +180,7 @@ void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const str
                              .version = r->version,
                              .is_static = r->is_static,
                              .type_url = r->type_url,
-                             .bytes = r->bytes,
+                             .bytes = vhds_bytes(value),
                              .updated_wall_us = r->updated_wall_us,
                              .warming = r->warming || r->pending,
                              .places = extension_places(r),

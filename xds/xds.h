@@ -52,6 +52,7 @@ enum xds_kind {
     XDS_SECRET,
     XDS_RUNTIME,
     XDS_EXTENSION,
+    XDS_VIRTUAL_HOST,
     XDS_KINDS
 };
 struct xds_view {

@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
 #include "proxy/api/extension.h"
+#include "proxy/api/on_demand.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
 #include "xds/mux.h"
@@ -14,6 +15,7 @@ struct grpc_client;
 struct source;
 struct layers;
 struct listener_conf;
+struct route_config;
 struct extension_slot;
 struct extension_use;
 
@@ -53,6 +55,9 @@ struct resource {
         *unread; /* static secret: translated when something first needs it, as Envoy does */
     struct secret_files *files; /* secret: the files that it is made of, watched */
     struct extension_use *uses; /* extension: the places that use it */
+    struct vhds *vhds;          /* route: whose virtual hosts come by themselves */
+    struct vhost_names *vhost;  /* virtual host */
+    bool demanded;              /* asked for by a request: counted in xds.demanded */
 };
 struct need_link {
     struct resource *resource;
@@ -74,6 +79,46 @@ void extension_use_drop(struct resource *r, struct extension_use *u);
 bool extension_use_ready(const struct extension_use *u);
 unsigned extension_places(const struct resource *r); /* 1 << enum extension_kind */
 void extension_uses_free(struct resource *r);        /* the end of all */
+/* kind_route.c: a translated table is to be used as soon as what it needs is there. */
+void route_take(struct resource *r, struct route_config *c);
+/* kind_virtual_host.c: route tables whose virtual hosts come by themselves (VHDS). */
+struct Envoy__Config__Route__V3__RouteConfiguration;
+/* The source of m's `vhds`; NULL: told. */
+struct source *vhds_source(struct resource *route,
+                           const struct Envoy__Config__Route__V3__RouteConfiguration *m,
+                           struct conf_cx *cx);
+/* m was accepted: begins, goes on or (s NULL) ends to follow its virtual hosts. */
+void vhds_follow(struct resource *route,
+                 const struct Envoy__Config__Route__V3__RouteConfiguration *m, struct source *s);
+/* m with the virtual hosts that came by themselves; parts are shared with m or live in `a`. */
+const struct Envoy__Config__Route__V3__RouteConfiguration *vhds_merge(
+    const struct resource *route, const struct Envoy__Config__Route__V3__RouteConfiguration *m,
+    struct arena *a);
+bool vhds_ready(const struct resource *route); /* the first answer came, or is given up */
+void vhds_published(struct resource *route);
+void vhds_end(struct resource *route);
+struct str vhds_bytes(struct resource *route); /* the whole table as a message, for dumps */
+/* Names and aliases of an accepted virtual host; a name that the control plane says nothing has. */
+void vhds_note_ids(struct resource *r, const struct mux_resource *m);
+void vhds_absent(struct xds *x, const struct mux_resource *m);
+/* The end of a response of virtual hosts. */
+void vhds_settle(struct xds *x, struct source *s, const struct mux_update *u, bool refused,
+                 uint64_t took_us);
+void vhds_asked(struct xds *x, struct on_demand_call *call);
+void vhds_free(struct resource *route); /* the end of all */
+void vhost_free(struct resource *r);
+/* on_demand.c: requests that wait. name: of the resource. */
+void demands_serve(struct xds *x);
+bool demand_full(const struct xds *x); /* no new name is asked for */
+void demand_wait(struct xds *x, struct str name, struct on_demand_call *call);
+void demand_answer(struct xds *x, enum on_demand_kind kind, struct str name, bool found);
+/* Answers all who wait for a name that is a key of the map. */
+void demand_answer_known(struct xds *x, enum on_demand_kind kind, const struct map *names);
+/* Subscribes to a name because a request asked for it, and ends that. */
+void demand_watch(struct resource *r, struct source *s);
+void demand_unwatch(struct resource *r);
+void demand_cluster_active(struct xds *x, struct str name);
+void demands_free(struct xds *x); /* answers all */
 /* Replaces a heap copy. */
 void mux_keep(struct str *to, struct str s); /* mux_internal.h */
 #define resource_keep mux_keep
@@ -97,10 +142,12 @@ struct kind_ops {
     /* initial_fetch_timeout passed or the resource does not exist */
     void (*missing)(struct resource *r);
     /* A version was refused; optional. */
-    void (*refused)(struct resource *r);
+    void (*refused)(struct resource *r, const struct mux_resource *m);
+    /* Is a resource of this name of use, though nobody asked for it by name? Optional. */
+    bool (*wants)(const struct xds *x, struct str name);
 };
 extern const struct kind_ops kind_listener, kind_cluster, kind_route, kind_endpoint, kind_secret,
-    kind_runtime, kind_extension;
+    kind_runtime, kind_extension, kind_virtual_host;
 const struct kind_ops *kind_of(enum xds_kind kind);
 /* False: not a type of ours. */
 bool kind_of_url(struct str type_url, enum xds_kind *kind);
@@ -167,6 +214,9 @@ extern const struct stat_def sub_stat_defs[SUB_COUNT];
 /* Of a filter's configuration: those, and two more. */
 enum { EXTENSION_CONFIG_CONFLICT = SUB_COUNT, EXTENSION_CONFIG_FAIL, EXTENSION_STAT_COUNT };
 extern const struct stat_def extension_stat_defs[EXTENSION_STAT_COUNT];
+/* Of a route table, and of its virtual hosts. */
+enum { ROUTE_UPDATE_EMPTY = SUB_COUNT, ROUTE_STAT_COUNT };
+extern const struct stat_def route_stat_defs[ROUTE_STAT_COUNT], vhds_stat_defs[ROUTE_STAT_COUNT];
 void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us);
 void sub_rejected(struct stat_group *g);
 enum control_plane_stat {
@@ -210,6 +260,9 @@ struct xds {
     struct map store[XDS_KINDS];
     size_t statics[XDS_KINDS]; /* how many of them are from the bootstrap */
     struct list waiting;       /* resources with a pending object */
+    struct list vhds;          /* struct vhds.link */
+    struct map demands;        /* struct demand *: requests that wait (on_demand.c) */
+    size_t demanded;           /* names that requests made us ask for */
     struct loop_later wake;
     uint64_t generation;
     size_t warming_clusters;

@@ -132,6 +132,14 @@ bool http_filter_downstream_above(
 const struct route *http_filter_route(struct http_filter *f);
 /* Forget it: computed anew at the next use (headers were changed). */
 void http_filter_clear_route(struct http_filter *f);
+/* No route: asks the control plane for what would give one (a virtual host, a scope). False: there
+ * is nothing to ask for. */
+struct on_demand;
+bool http_filter_ask_route(struct http_filter *f, struct on_demand *d,
+                           void (*done)(struct on_demand *d, bool found));
+/* The request begins anew, with the routes of now and all filters made anew: `f` is gone after it.
+ * For a filter that held the headers; outside of its callbacks; before any response. */
+void http_filter_restart(struct http_filter *f);
 /* The cluster name chosen for this stream (weighted choice and cluster_header applied once); empty:
  * none. */
 struct str http_filter_cluster(struct http_filter *f);

@@ -232,6 +232,7 @@ struct route_config {
     struct filter_override *overrides;
     const struct metadata *metadata;
     bool validate_clusters, ignore_port_in_host_matching, ignore_path_parameters;
+    bool on_demand; /* more virtual hosts may be had by asking (VHDS) */
     const struct route_table *table;
     struct str vhost_header;
     /* names of clusters that routes refer to: xds/ holds the table back until those that are

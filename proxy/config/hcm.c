@@ -78,7 +78,8 @@ static bool hcm_routes(const struct conf_at *at, const Hcm *m, struct hcm_conf *
         }
         c->rds_name = str_dup(conf_arena(at), str_of(m->rds->route_config_name));
         c->rds_hash = hash_str(c->rds_name);
-        conf_need(at, NEED_ROUTES, c->rds_name, m->rds->config_source);
+        conf_need(at, NEED_ROUTES, c->rds_name, m->rds->config_source)->stat_prefix =
+            str_fmt(conf_arena(at), "%.*srds.%.*s.", STR_ARG(c->stat_prefix), STR_ARG(c->rds_name));
         return true;
     case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG):
         c->routes = translate_inline_route_config(&inside, m->route_config);

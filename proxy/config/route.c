@@ -290,10 +290,7 @@ static bool config_fill(struct route_build *b, const struct conf_at *at,
         internal[i] = str_dup_lower(b->a, str_of(m->internal_only_headers[i]));
     c->internal_only_headers = internal;
     c->internal_only_count = m->n_internal_only_headers;
-    if (m->vhds) {
-        struct conf_at here = conf_field(at, "vhds");
-        ok = conf_fail(&here, "virtual host discovery is not supported");
-    }
+    c->on_demand = m->vhds != NULL;
     TRANSLATE_HEADER_CHANGES(at, m, c->request_headers, c->response_headers, ok);
     TRANSLATE_OVERRIDES(at, m, &c->overrides, ok);
     b->mirrors = translate_mirrors(b, at, "request_mirror_policies", m->n_request_mirror_policies,
@@ -302,6 +299,20 @@ static bool config_fill(struct route_build *b, const struct conf_at *at,
     ok = config_vhosts(b, at, m) && ok && mirrors_ok;
     config_clusters(b);
     map_release(&b->clusters);
+    return ok;
+}
+
+bool check_virtual_host(struct conf_cx *cx, const Envoy__Config__Route__V3__VirtualHost *m,
+                        struct str table)
+{
+    struct conf_at at = conf_root(cx);
+    struct route_build b = {.a = cx->arena, .body_most = DIRECT_BODY_MOST};
+    struct virtual_host *v = ARENA_NEW(b.a, struct virtual_host);
+    b.config = ARENA_NEW(b.a, struct route_config);
+    b.config->obj.name = table;
+    bool ok = translate_vhost(&b, &at, m, v);
+    ok = vhost_domains(&b, &at, m, v, route_table_new(b.a)) && ok;
+    map_release(&b.clusters);
     return ok;
 }
 

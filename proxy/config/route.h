@@ -4,6 +4,7 @@
 #include "proxy/api/route.h"
 
 struct Envoy__Config__Route__V3__RouteConfiguration;
+struct Envoy__Config__Route__V3__VirtualHost;
 struct Google__Protobuf__Any;
 struct Envoy__Config__Route__V3__RetryPolicy;
 
@@ -11,6 +12,10 @@ struct Envoy__Config__Route__V3__RetryPolicy;
  * told in cx->errors and the arena stays the caller's. validate_clusters defaults to false here. */
 struct route_config *translate_route_config(
     struct conf_cx *cx, const struct Envoy__Config__Route__V3__RouteConfiguration *m);
+/* Would this virtual host do in a table of that name? What it becomes is thrown away with the
+ * arena. False: told. */
+bool check_virtual_host(struct conf_cx *cx, const struct Envoy__Config__Route__V3__VirtualHost *m,
+                        struct str table);
 /* `route_config` of a connection manager: lives in conf_arena(at) with the object around it and has
  * no references of its own (obj.arena NULL: pin the object around it). validate_clusters defaults
  * to true. NULL: told. */

@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/must.h"
 #include "proxy/api/headers.h"
+#include "proxy/api/on_demand.h"
 #include "proxy/http/stream_internal.h"
 #include "proxy/runtime/runtime.h"
 
@@ -168,6 +169,25 @@ const struct route *http_filter_route(struct http_filter *f)
 void http_filter_clear_route(struct http_filter *f)
 {
     stream_forget_route(f->stream);
+}
+
+/* Asks only for a host that no virtual host is for. */
+bool http_filter_ask_route(struct http_filter *f, struct on_demand *d,
+                           void (*done)(struct on_demand *d, bool found))
+{
+    struct http_stream *s = f->stream;
+    const struct route_config *c = s->info.route_config;
+    if (!c || !c->on_demand || s->info.vhost || !s->m->conf->rds_name.len) return false;
+    struct on_demand_question q = {
+        .kind = ON_DEMAND_VIRTUAL_HOST,
+        .name = s->m->conf->rds_name,
+        .key = str_dup_lower(s->arena, headers_get(s->info.req, HDR_AUTHORITY))};
+    return q.key.len && on_demand_ask(s->m->worker, d, &q, done);
+}
+
+void http_filter_restart(struct http_filter *f)
+{
+    stream_restart(f->stream, stream_slot(f));
 }
 
 struct str http_filter_cluster(struct http_filter *f)

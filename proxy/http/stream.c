@@ -391,6 +391,52 @@ static void stream_on_headers(struct codec_stream *cs, void *owner, struct heade
     chain_headers(s, HTTP_DECODE, 0, h, end);
 }
 
+/* The body that waits at a filter. */
+struct waiting_body {
+    struct buf data;
+    struct headers *trailers;
+    bool end;
+};
+
+static struct waiting_body stream_take_body(struct http_stream *s, struct filter_slot *by)
+{
+    struct filter_side *side = &by->side[HTTP_DECODE];
+    struct waiting_body w = {.trailers = side->trailers, .end = side->end_wait && !side->trailers};
+    buf_move(&w.data, &side->held);
+    side->end_wait = false;
+    side->trailers = NULL;
+    if (side->paused_peer) stream_pressure(s, HTTP_DECODE, false);
+    side->paused_peer = false;
+    return w;
+}
+
+void stream_restart(struct http_stream *s, struct filter_slot *by)
+{
+    if (s->over || s->decode_cut || bug_if(s->depth || s->encoding)) return;
+    s->info.route_config = NULL;
+    stream_forget_route(s);
+    pin_drop(s->m->worker, &s->route_pin);
+    stream_pin_routes(s);
+    if (!stream_route(s) && !s->info.vhost) { /* an answer, but not for this host: nothing is new */
+        chain_resume(s, by, HTTP_DECODE);
+        return;
+    }
+    struct waiting_body w = stream_take_body(s, by);
+    chain_destroy(s);
+    s->slot_count = 0;
+    stream_route_times(s);
+    struct headers *h = s->info.req;
+    if (!stream_make_chain(s, h)) {
+        buf_release(&w.data);
+        return;
+    }
+    chain_headers(s, HTTP_DECODE, 0, h, s->header_end[HTTP_DECODE]);
+    if ((w.data.len || w.end) && !s->over && !s->decode_cut)
+        chain_data(s, HTTP_DECODE, 0, &w.data, w.end);
+    buf_release(&w.data);
+    if (w.trailers && !s->over && !s->decode_cut) chain_trailers(s, HTTP_DECODE, 0, w.trailers);
+}
+
 /* --- 3. body and trailers
  * -------------------------------------------------------------------------------------------------
  */

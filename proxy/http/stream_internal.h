@@ -16,6 +16,9 @@ void stream_pressure(struct http_stream *s, enum http_dir dir, bool stop);
 void stream_too_large(struct http_stream *s);          /* 413 */
 void stream_response_too_large(struct http_stream *s); /* 500 */
 void stream_pause_request(struct http_stream *s, bool pause);
+/* All filters are made anew, with the routes of now; what `by` holds comes again from the first
+ * filter on. */
+void stream_restart(struct http_stream *s, struct filter_slot *by);
 struct filter_slot *stream_slot(struct http_filter *f);
 
 /* hcm.c */

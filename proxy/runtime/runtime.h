@@ -12,6 +12,7 @@
 
 struct stats;
 struct arena;
+struct on_demand_ops;
 
 /* What is published by name. Each table is a name -> object map in every worker. */
 enum table {
@@ -81,9 +82,12 @@ struct runtime {
     struct map extension_slots; /* main: struct extension_slot * by key (proxy/config) */
     bool ended;                 /* main: the tables are being freed; nothing is published more */
     void *server;               /* struct server of server/, opaque here */
-    void *xds;                  /* on-demand vtable of xds/, opaque here */
-    struct list tls_contexts;   /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
-    void *access_logs;          /* log files of proxy/http/access_log_file.c, opaque here */
+    /* Who answers what workers ask for (proxy/api/on_demand.h). Set before the workers start; NULL
+     * ops: nobody. */
+    const struct on_demand_ops *on_demand;
+    void *on_demand_arg;
+    struct list tls_contexts; /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
+    void *access_logs;        /* log files of proxy/http/access_log_file.c, opaque here */
 };
 
 /* Main. Makes the workers' structs (threads start with runtime_start). */

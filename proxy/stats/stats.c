@@ -165,6 +165,11 @@ struct stat_group *stat_group_ref(struct stat_group *g)
     return g;
 }
 
+struct str stat_group_prefix(const struct stat_group *g)
+{
+    return g->prefix;
+}
+
 void stat_group_unref(struct stat_group **gp)
 {
     struct stat_group *g = *gp;

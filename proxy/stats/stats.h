@@ -34,6 +34,8 @@ void stats_thread_enter(struct stats *s, unsigned index);
 struct stat_group *stat_group_get(struct stats *s, struct str prefix, const struct stat_def *defs,
                                   size_t count);
 struct stat_group *stat_group_ref(struct stat_group *g);
+/* As it was asked for; borrowed. */
+struct str stat_group_prefix(const struct stat_group *g);
 void stat_group_unref(struct stat_group **g);
 /* One stat with a name only known at run time ("vhost.v.vcluster.c.upstream_rq_total"); a group of
  * one, index 0. */

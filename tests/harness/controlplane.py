@@ -116,6 +116,8 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         with self.changed:
             self.resources["virtual_host"] = {f"{table}/{name}": host and encode("virtual_host", host) for name, host in hosts.items()}
             self.aliases = {f"{table}/{name}": [f"{table}/{one}" for one in more] for name, more in (aliases or {}).items()}
+            for name in [f"{table}/{name}" for name, host in hosts.items() if not host]:
+                self.aliases.setdefault(name, [name])  # an empty resource with an alias means "there is none"
             self.bump("virtual_host", None)
 
     def set_raw(self, kind, resources, version=None):
@@ -159,6 +161,14 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
                         return True
             return False
         wait_for(find, f"a subscription to {kind} {names}", seconds)
+
+    def wait_subscribed_name(self, kind, name, seconds=LONG):
+        """Until a request said this name, beside whatever else is subscribed."""
+        def find():
+            with self.changed:
+                return any(KIND.get(r.type_url) == kind and name in r.resource_names_subscribe for r in self.delta_requests) or \
+                    any(KIND.get(r.type_url) == kind and name in r.resource_names for r in self.requests)
+        wait_for(find, f"a subscription to {kind} {name}", seconds)
 
     def stop(self, grace=None):
         with self.changed:
@@ -293,7 +303,7 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
             for name in [n for n in have if n not in self.resources[kind]]:
                 del have[name]
                 removed.append(name)
-            removed += sorted(asked - set(removed)) if kind != "virtual_host" or self.answer_unknown else []
+            removed += sorted(asked - set(removed)) if self.answer_unknown else []
             first = stream.sent.get(kind) is None
             stream.sent[kind] = self.versions[kind]
             if not resources and not removed and not first:

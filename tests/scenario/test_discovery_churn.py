@@ -9,6 +9,8 @@ from test_live_updates import Load
 pytestmark = pytest.mark.threads
 MUTATION = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 VERSIONS = 500
+ON_DEMAND = {"name": "envoy.filters.http.on_demand",
+             "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.on_demand.v3.OnDemand"}}
 
 
 def stamp(value):
@@ -56,3 +58,33 @@ def test_listeners_with_discovered_filters_come_and_go(control_plane, skiff, ups
         response = kept.request()
         assert response.status == 200 and response.header("x-stamp") == "1"
     load.stop()
+
+
+def test_500_versions_of_virtual_hosts(control_plane, skiff, upstream):
+    plane, up = control_plane(), upstream("a")
+
+    def host(name, number):
+        return {"name": name, "domains": [f"{name}.com"], "routes": [{"match": {"prefix": f"/{number}"}, "route": {"cluster": "a"}}, config.route()]}
+    table = {"name": "web", "virtual_hosts": [{"name": "fixed", "domains": ["test"], "routes": [config.route()]}], "vhds": {"config_source": ADS}}
+    aliases = {f"v{i}": [f"v{i}.com"] for i in range(20)}
+    plane.answer_unknown = False
+    plane.set("cluster", [])
+    plane.set("listener", [config.listener("main", [config.hcm(http_filters=[ON_DEMAND, config.router()],
+                                                               rds={"route_config_name": "web", "config_source": ADS})])])
+    plane.set("route", [table])
+    plane.set_virtual_hosts("web", {f"v{i}": host(f"v{i}", 0) for i in range(10)}, aliases)
+    proxy = skiff(ads_bootstrap(plane.port, delta=True, clusters=[config.cluster("a", [up.port])]))
+    for i in range(10):
+        assert client.get(proxy.port(), host=f"v{i}.com").status == 200
+    load, moving = Load(proxy.port()), Load(proxy.port(), threads=2, host="v3.com")
+    for number in range(1, VERSIONS + 1):
+        hosts = {f"v{i}": host(f"v{i}", number) for i in range(10)}
+        if number % 2:
+            hosts["v11"] = host("v11", number)
+        plane.set_virtual_hosts("web", hosts, aliases)
+        plane.wait_ack("virtual_host")
+    load.wait_more(20)
+    moving.wait_more(20)
+    load.stop()
+    moving.stop()
+    assert not plane.nacks

@@ -31,8 +31,8 @@ def split(weights):
 class Load:
     """Threads that send requests, one after another on kept connections, until stopped."""
 
-    def __init__(self, port, threads=4, path="/", fresh=False):
-        self.port, self.path, self.fresh, self.running = port, path, fresh, True
+    def __init__(self, port, threads=4, path="/", fresh=False, host="test"):
+        self.port, self.path, self.fresh, self.host, self.running = port, path, fresh, host, True
         self.bodies, self.bad, self.lock = {}, [], threading.Lock()
         self.threads = [threading.Thread(target=self.work, daemon=True) for _ in range(threads)]
         for thread in self.threads:
@@ -43,7 +43,7 @@ class Load:
         while self.running:
             try:
                 connection = connection or client.Client(self.port)
-                response = connection.request("GET", self.path)
+                response = connection.request("GET", self.path, host=self.host)
                 self.note(response)
                 if self.fresh or response.header("connection") == "close":
                     connection.close()
