@@ -7,6 +7,7 @@
 #include "proxy/api/match_tree.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/api/transport_socket.h"
+#include "proxy/api/udp.h"
 
 #define E(kind, type, symbol) extern const struct type symbol;
 #include "filters/extensions.def"

@@ -14,6 +14,7 @@ enum extension_kind {
     EXTENSION_NETWORK_FILTER,              /* struct network_filter_type */
     EXTENSION_UPSTREAM_NETWORK_FILTER,     /* struct network_filter_type; only such as do nothing */
     EXTENSION_LISTENER_FILTER,             /* struct listener_filter_type */
+    EXTENSION_UDP_LISTENER_FILTER,         /* struct udp_filter_type */
     EXTENSION_ACCESS_LOGGER,               /* struct access_logger_type */
     EXTENSION_LB_POLICY,                   /* struct lb_policy_type */
     EXTENSION_CLUSTER_TYPE,                /* struct cluster_type */

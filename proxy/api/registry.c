@@ -41,6 +41,7 @@ const char *extension_kind_category(enum extension_kind kind)
         [EXTENSION_NETWORK_FILTER] = "envoy.filters.network",
         [EXTENSION_UPSTREAM_NETWORK_FILTER] = "envoy.filters.upstream_network",
         [EXTENSION_LISTENER_FILTER] = "envoy.filters.listener",
+        [EXTENSION_UDP_LISTENER_FILTER] = "envoy.filters.udp_listener",
         [EXTENSION_ACCESS_LOGGER] = "envoy.access_loggers",
         [EXTENSION_LB_POLICY] = "envoy.load_balancing_policies",
         [EXTENSION_CLUSTER_TYPE] = "envoy.clusters",

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/buf.h"
+#include "base/loop.h"
 #include "base/str.h"
 #include "proxy/api/codec.h"
 #include "proxy/api/lb_policy.h"
@@ -158,3 +159,39 @@ void upstream_tcp_cancel(struct upstream_tcp *t);
 /* After on_ready, when the connection has ended (inside its on_close): gives breakers and gauges
  * back. */
 void upstream_tcp_end(struct upstream_tcp *t, bool local);
+
+/* --- datagrams (udp_proxy): a socket of its own for each session
+ * ------------------------------------------------- */
+struct upstream_udp;
+struct datagram_batch; /* proxy/net/datagram.h */
+struct upstream_udp_events {
+    void (*on_datagrams)(struct upstream_udp *u, const struct datagram_batch *b);
+    void (*on_error)(struct upstream_udp *u, int error); /* of reading: errno; it goes on */
+    /* The host or the cluster's version is not there any more: the owner ends it. */
+    void (*on_gone)(struct upstream_udp *u);
+};
+struct upstream_udp {
+    const struct upstream_udp_events *events; /* set by the caller */
+    size_t datagram_most;                     /* set by the caller: longest datagram taken */
+    struct addr source; /* set by the caller: send from this address (its port is not kept); len 0:
+                           the system's choice */
+    struct upstream_cluster *uc; /* pinned while it lives */
+    struct host *host;           /* a reference */
+    struct addr local;           /* of the socket */
+    struct loop_io io;
+    struct list link;
+    bool open;
+};
+/* A reference to a host, NULL (counted) when there is none. */
+struct host *upstream_udp_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
+bool upstream_host_usable(const struct host *h); /* not known to be unhealthy */
+enum upstream_udp_result {
+    UPSTREAM_UDP_OK,
+    UPSTREAM_UDP_OVERFLOW, /* max_connections; counted */
+    UPSTREAM_UDP_FAILED    /* no socket */
+};
+/* Opens and connects a socket to h (a reference is taken). Nothing is held unless OK. */
+enum upstream_udp_result upstream_udp_start(struct worker *w, struct upstream_cluster *uc,
+                                            struct upstream_udp *u, struct host *h);
+bool upstream_udp_send(struct upstream_udp *u, struct str datagram); /* false: not taken */
+void upstream_udp_end(struct upstream_udp *u);                       /* fine on a zeroed one */

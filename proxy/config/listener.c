@@ -36,8 +36,6 @@ static bool check_unsupported(const struct conf_at *at,
     bool internal = m->listener_specifier_case ==
                     ENVOY__CONFIG__LISTENER__V3__LISTENER__LISTENER_SPECIFIER_INTERNAL_LISTENER;
     bool ok = refuse_if(at, internal, "internal_listener", "internal listeners are not supported");
-    ok &= refuse_if(at, m->udp_listener_config != NULL, "udp_listener_config",
-                    "UDP listeners are not supported");
     ok &= refuse_if(at, m->api_listener != NULL, "api_listener",
                     "missing the API listener extension");
     ok &= refuse_if(at, m->fcds_config != NULL, "fcds_config",
@@ -59,7 +57,6 @@ static bool base_is_udp(const Envoy__Config__Core__V3__Address *m)
 static bool base_address(const struct conf_at *at, const Envoy__Config__Core__V3__Address *m,
                          const struct socket_options *common, struct listener_address *out)
 {
-    if (base_is_udp(m)) return conf_fail(at, "UDP listeners are not supported");
     if (!translate_address(at, m, &out->addr, &out->pipe_mode)) return false;
     out->options = *common;
     if (m->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS)
@@ -86,6 +83,12 @@ static bool base_addresses(const struct conf_at *at, const Envoy__Config__Listen
         }
         struct listener_address *out = &b->addresses[i + 1];
         ok &= base_address(&field, more->address, common, out);
+        if (base_is_udp(more->address) != common->datagram) {
+            ok = conf_fail(&field,
+                           "listener %s: has different socket type. The listener only support same "
+                           "socket type for all the addresses.",
+                           m->name);
+        }
         if (!more->socket_options) continue;
         field = conf_field(&place, "socket_options");
         ok &=
@@ -99,6 +102,7 @@ static bool base_options(const struct conf_at *at, const Envoy__Config__Listener
                          struct socket_options *out)
 {
     *out = (struct socket_options){
+        .datagram = m->address && base_is_udp(m->address),
         .freebind = m->freebind && m->freebind->value,
         .transparent = m->transparent && m->transparent->value,
         .fast_open = m->tcp_fast_open_queue_length
@@ -291,7 +295,9 @@ static bool base_fill(const struct conf_at *at, const Envoy__Config__Listener__V
     base_scalars(b, m);
     if (!base_addresses(at, m, &common, b)) return false;
     b->stat_prefix = base_stat_prefix(b, m);
-    ok &= base_filters(at, m, b);
+    char text[ADDR_TEXT_MAX];
+    struct str label = str_make(text, addr_format(&b->addresses[0].addr, text));
+    ok &= common.datagram ? translate_udp_listener(at, m, b, label) : base_filters(at, m, b);
     bool logs_ok;
     b->access_log =
         translate_access_logs(at, "access_log", m->n_access_log, m->access_log, &logs_ok);
@@ -399,6 +405,7 @@ static bool listener_fill(const struct conf_at *at, const Envoy__Config__Listene
     if (!l->base) return false;
     char text[ADDR_TEXT_MAX];
     struct str label = str_make(text, addr_format(&l->base->addresses[0].addr, text));
+    if (l->base->udp) return ok;
     if (m->n_filter_chains == 0 && !m->default_filter_chain && ok) {
         return conf_fail(at, "error adding listener '%.*s': no filter chains specified",
                          STR_ARG(label));

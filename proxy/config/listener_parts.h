@@ -5,6 +5,11 @@
 
 struct Envoy__Config__Listener__V3__FilterChain;
 
+/* A UDP listener's own parts: b->udp; everything else of the base but the filters is there. label:
+ * "127.0.0.1:80". */
+bool translate_udp_listener(const struct conf_at *at,
+                            const struct Envoy__Config__Listener__V3__Listener *m,
+                            struct listener_base *b, struct str label);
 /* A chain in an arena of its own; its needs are added to at's context. NULL: told. */
 struct filter_chain_conf *translate_filter_chain(
     const struct conf_at *at, const struct Envoy__Config__Listener__V3__FilterChain *m,

@@ -114,8 +114,11 @@ bool translate_socket_options(const struct conf_at *at, const char *field,
     bool ok = true;
     for (size_t i = 0; i < count; i++) {
         struct conf_at place = conf_index(at, field, i);
-        /* An option for datagram sockets only is none of ours. */
-        if (v[i]->type && v[i]->type->datagram && !v[i]->type->stream) continue;
+        /* An option for the other kind of sockets only is none of ours. */
+        const Envoy__Config__Core__V3__SocketOption__SocketType *type = v[i]->type;
+        if (type && (type->datagram || type->stream) &&
+            !(out->datagram ? (void *)type->datagram : (void *)type->stream))
+            continue;
         if (translate_option(&place, v[i], &options[used]))
             used++;
         else

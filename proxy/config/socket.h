@@ -10,6 +10,7 @@ struct Envoy__Config__Core__V3__SocketAddress;
 struct Envoy__Config__Core__V3__SocketOption;
 struct Envoy__Config__Core__V3__TcpKeepalive;
 struct Envoy__Config__Core__V3__CidrRange;
+struct Envoy__Config__Core__V3__UdpSocketConfig;
 
 /* An IP address with its port or a pipe; names are refused ("malformed IP address"). pipe_mode may
  * be NULL. */
@@ -25,5 +26,8 @@ bool translate_socket_options(const struct conf_at *at, const char *field,
                               struct socket_options *out);
 void translate_keepalive(const struct Envoy__Config__Core__V3__TcpKeepalive *m,
                          struct socket_options *out);
+/* The longest datagram that is taken; m may be NULL. prefers_gro: the default of prefer_gro. */
+size_t translate_udp_most(const struct Envoy__Config__Core__V3__UdpSocketConfig *m,
+                          bool prefers_gro);
 bool translate_cidr(const struct conf_at *at, const struct Envoy__Config__Core__V3__CidrRange *m,
                     struct cidr *out);

@@ -33,6 +33,7 @@ struct bound *bound_new(struct runtime *rt, const struct listener_base *base,
         struct socket_listen how = {.addr = &b->addr,
                                     .opts = &a->options,
                                     .reuse_port = b->reuse_port,
+                                    .datagram = base->udp != NULL,
                                     .backlog = base->backlog,
                                     .pipe_mode = a->pipe_mode};
         int fd = socket_listen(&how);

@@ -107,6 +107,7 @@ struct net_worker {
     struct list draining;              /* worker_listener.link of replaced and removed ones */
     struct tls_sessions *tls_sessions; /* upstream sessions for resumption; made at first use */
     int relay_pipe[2];                 /* -1: none; empty but inside conn_relay_read */
+    char *datagrams;                   /* what datagram_read fills; made at first use */
     char *tls_chunk;                   /* where small writes are joined to one record */
     bool accepting;
     int fd_most; /* descriptors from here on are kept for upstream connections, files and the like

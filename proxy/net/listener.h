@@ -17,6 +17,7 @@
 struct access_log_list;
 struct network_filter_type;
 struct listener_filter_type;
+struct udp_filter_type;
 struct transport_socket;
 struct match_tree;
 struct net_match; /* criteria of one filter chain: filter_chain_match.h */
@@ -66,6 +67,12 @@ struct listener_address {
     uint32_t pipe_mode;
     struct socket_options options;
 };
+/* What a UDP listener does. */
+struct udp_listener_conf {
+    const struct udp_filter_type *type;
+    const void *conf;
+    size_t datagram_most; /* bytes; longer ones are dropped */
+};
 /* All of a listener but its filter chains. obj.name: the listener's; obj.hash: of the message
  * without its chains. */
 struct listener_base {
@@ -75,8 +82,9 @@ struct listener_base {
     struct str stat_prefix; /* "listener.127.0.0.1_80." */
     struct listener_filter_conf *filters;
     size_t filter_count;
-    bool has_slots;              /* one of the filters is discovered */
-    uint64_t filters_timeout_us; /* 0: none */
+    bool has_slots;                      /* one of the filters is discovered */
+    const struct udp_listener_conf *udp; /* NULL: TCP */
+    uint64_t filters_timeout_us;         /* 0: none */
     bool continue_on_timeout;
     bool bind_to_port, reuse_port, use_original_dst, drain_modify_only, ignore_global_limit;
     int backlog;

@@ -53,6 +53,7 @@ static struct worker_listener *listener_at(struct worker *w, const struct addr *
     void *value;
     while (map_next(&net_worker(w)->listeners, &it, &name, &value)) {
         struct worker_listener *l = value;
+        if (l->udp) continue;
         for (size_t i = 0; i < l->base->conf->address_count; i++) {
             const struct addr *a = &l->base->conf->addresses[i].addr;
             if (addr_eq(a, to)) return l;

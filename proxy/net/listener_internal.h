@@ -81,7 +81,9 @@ struct accept_socket {
     struct bound *bound;     /* main's; this worker is a holder */
     struct worker_listener *listener;
     bool paused, warned;
+    uint32_t lost; /* UDP: the kernel's count of losses as of the last look */
 };
+struct udp_listener;
 struct worker_listener {
     struct worker *worker;
     struct str name;            /* heap */
@@ -91,7 +93,8 @@ struct worker_listener {
     size_t chain_count;           /* with the default one */
     struct accept_socket **sockets;
     size_t socket_count;
-    struct list accepting; /* accept_step.link: connections in listener filters */
+    struct list accepting;    /* accept_step.link: connections in listener filters */
+    struct udp_listener *udp; /* NULL: TCP */
     bool stopped;
 };
 
@@ -120,6 +123,12 @@ void accept_ready(struct loop_io *io, int ready);
 /* Accepts all that waits, before the socket is given up. */
 void accept_rest(struct accept_socket *s);
 void accept_steps_end(struct worker_listener *l);
+
+/* Datagrams (udp_listener.c). */
+void udp_ready(struct loop_io *io, int ready);
+/* The listener's base is new: its UDP filter starts, the old one ends. */
+void udp_replace(struct worker_listener *l);
+void udp_end(struct worker_listener *l);
 
 /* A connection and its network filters (network_chain.c): takes fd, info and arena (may be NULL).
  */

@@ -100,6 +100,7 @@ static void net_stop(struct worker *w)
     if (n) tls_worker_release(n);
     if (n) relay_worker_release(n);
     if (n) map_release(&n->listeners);
+    if (n) mem_free(n->datagrams);
     mem_free(n);
     w->slot[WORKER_NET] = NULL;
 }
@@ -318,7 +319,9 @@ static bool check_addresses(const struct listener_manager *m, const struct liste
             const struct addr *a = &conf->base->addresses[i].addr;
             if (addr_is_ip(a) && addr_port(a) == 0) continue;
             for (size_t k = 0; k < other->conf->base->address_count; k++) {
-                if (!addr_eq(a, &other->conf->base->addresses[k].addr)) continue;
+                if (!addr_eq(a, &other->conf->base->addresses[k].addr) ||
+                    !other->conf->base->udp != !conf->base->udp)
+                    continue;
                 char text[ADDR_TEXT_MAX];
                 (void)addr_format(a, text);
                 return errors_add(
@@ -337,7 +340,7 @@ static struct bound *bound_kept(const struct managed *old, const struct listener
 {
     const struct listener_base *base = conf->base;
     if (!old || old->conf->base->reuse_port != base->reuse_port ||
-        old->conf->base->bind_to_port != base->bind_to_port)
+        !old->conf->base->udp != !base->udp || old->conf->base->bind_to_port != base->bind_to_port)
         return NULL;
     for (size_t k = 0; k < old->bound_count; k++) {
         if (!old->bound[k] ||

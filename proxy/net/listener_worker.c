@@ -117,14 +117,16 @@ static struct accept_socket *socket_watch(struct worker_listener *l, struct boun
     struct accept_socket *s = mem_alloc(sizeof(*s));
     s->listener = l;
     s->bound = b;
-    loop_io_init(&s->io, l->worker->loop, bound_fd(b, l->worker->index), accept_ready);
+    loop_io_init(&s->io, l->worker->loop, bound_fd(b, l->worker->index),
+                 l->base->conf->udp ? udp_ready : accept_ready);
     if (net_worker(l->worker)->accepting && !l->stopped) loop_io_want(&s->io, LOOP_READ);
     return s;
 }
 
 static void socket_unwatch(struct accept_socket *s, bool accept_waiting)
 {
-    if (accept_waiting && net_worker(s->listener->worker)->accepting) accept_rest(s);
+    if (s->io.fire != udp_ready && accept_waiting && net_worker(s->listener->worker)->accepting)
+        accept_rest(s);
     loop_timer_stop(&s->timer);
     loop_io_want(&s->io, 0);
     runtime_to_main(s->listener->worker->rt, main_unref_bound, s->bound);
@@ -209,6 +211,7 @@ static void base_replace(struct worker_listener *l, struct listener_base *conf)
     }
     struct worker_base *old = l->base;
     l->base = worker_base_new(l->worker, conf);
+    udp_replace(l);
     worker_base_drop(&old);
 }
 
@@ -251,6 +254,7 @@ void worker_listener_set(struct worker *w, struct listener_order *o)
 
 static void worker_listener_free(struct worker_listener *l, uint64_t drain_us, bool immediate)
 {
+    udp_end(l);
     for (size_t i = 0; i < l->socket_count; i++)
         socket_unwatch(l->sockets[i], !l->stopped);
     mem_free(l->sockets);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "proxy/net/datagram.h"
 
 int socket_open(const struct addr *like)
 {
@@ -141,6 +142,7 @@ static int bind_and_listen(int fd, const struct socket_listen *how)
         r = -errno;
     }
     if (r == 0) r = socket_apply(fd, how->opts, SOCKET_BOUND, NULL);
+    if (r == 0 && how->datagram) return datagram_want_facts(fd, how->addr, addr_is_any(how->addr));
     if (r == 0 && listen(fd, how->backlog ? how->backlog : SOMAXCONN) != 0) r = -errno;
     if (r == 0) r = socket_apply(fd, how->opts, SOCKET_LISTENING, NULL);
     return r;
@@ -148,7 +150,7 @@ static int bind_and_listen(int fd, const struct socket_listen *how)
 
 int socket_listen(const struct socket_listen *how)
 {
-    int fd = socket_open(how->addr);
+    int fd = how->datagram ? datagram_open(how->addr) : socket_open(how->addr);
     if (fd < 0) return fd;
     int r = bind_and_listen(fd, how);
     if (r == 0) return fd;

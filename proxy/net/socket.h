@@ -26,6 +26,7 @@ struct socket_options {
     size_t count;
     bool keepalive; /* SO_KEEPALIVE with the three below (0: the system's) */
     int keepalive_probes, keepalive_time_s, keepalive_interval_s;
+    bool datagram; /* options for datagram sockets are meant, those for streams are not */
     bool freebind, transparent, v6_only_off; /* v6_only_off: "::" takes IPv4, too */
     int mark;                                /* SO_MARK; 0: none */
     int fast_open;                           /* TCP_FASTOPEN queue; 0: off */
@@ -42,6 +43,7 @@ struct socket_listen {
     const struct addr *addr;
     const struct socket_options *opts; /* may be NULL */
     bool reuse_port;
+    bool datagram;      /* UDP: nothing to listen on */
     int backlog;        /* 0: the system's limit */
     uint32_t pipe_mode; /* chmod of a Unix socket's path; 0: as it comes */
 };

@@ -46,6 +46,7 @@ static struct upstream_cluster *uc_new(struct worker *w, struct pin *pin, struct
     uc->conf = CONTAINER_OF(pin->obj, struct cluster, obj);
     uc->name = uc->conf->obj.name;
     list_init(&uc->pools);
+    list_init(&uc->udps);
     uc->bytes = (struct conn_byte_stats){
         uc->conf->shared->stats, CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_TOTAL,
         CLUSTER_STAT_UPSTREAM_CX_RX_BYTES_BUFFERED, CLUSTER_STAT_UPSTREAM_CX_TX_BYTES_TOTAL,
@@ -78,6 +79,7 @@ static void uc_detach(struct upstream_worker *uw, struct upstream_cluster *uc)
     uc->detached = true;
     uc->users++;
     pools_drain_all(uc);
+    udps_end_all(uc);
     if (--uc->users == 0) uc_free(uc);
 }
 
@@ -205,6 +207,7 @@ static void upstream_worker_changed(struct worker *w, enum table t, struct str n
     if (!now) return; /* the cluster goes, too, or has gone */
     uc_hosts_set(uc, now);
     pools_follow_hosts(uc);
+    udps_follow_hosts(uc);
 }
 
 const struct worker_hooks upstream_worker_hooks = {

@@ -45,6 +45,7 @@ struct upstream_cluster {
     uint32_t users; /* streams, attempts, pools */
     bool detached;  /* replaced or removed: freed with its last user */
     struct list pools;
+    struct list udps; /* upstream_udp.link */
     struct map pool_by_key;
     void **cursors;                    /* by lb_source.ordinal; NULL until used */
     double *deadlines;                 /* of localities, by the ordinal of their list */
@@ -81,6 +82,10 @@ void balance_reset(struct upstream_cluster *uc);
 /* ORIGINAL_DST clusters (original_dst.c): the host that the client meant; NULL: it is not known. */
 struct host *original_dst_pick(struct upstream_cluster *uc, const struct lb_ask *ask);
 void original_dst_release(struct upstream_cluster *uc);
+
+/* Tells the datagram sessions whose host has left, or all (udp.c). */
+void udps_follow_hosts(struct upstream_cluster *uc);
+void udps_end_all(struct upstream_cluster *uc);
 
 /* --- pools
  * --------------------------------------------------------------------------------------------------------------------------
