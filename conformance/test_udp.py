@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from harness import config
+from harness.ports import udp_ports
 from harness.proxy import Proxy, validate
 from harness.wait import wait_for
 
@@ -231,14 +232,22 @@ LOOSE = ("_ms", "membership", "circuit_breakers", "update_", "upstream_cx_length
          "warming", "ring_hash", "maglev_lb")
 
 
+def start(binary, listeners, every_cluster, **more):
+    """A proxy whose listeners have ports that are theirs alone."""
+    with udp_ports() as port:
+        for one in listeners:
+            one["address"]["socket_address"]["port_value"] = port()
+        return Proxy(binary, config.bootstrap(listeners, every_cluster), **more)
+
+
 class Run:
     """One proxy with all the listeners."""
 
-    def __init__(self, binary, ports, directory, cases, concurrency, args=()):
+    def __init__(self, binary, ports, directory, cases, concurrency):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
         listeners = [self.listener(name, fields, dict(over)) for name, _, fields, over in cases]
-        self.proxy = Proxy(binary, config.bootstrap(listeners, clusters(ports)), directory=directory, concurrency=concurrency, args=args)
+        self.proxy = start(binary, listeners, clusters(ports), directory=directory, concurrency=concurrency)
 
     def listener(self, name, fields, over):
         if fields is None:
@@ -365,6 +374,7 @@ class Updated:
         body = config.bootstrap([], [config.cluster("echo", [server.port])], node={"id": "n", "cluster": "c"},
                                 dynamic_resources={"lds_config": path})
         self.proxy = Proxy(binary, body, directory=os.path.join(self.directory, "run"), concurrency=concurrency, args=["--drain-time-s", "5"])
+        self.proxy.wait_stat("listener_manager.total_listeners_active", 1)
 
     def path(self):
         return os.path.join(self.directory, "lds.json")
@@ -393,7 +403,7 @@ def through_updates(run, late, make):
     seen = []
 
     def note(what, version):
-        names = rf"^(udp\.{version}\.|listener_manager\.(listener_(added|modified|removed)|total_listeners_active))"
+        names = rf"^(udp\.{version}\.|listener_manager\.listener_(added|modified|removed))"
         seen.append((what, {k: v for k, v in run.proxy.stats(names).items() if v}))
     port = run.proxy.port("u")
     with client(port) as sock:
@@ -402,7 +412,7 @@ def through_updates(run, late, make):
         run.update([make("v1"), make("more")], "listener_added", 2)
         late.say(b"kept")
         note(heard(sock, 20), "v1")
-        run.update([{**make("v2"), "name": "u"}, make("more")], "listener_modified", 1)
+        run.update([make("v2"), make("more")], "listener_modified", 1)
         wait_for(lambda: run.proxy.stat("udp.v1.downstream_sess_active") in (0, None), "the old sessions to end")
         late.say(b"lost")
         note(heard(sock), "v2")
@@ -417,13 +427,15 @@ def through_updates(run, late, make):
 
 
 def test_updates(skiff_binary, envoy_binary, tmp_path, concurrency):
-    def of(directory):
-        return lambda prefix: listener("u" if prefix.startswith("v") else prefix, [udp(prefix, str(directory))], stat_prefix="l")
+    def of(directory, ports):
+        return lambda prefix: listener("u" if prefix.startswith("v") else prefix, [udp(prefix, str(directory))], stat_prefix="l",
+                                       address={"socket_address": {"port_value": ports[prefix.startswith("v")]}})
     seen = []
     for which, binary in (("skiff", skiff_binary), ("envoy", envoy_binary)):
-        make, late = of(tmp_path / which), Late()
-        run = Updated(binary, tmp_path / which, late.server, [make("v1")], concurrency)
-        seen.append(through_updates(run, late, make))
+        with udp_ports() as port:
+            make, late = of(tmp_path / which, [port(), port()]), Late()
+            run = Updated(binary, tmp_path / which, late.server, [make("v1")], concurrency)
+            seen.append(through_updates(run, late, make))
         run.proxy.stop(check=which == "skiff")
         late.server.sock.close()
     assert seen[0] == seen[1]
@@ -468,7 +480,7 @@ def test_session_limit(skiff_binary, envoy_binary, ports, tmp_path, concurrency)
         listeners = [listener("l", [udp("l", str(tmp_path / which), idle_timeout="60s")])]
         os.makedirs(tmp_path / which)
         few = config.cluster("echo", [ports["echo"]], circuit_breakers={"thresholds": [{"max_connections": 5}]})
-        proxy = Proxy(binary, config.bootstrap(listeners, [few]), directory=str(tmp_path / which), concurrency=concurrency)
+        proxy = start(binary, listeners, [few], directory=str(tmp_path / which), concurrency=concurrency)
         socks = [client(proxy.port("l")) for _ in range(8)]
         answers = []
         for number, sock in enumerate(socks):

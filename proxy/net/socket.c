@@ -129,8 +129,10 @@ static int bind_and_listen(int fd, const struct socket_listen *how)
 {
     int r = 0;
     bool ip = addr_is_ip(how->addr);
-    if (ip) r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (r == 0 && ip && how->reuse_port) r = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (ip && !how->datagram) r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    /* The kernel may choose the port of another datagram socket that has the option already. */
+    bool late = how->datagram && ip && addr_port(how->addr) == 0;
+    if (r == 0 && ip && how->reuse_port && !late) r = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (r == 0 && how->addr->sa.any.sa_family == AF_INET6) {
         r = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !(how->opts && how->opts->v6_only_off));
     }
@@ -142,6 +144,7 @@ static int bind_and_listen(int fd, const struct socket_listen *how)
         r = -errno;
     }
     if (r == 0) r = socket_apply(fd, how->opts, SOCKET_BOUND, NULL);
+    if (r == 0 && how->reuse_port && late) r = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (r == 0 && how->datagram) return datagram_want_facts(fd, how->addr, addr_is_any(how->addr));
     if (r == 0 && listen(fd, how->backlog ? how->backlog : SOMAXCONN) != 0) r = -errno;
     if (r == 0) r = socket_apply(fd, how->opts, SOCKET_LISTENING, NULL);
