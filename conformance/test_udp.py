@@ -403,7 +403,7 @@ def through_updates(run, late, make):
     seen = []
 
     def note(what, version):
-        names = rf"^(udp\.{version}\.|listener_manager\.listener_(added|modified|removed))"
+        names = rf"^(udp\.{version}\.downstream_sess_(total|active)|listener_manager\.listener_(added|modified|removed))"
         seen.append((what, {k: v for k, v in run.proxy.stats(names).items() if v}))
     port = run.proxy.port("u")
     with client(port) as sock:
@@ -486,7 +486,7 @@ def test_session_limit(skiff_binary, envoy_binary, ports, tmp_path, concurrency)
         for number, sock in enumerate(socks):
             sock.send(b"x")
             answers.append(heard(sock, 20 if number < 5 else QUIET))
-        stats = proxy.stats(r"^udp\.l\.|upstream_cx_overflow$|circuit_breakers.default.cx_open$")
+        stats = proxy.stats(r"^udp\.l\.downstream_sess_(total|active)|upstream_cx_overflow$|circuit_breakers.default.cx_open$")
         seen.append((answers, stats))
         for sock in socks:
             sock.close()
