@@ -12,10 +12,19 @@
 
 enum { BATCHES_MOST = 4 };
 
+static void pick_late(struct lb_later *l, enum lb_answer a, struct host *h)
+{
+    (void)l, (void)a, (void)h; /* cancelled before */
+}
+
+/* Envoy: a datagram does not wait for a host. */
 struct host *upstream_udp_pick(struct upstream_cluster *uc, const struct lb_ask *ask)
 {
-    struct host *h = balance_pick(uc, ask);
-    if (h) return host_ref(h);
+    struct lb_later later = {.done = pick_late};
+    struct host *h = NULL;
+    enum lb_answer a = balance_choose(uc, ask, &later, &h);
+    if (a == LB_HOST && h) return host_ref(h);
+    if (a == LB_LATER && later.cancel) later.cancel(&later);
     stat_inc(upstream_stats(uc), CLUSTER_STAT_UPSTREAM_CX_NONE_HEALTHY);
     return NULL;
 }
