@@ -1,4 +1,5 @@
-/* Builds the constant table of extensions from extensions.def. */
+/* Builds the constant table of extensions from extensions.def (and, in the test program
+ * skiff_extensions, from one list more). */
 #include "filters/registry.h"
 
 #include "proxy/api/access_logger.h"
@@ -11,6 +12,9 @@
 
 #define E(kind, type, symbol) extern const struct type symbol;
 #include "filters/extensions.def"
+#ifdef SKIFF_MORE_EXTENSIONS
+#include SKIFF_MORE_EXTENSIONS
+#endif
 #undef E
 
 /* A leading row that no search finds keeps the table non-empty. */
@@ -18,6 +22,9 @@ static const struct registry_entry entries[] = {
     {EXTENSION_KINDS, NULL},
 #define E(kind, type, symbol) {kind, &symbol.ext},
 #include "filters/extensions.def"
+#ifdef SKIFF_MORE_EXTENSIONS
+#include SKIFF_MORE_EXTENSIONS
+#endif
 #undef E
 };
 

@@ -27,6 +27,7 @@ static void proxy_log(struct tcp_proxy *p, enum access_log_type type)
     i->arena = w->scratch;
     i->end_us = loop_now_us(w->loop);
     i->flags |= i->conn->flags;
+    if (i->conn->code_details.len) i->code_details = i->conn->code_details;
     i->dynamic = i->conn->metadata;
     i->state = i->conn->state;
     i->remote = i->conn->remote;

@@ -68,6 +68,7 @@ struct conn_info {
     struct str filter_chain_name, listener_name;
     struct str transport_failure;   /* TLS failure text */
     struct str termination_details; /* CONNECTION_TERMINATION_DETAILS */
+    struct str code_details;        /* RESPONSE_CODE_DETAILS of a TCP log; may be empty */
     const struct tls_info *tls;     /* proxy/api/tls_info.h; NULL: plaintext */
     struct metadata *metadata;      /* listener filters' dynamic metadata; may be NULL */
     struct filter_state *state;     /* connection-lifespan filter state; may be NULL */

@@ -47,6 +47,7 @@ void listener_log(struct worker_base *b, struct conn_info *info, struct stream_i
     end->end_us = loop_now_us(w->loop);
     end->remote = info->remote;
     end->random = rng_next(&w->rng);
+    if (info->code_details.len) end->code_details = info->code_details;
     end->dynamic = info->metadata;
     access_log_run(w, list, end, ACCESS_LOG_TYPE_NONE);
 }

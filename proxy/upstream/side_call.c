@@ -85,6 +85,10 @@ void side_ended(struct side_call *c, enum side_failure why, struct str details)
     c->end.details = details.len ? str_dup(c->arena, details) : STR_NONE;
     loop_timer_stop(&c->timer);
     if (why != SIDE_OK && c->end.status == 0) side_charge(c, side_failure_status(why));
+    if (why != SIDE_OK && c->live) {
+        c->live = false;
+        upstream_cancel(&c->a);
+    }
     side_later(c);
 }
 

@@ -1,0 +1,37 @@
+/* What the network and the HTTP filter for external authorization share: the question and the
+ * answer of envoy.service.auth.v3.Authorization. Worker thread, all in the arena given. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/str.h"
+
+struct arena;
+struct conn_info;
+struct metadata;
+struct side_end;
+struct Envoy__Service__Auth__V3__CheckRequest;
+struct Envoy__Service__Auth__V3__CheckResponse;
+
+/* "/envoy.service.auth.v3.Authorization/Check" */
+extern const struct str authz_method;
+enum { AUTHZ_TIMEOUT_MS = 200 }; /* Envoy: where the service says none */
+
+/* Source, destination and TLS session of a connection, and an empty metadata context. */
+struct authz_peers {
+    const struct conn_info *conn;
+    bool certificate; /* the client's, URL-encoded PEM */
+    bool session;     /* its server name */
+};
+struct Envoy__Service__Auth__V3__CheckRequest *authz_request_new(struct arena *a,
+                                                                 const struct authz_peers *p);
+/* Adds namespaces of m (NULL: none) to the metadata context; those that are there already stay. */
+void authz_request_metadata(struct arena *a, struct Envoy__Service__Auth__V3__CheckRequest *r,
+                            const struct metadata *m, const struct str *namespaces, size_t count);
+struct str authz_request_pack(struct arena *a,
+                              const struct Envoy__Service__Auth__V3__CheckRequest *r);
+
+enum authz_verdict { AUTHZ_OK, AUTHZ_DENIED, AUTHZ_ERROR };
+/* What the end of the call means. *r: the answer, NULL with AUTHZ_ERROR unless the service said so
+ * itself. Anything that is not understood is an error. */
+enum authz_verdict authz_response(struct arena *a, const struct side_end *e,
+                                  const struct Envoy__Service__Auth__V3__CheckResponse **r);
