@@ -162,6 +162,40 @@ def sticky(port):
     return len(out)
 
 
+def typed(name, kind, **body):
+    return {"name": name, "typed_config": {"@type": kind, **body}}
+
+
+NETWORK = config.TYPE + "extensions.matching.common_inputs.network.v3."
+SOURCE_IP, SOURCE_PORT = (typed("in", NETWORK + kind) for kind in ("SourceIPInput", "SourcePortInput"))
+DESTINATION_IP, DESTINATION_PORT = (typed("in", NETWORK + kind) for kind in ("DestinationIPInput", "DestinationPortInput"))
+
+
+def where(predicate, cluster):
+    return {"predicate": predicate, "on_match": route(cluster)}
+
+
+def is_one(data, **value):
+    return {"single_predicate": {"input": data, "value_match": value}}
+
+
+def matching(*rules, otherwise=None):
+    out = {"matcher_list": {"matchers": list(rules)}, "on_no_match": route(otherwise) if otherwise else None}
+    return {"matcher": out}
+
+
+def tree(data, kind, otherwise=None, **clusters):
+    return {"matcher": {"matcher_tree": {"input": data, kind: {"map": {key: route(cluster) for key, cluster in clusters.items()}}},
+                        "on_no_match": route(otherwise) if otherwise else None}}
+
+
+def ranges(data, otherwise, *v):
+    inside = {"@type": "type.googleapis.com/xds.type.matcher.v3.IPMatcher", "range_matchers": [
+        {"ranges": [{"address_prefix": ip, "prefix_len": bits}], "on_match": route(cluster)} for ip, bits, cluster in v]}
+    return {"matcher": {"matcher_tree": {"input": data, "custom_match": {"name": "ip", "typed_config": inside}}, "on_no_match": route(otherwise)}}
+
+
+TWO_SOURCES = clients("127.0.0.2", "127.0.0.3")
 GRO = {"prefer_gro": True}
 NO_GRO = {"prefer_gro": False}
 # name, client, udp_proxy fields, listener fields
@@ -224,10 +258,31 @@ CASES = [
     ("socket_option", ask(b"x"), {}, {"socket_options": [{"level": 1, "name": 8, "int_value": 65536, "state": "STATE_PREBIND",
                                                           "type": {"datagram": {}}},
                                                          {"level": 6, "name": 1, "int_value": 1, "state": "STATE_PREBIND", "type": {"stream": {}}}]}),
+    ("match_source", TWO_SOURCES, matching(where(is_one(SOURCE_IP, exact="127.0.0.2"), "one"), otherwise="two"), {}),
+    ("match_prefix", TWO_SOURCES, matching(where(is_one(SOURCE_IP, prefix="127.0.0."), "one"), otherwise="two"), {}),
+    ("match_suffix", TWO_SOURCES, matching(where(is_one(SOURCE_IP, suffix=".3"), "one"), otherwise="two"), {}),
+    ("match_first", TWO_SOURCES, matching(where(is_one(SOURCE_IP, prefix="127."), "one"), where(is_one(SOURCE_IP, exact="127.0.0.3"), "two")), {}),
+    ("match_not", TWO_SOURCES, matching(where({"not_matcher": is_one(SOURCE_IP, exact="127.0.0.2")}, "one"), otherwise="two"), {}),
+    ("match_or", TWO_SOURCES, matching(where({"or_matcher": {"predicate": [is_one(SOURCE_IP, exact="1.2.3.4"), is_one(SOURCE_IP, suffix=".3")]}},
+                                             "one"), otherwise="two"), {}),
+    ("match_and", TWO_SOURCES, matching(where({"and_matcher": {"predicate": [is_one(SOURCE_IP, prefix="127"), is_one(SOURCE_IP, suffix=".3")]}},
+                                              "one"), otherwise="two"), {}),
+    ("match_destination", ask(b"x"), matching(where(is_one(DESTINATION_IP, exact="127.0.0.1"), "one"), otherwise="two"), {}),
+    ("match_regex", TWO_SOURCES, matching(where(is_one(SOURCE_IP, safe_regex={"google_re2": {}, "regex": ".*[3-9]"}), "one"), otherwise="two"), {}),
+    ("match_port", ask(b"x"), matching(where(is_one(SOURCE_PORT, safe_regex={"google_re2": {}, "regex": "[0-9]+"}), "one"), otherwise="two"), {}),
+    ("match_destination_port", ask(b"x"), matching(where(is_one(DESTINATION_PORT, exact="1"), "one"), otherwise="two"), {}),
+    ("match_nothing", told(b"x"), matching(where(is_one(SOURCE_IP, exact="1.2.3.4"), "one")), {}),
+    ("match_unknown", told(b"x"), matching(where(is_one(SOURCE_IP, prefix="127"), "nobody"), otherwise="two"), {}),
+    ("match_map", TWO_SOURCES, tree(SOURCE_IP, "exact_match_map", "echo", **{"127.0.0.2": "one", "127.0.0.3": "two"}), {}),
+    ("match_map_else", TWO_SOURCES, tree(SOURCE_IP, "exact_match_map", "echo", **{"127.0.0.2": "one"}), {}),
+    ("match_prefixes", TWO_SOURCES, tree(SOURCE_IP, "prefix_match_map", "echo", **{"127": "one", "127.0.0.3": "two"}), {}),
+    ("match_ranges", TWO_SOURCES, ranges(SOURCE_IP, "echo", ("127.0.0.0", 8, "one"), ("127.0.0.3", 32, "two")), {}),
+    ("match_per_packet", TWO_SOURCES, {**matching(where(is_one(SOURCE_IP, suffix=".2"), "one"), otherwise="two"),
+                                       "use_per_packet_load_balancing": True}, {}),
     ("freebind", ask(b"x"), {}, {"freebind": True}),
     ("transparent", ask(b"x"), {}, {"transparent": True}),
 ]
-NO_SESSION = ("no_hosts", "unknown_cluster", "no_route", "cluster_field_unknown", "per_packet_unknown", "per_packet_no_hosts", "no_filter")
+NO_SESSION = ("no_hosts", "unknown_cluster", "no_route", "cluster_field_unknown", "match_nothing", "match_unknown", "per_packet_unknown", "per_packet_no_hosts", "no_filter")
 LOOSE = ("_ms", "membership", "circuit_breakers", "update_", "upstream_cx_length", "max_host_weight", "version", "assignment", "lb_recalculate",
          "warming", "ring_hash", "maglev_lb")
 
@@ -521,6 +576,10 @@ REFUSED = [
     ("empty_matcher", {}, {"matcher": {"on_no_match": None}}, None),
     ("unknown_cluster", {}, {"matcher": {"on_no_match": route("nobody")}}, None),
     ("wrong_action", {}, {"matcher": {"on_no_match": {"action": {"name": "x", "typed_config": {"@type": UDP + "UdpProxyConfig"}}}}}, "on_no_match"),
+    ("http_input", {}, matching(where(is_one(typed("in", config.TYPE + "type.matcher.v3.HttpRequestHeaderMatchInput", header_name="a"),
+                                             exact="x"), "echo")), "input"),
+    ("sni_input", {}, matching(where(is_one(typed("in", NETWORK + "ServerNameInput"), exact="x"), "echo")), "input"),
+    ("bad_regex", {}, matching(where(is_one(SOURCE_IP, safe_regex={"google_re2": {}, "regex": "("}), "echo")), "regex"),
     ("no_hash", {}, {"hash_policies": [{}]}, "hash_policies[0]"),
     ("hash_false", {}, {"hash_policies": [{"source_ip": False}]}, "source_ip"),
     ("hash_empty", {}, {"hash_policies": [{"key": ""}]}, "key"),

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/must.h"
 #include "envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy.pb-c.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/net/datagram.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/upstream/cluster.h" /* the cluster's names */
@@ -117,9 +118,19 @@ static const struct upstream_udp_events session_events = {
  * -----------------------------------------------------------------------------------------------
  */
 
-static struct upstream_cluster *route(struct udp_proxy *p)
+static struct upstream_cluster *route(struct udp_proxy *p, const struct udp_datagram *d)
 {
-    const struct udp_target *t = p->conf->target;
+    const struct udp_conf *c = p->conf;
+    const struct udp_target *t = c->target;
+    if (c->tree) {
+        struct conn_info conn = {.remote = *d->peer,
+                                 .direct_remote = *d->peer,
+                                 .local = *d->local,
+                                 .direct_local = *d->local};
+        struct match_ask ask = {.worker = p->worker, .scratch = p->worker->scratch, .conn = &conn};
+        const void *found = NULL;
+        if (match_tree_find(c->tree, &ask, &found) == MATCH_FOUND) t = found;
+    }
     struct upstream_cluster *uc = t ? upstream_find(p->worker, t->cluster, t->hash) : NULL;
     if (!uc) count(p, UDP_SESS_NO_ROUTE, 1);
     return uc;
@@ -251,7 +262,7 @@ static struct udp_session *session_for(struct udp_proxy *p, const struct udp_dat
         struct udp_session *s = session_find(p, d, NULL);
         if (s) return session_healthy(p, d, s);
     }
-    struct upstream_cluster *uc = route(p);
+    struct upstream_cluster *uc = route(p, d);
     struct host *h = uc ? host_pick(p, uc, d) : NULL;
     if (!h) return NULL;
     struct udp_session *s = p->conf->per_packet ? session_find(p, d, h) : NULL;
@@ -283,9 +294,10 @@ static void *udp_proxy_start(struct udp_listener *l, const void *conf)
     p->conf = conf;
     p->listener = l;
     p->worker = udp_listener_worker(l);
-    const struct udp_target *t = p->conf->target;
-    struct upstream_cluster *uc = t ? upstream_find(p->worker, t->cluster, t->hash) : NULL;
-    if (uc) (void)cluster_stats(p, uc); /* Envoy: its statistics are there from the beginning */
+    for (const struct udp_target *t = p->conf->targets; t; t = t->next) {
+        struct upstream_cluster *uc = upstream_find(p->worker, t->cluster, t->hash);
+        if (uc) (void)cluster_stats(p, uc); /* Envoy: its statistics are there from the beginning */
+    }
     return p;
 }
 

@@ -40,6 +40,7 @@ extern const struct stat_def udp_cluster_stat_defs[UDP_CLUSTER_STAT_COUNT];
 struct udp_target {
     struct str cluster;
     uint64_t hash;
+    const struct udp_target *next; /* of the configuration */
 };
 enum udp_hash { UDP_HASH_NONE, UDP_HASH_SOURCE_IP, UDP_HASH_KEY };
 /* What the proxy's own log tells: added up over the workers, as each ends. */
@@ -47,7 +48,9 @@ struct udp_totals {
     _Atomic uint64_t v[UDP_STAT_COUNT];
 };
 struct udp_conf {
-    const struct udp_target *target; /* NULL: no route */
+    const struct udp_target *target;  /* all go there; NULL: the tree says */
+    const struct match_tree *tree;    /* its actions are struct udp_target */
+    const struct udp_target *targets; /* all that are named */
     uint64_t idle_us;
     bool original_source, per_packet;
     enum udp_hash hash;

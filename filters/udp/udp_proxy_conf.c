@@ -8,12 +8,10 @@
 #include "filters/common/stats.h"
 #include "filters/udp/udp_proxy.h"
 #include "google/protobuf/wrappers.pb-c.h"
-#include "proto/decode.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/config/access_log.h"
 #include "proxy/config/socket.h"
-#include "xds/core/v3/extension.pb-c.h"
-#include "xds/type/matcher/v3/matcher.pb-c.h"
 
 typedef Envoy__Extensions__Filters__Udp__UdpProxy__V3__UdpProxyConfig
     UdpProxy; /* the generated name is too long to read */
@@ -47,49 +45,35 @@ const struct stat_def udp_cluster_stat_defs[UDP_CLUSTER_STAT_COUNT] = {
 /* --- routes
  * ------------------------------------------------------------------------------------- */
 
-static const struct udp_target *target_new(struct arena *a, const char *name)
+static const struct udp_target *target_new(struct arena *a, const char *name, struct udp_conf *c)
 {
     struct udp_target *t = ARENA_NEW(a, struct udp_target);
     t->cluster = str_dup(a, str_of(name));
     t->hash = hash_str(t->cluster);
+    t->next = c->targets;
+    c->targets = t;
     return t;
 }
 
-static bool conf_action(const struct conf_at *at, const Xds__Core__V3__TypedExtensionConfig *m,
-                        struct udp_conf *c)
+static const void *conf_action(const struct conf_at *at, struct str name,
+                               const struct Google__Protobuf__Any *any, void *arg)
 {
-    struct conf_at place = conf_field(at, "typed_config");
-    struct proto_path root = proto_path_root(conf_path(&place));
-    const ProtobufCMessage *msg = proto_any_unpack(conf_arena(at), m->typed_config, NULL,
-                                                   at->cx->opts, &root, at->cx->errors);
-    if (!msg) return false;
-    if (msg->descriptor != &envoy__extensions__filters__udp__udp_proxy__v3__route__descriptor) {
-        return conf_fail(&place, "the action of a UDP proxy's matcher is a %s",
-                         envoy__extensions__filters__udp__udp_proxy__v3__route__descriptor.name);
-    }
-    const Envoy__Extensions__Filters__Udp__UdpProxy__V3__Route *r = (const void *)msg;
-    c->target = target_new(conf_arena(at), r->cluster);
-    return true;
+    const Envoy__Extensions__Filters__Udp__UdpProxy__V3__Route *r = (const void *)conf_match_action(
+        at, name, any, &envoy__extensions__filters__udp__udp_proxy__v3__route__descriptor);
+    return r ? target_new(conf_arena(at), r->cluster, arg) : NULL;
 }
 
 static bool conf_route(const struct conf_at *at, const UdpProxy *m, struct udp_conf *c)
 {
     if (m->route_specifier_case ==
         ENVOY__EXTENSIONS__FILTERS__UDP__UDP_PROXY__V3__UDP_PROXY_CONFIG__ROUTE_SPECIFIER_CLUSTER) {
-        c->target = target_new(conf_arena(at), m->cluster);
+        c->target = target_new(conf_arena(at), m->cluster, c);
         return true;
     }
     struct conf_at place = conf_field(at, "matcher");
-    const Xds__Type__Matcher__V3__Matcher *tree = m->matcher;
-    if (tree->matcher_type_case != XDS__TYPE__MATCHER__V3__MATCHER__MATCHER_TYPE__NOT_SET)
-        return conf_fail(&place, "only on_no_match is supported");
-    const Xds__Type__Matcher__V3__Matcher__OnMatch *on = tree->on_no_match;
-    if (!on) return true;
-    struct conf_at no_match = conf_field(&place, "on_no_match");
-    if (on->on_match_case != XDS__TYPE__MATCHER__V3__MATCHER__ON_MATCH__ON_MATCH_ACTION)
-        return conf_fail(&no_match, "only an action is supported");
-    struct conf_at action = conf_field(&no_match, "action");
-    return conf_action(&action, on->action, c);
+    struct match_tree_use use = {.place = MATCH_IN_UDP, .action = conf_action, .arg = c};
+    c->tree = conf_match_tree(&place, m->matcher, &use);
+    return c->tree != NULL;
 }
 
 /* --- the rest
