@@ -2,6 +2,7 @@
 #include "base/rand.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "base/must.h"
@@ -65,16 +66,34 @@ void rand_bytes(void *to, size_t n)
     }
 }
 
+/* Eight hexadecimal digits, a byte each: nibbles are spread over a word, and those above 9 get the
+ * distance from '9' to 'a' added. */
+static void uuid_digits(uint32_t bits, char *to)
+{
+    uint64_t x = bits;
+    x = (x | x << 16) & 0x0000ffff0000ffff;
+    x = (x | x << 8) & 0x00ff00ff00ff00ff;
+    x = (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
+    uint64_t letters = (x + 0x0606060606060606) >> 4 & 0x0101010101010101;
+    x += 0x3030303030303030 + letters * ('a' - '9' - 1);
+    memcpy(to, &x, sizeof x);
+}
+
 void rng_uuid(struct rng *r, char out[37])
 {
-    static const char digits[] = "0123456789abcdef";
-    uint64_t bits[2] = {rng_next(r), rng_next(r)};
-    for (size_t i = 0, at = 0; i < 32; i++) {
-        unsigned nibble = (unsigned)(bits[i / 16] >> (i % 16 * 4)) & 15;
-        if (i == 12) nibble = 4;                /* version */
-        if (i == 16) nibble = 8 | (nibble & 3); /* variant of RFC 4122 */
-        if (i == 8 || i == 12 || i == 16 || i == 20) out[at++] = '-';
-        out[at++] = digits[nibble];
-    }
+    char digits[32];
+    uint64_t high = rng_next(r), low = rng_next(r);
+    uuid_digits((uint32_t)high, digits);
+    uuid_digits((uint32_t)(high >> 32), digits + 8);
+    uuid_digits((uint32_t)low, digits + 16);
+    uuid_digits((uint32_t)(low >> 32), digits + 24);
+    digits[12] = '4';             /* version */
+    digits[16] = "89ab"[low & 3]; /* variant of RFC 4122 */
+    memcpy(out, digits, 8);
+    memcpy(out + 9, digits + 8, 4);
+    memcpy(out + 14, digits + 12, 4);
+    memcpy(out + 19, digits + 16, 4);
+    memcpy(out + 24, digits + 20, 12);
+    out[8] = out[13] = out[18] = out[23] = '-';
     out[36] = '\0';
 }

@@ -238,6 +238,16 @@ struct str str_vfmt(struct arena *a, const char *fmt, va_list ap)
     return out;
 }
 
+struct str str_from_u64(struct arena *a, uint64_t n)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do
+        text[--at] = (char)('0' + n % 10);
+    while (n /= 10);
+    return str_dup(a, str_make(text + at, sizeof text - at));
+}
+
 struct str str_fmt(struct arena *a, const char *fmt, ...)
 {
     va_list ap;

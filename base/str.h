@@ -76,6 +76,8 @@ struct str str_dup(struct arena *a, struct str s);
 struct str str_dup_lower(struct arena *a, struct str s);
 char *str_z(struct arena *a, struct str s);
 /* Formatted copy in the arena, NUL behind it. */
+/* The number in decimal. */
+struct str str_from_u64(struct arena *a, uint64_t n);
 struct str str_fmt(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 struct str str_vfmt(struct arena *a, const char *fmt, va_list ap);
 /* a + b in the arena. */

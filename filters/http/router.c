@@ -96,7 +96,7 @@ static void reply_edit(void *arg, struct headers *h)
     if (!r->route || r->route->action != ROUTE_FORWARD)
         return; /* the route's header changes were made for every local reply */
     if (r->attempts > 0 && r->route->vhost && r->route->vhost->include_attempt_count_in_response)
-        headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_fmt(r->info->arena, "%u", r->attempts));
+        headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_from_u64(r->info->arena, r->attempts));
 }
 
 static void reply_edit_overloaded(void *arg, struct headers *h)

@@ -90,8 +90,7 @@ static void attempted_facts(struct router *r, struct host *h)
     struct str address = host_address_text(h), name = host_name(h);
     up->hosts_attempted = listed(a, up->hosts_attempted, address);
     up->host_names_attempted = listed(a, up->host_names_attempted, name.len ? name : address);
-    up->conn_ids_attempted =
-        listed(a, up->conn_ids_attempted, str_fmt(a, "%llu", (unsigned long long)up->conn_id));
+    up->conn_ids_attempted = listed(a, up->conn_ids_attempted, str_from_u64(a, up->conn_id));
 }
 
 /* auto_host_rewrite: the host's own name. */
@@ -337,13 +336,13 @@ static void response_headers(struct router *r, struct headers *h)
     struct arena *a = r->info->arena;
     uint64_t now = loop_now_us(r->f.worker->loop);
     if (!r->conf->suppress_headers && r->request_done) {
-        unsigned long long ms = (now - r->request_done_us) / 1000;
-        headers_set_id(h, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, str_fmt(a, "%llu", ms));
+        uint64_t ms = (now - r->request_done_us) / 1000;
+        headers_set_id(h, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME, str_from_u64(a, ms));
     }
     if (r->host && host_canary(r->host))
         headers_set_id(h, HDR_X_ENVOY_UPSTREAM_CANARY, STR("true"));
     if (r->route->vhost && r->route->vhost->include_attempt_count_in_response)
-        headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_fmt(a, "%u", r->attempts));
+        headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, str_from_u64(a, r->attempts));
     if (r->set_cookie.len > 0) headers_add_id(h, HDR_SET_COOKIE, r->set_cookie);
     r->info->response_code =
         headers_status(h); /* formats of the route's header changes read both */
@@ -479,7 +478,7 @@ static void attempt_headers(struct router *r)
     const struct virtual_host *v = r->route->vhost;
     if (v && v->include_request_attempt_count)
         headers_set_id(r->req, HDR_X_ENVOY_ATTEMPT_COUNT,
-                       str_fmt(r->info->arena, "%u", r->attempts));
+                       str_from_u64(r->info->arena, r->attempts));
     if (r->attempts == 1) return;
     if (v && v->include_is_timeout_retry)
         headers_set_id(r->req, HDR_X_ENVOY_IS_TIMEOUT_RETRY,

@@ -87,8 +87,7 @@ void router_timeouts_headers(struct router *r)
     bool keep = r->conf->respect_expected && r->attempts <= 1 &&
                 headers_has(r->req, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS);
     if (!r->conf->suppress_headers && !keep)
-        headers_set_id(r->req, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-                       str_fmt(a, "%llu", (unsigned long long)ms));
+        headers_set_id(r->req, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, str_from_u64(a, ms));
     if (r->is_grpc && r->route->has_max_grpc_timeout && !r->route->has_max_stream_duration)
         headers_set_id(r->req, HDR_GRPC_TIMEOUT, str_fmt(a, "%llum", (unsigned long long)ms));
 }

@@ -29,6 +29,7 @@ struct headers {
     uint32_t live; /* entries that are not removed */
     size_t bytes;  /* names + values of live entries */
     struct arena *arena;
+    bool repeated;             /* a known name was added twice: looking for a second one may pay */
     uint16_t first[HDR_COUNT]; /* index + 1 of the first live entry with that id; 0: none */
 };
 
@@ -63,7 +64,11 @@ void headers_set_id(struct headers *h, enum header_id id, struct str value);
 /* Appends ",value" to the first entry of the name, or adds it (Envoy's appendCopy). */
 void headers_append(struct headers *h, struct str name, struct str value, struct str separator);
 size_t headers_remove(struct headers *h, struct str name);
-size_t headers_remove_id(struct headers *h, enum header_id id);
+size_t headers_remove_known(struct headers *h, enum header_id id); /* present; see below */
+static inline size_t headers_remove_id(struct headers *h, enum header_id id)
+{
+    return h->first[id] ? headers_remove_known(h, id) : 0;
+}
 /* Removes entries whose name starts with prefix. */
 size_t headers_remove_prefix(struct headers *h, struct str prefix);
 /* it = 0; while ((x = headers_next(h, &it))) */

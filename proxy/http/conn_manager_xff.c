@@ -59,7 +59,7 @@ static void xff_port(struct http_stream *s, struct headers *h)
     if (!s->m->conf->append_x_forwarded_port) return;
     if (s->m->conf->xff_hops && headers_has(h, HDR_X_FORWARDED_PORT)) return;
     if (!addr_is_ip(&s->m->info->local)) return;
-    headers_set_id(h, HDR_X_FORWARDED_PORT, str_fmt(s->arena, "%u", addr_port(&s->m->info->local)));
+    headers_set_id(h, HDR_X_FORWARDED_PORT, str_from_u64(s->arena, addr_port(&s->m->info->local)));
 }
 
 /* use_remote_address: we are the edge; the peer's address counts. True: addresses may be trusted to

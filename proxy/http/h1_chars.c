@@ -43,6 +43,17 @@ bool h1_value_valid(struct str s)
     return chars_all(s, CHAR_VALUE);
 }
 
+bool h1_token_lower(char *at, size_t len)
+{
+    uint8_t all = CHAR_TOKEN;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)at[i];
+        all &= char_classes[c];
+        at[i] = (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+    }
+    return len > 0 && all;
+}
+
 bool h1_token_valid(struct str s)
 {
     return s.len > 0 && chars_all(s, CHAR_TOKEN);

@@ -95,13 +95,12 @@ static bool h1_underscore(struct h1 *h, bool *refused)
     return false;
 }
 
+/* The name in lower case, in place where it can be; empty: it is no token. */
 static struct str h1_lowered(struct h1 *h)
 {
-    if (h->trailing) return str_dup_lower(h->stream.arena, h->name);
-    char *at = h->block + (h->name.ptr - h->block);
-    for (size_t i = 0; i < h->name.len; i++)
-        at[i] = str_lower_char(at[i]);
-    return h->name;
+    char *at = h->trailing ? arena_copy(h->stream.arena, h->name.ptr, h->name.len)
+                           : h->block + (h->name.ptr - h->block);
+    return h1_token_lower(at, h->name.len) ? str_make(at, h->name.len) : STR_NONE;
 }
 
 static int h1_on_value_complete(llhttp_t *p)
@@ -115,14 +114,15 @@ static int h1_on_value_complete(llhttp_t *p)
     }
     struct str value = str_trim(h->value);
     if (!h1_value_valid(value)) return h1_refuse(h, 400, "http1.invalid_characters") ? 0 : HPE_USER;
-    if (!h1_token_valid(h->name))
+    h->name = h1_lowered(h);
+    if (!h->name.len)
         return h1_refuse(h, 400, "http1.codec_error") ? 0
                                                       : HPE_USER; /* llhttp takes an empty one */
     bool refused = false;
     if (!h1_underscore(h, &refused)) return refused ? HPE_USER : 0;
     struct headers **list = h->trailing ? &h->trailers : &h->head;
     if (!*list) *list = headers_new(h->stream.arena);
-    headers_add(*list, h1_lowered(h), value);
+    headers_add(*list, h->name, value);
     return 0;
 }
 
@@ -263,13 +263,26 @@ static enum h1_step h1_scan(struct h1 *h, struct buf *in)
     return H1_FAILED;
 }
 
+/* Behind the first empty line; 0: there is none. A few memchr beat memmem, which looks at each
+ * byte. */
+static size_t h1_head_end(struct str front)
+{
+    const char *at = front.ptr, *end = front.ptr + front.len;
+    while (at < end && (at = memchr(at, '\n', (size_t)(end - at)))) {
+        at++;
+        if (end - at >= 2 && at[0] == '\r' && at[1] == '\n' && at - front.ptr >= 2 &&
+            at[-2] == '\r')
+            return (size_t)(at + 2 - front.ptr);
+    }
+    return 0;
+}
+
 enum h1_step h1_read_head(struct h1 *h, struct buf *in)
 {
     struct str front = buf_front(in);
     if (!h->scanned) {
-        const char *end = memmem(front.ptr, front.len, "\r\n\r\n", 4);
-        size_t len = end ? (size_t)(end - front.ptr) + 4 : 0;
-        if (end && len <= h->options->max_header_bytes)
+        size_t len = h1_head_end(front);
+        if (len && len <= h->options->max_header_bytes)
             return h1_parse_block(h, in, str_make(front.ptr, len));
     }
     return h1_scan(h, in);

@@ -39,7 +39,11 @@ static void headers_put(struct headers *h, enum header_id id, struct str name, s
     h->count++;
     h->live++;
     h->bytes += name.len + value.len;
-    if (id != HDR_OTHER && !h->first[id]) h->first[id] = (uint16_t)h->count;
+    if (id == HDR_OTHER) return;
+    if (h->first[id])
+        h->repeated = true;
+    else
+        h->first[id] = (uint16_t)h->count;
 }
 
 void headers_add(struct headers *h, struct str name, struct str value)
@@ -71,6 +75,13 @@ static uint32_t headers_seek(const struct headers *h, uint32_t from, enum header
     return h->count;
 }
 
+/* Index of the first live entry of that name behind one of that name; count when there is none. */
+static uint32_t headers_again(const struct headers *h, uint32_t at, enum header_id id,
+                              struct str name)
+{
+    return id == HDR_OTHER || h->repeated ? headers_seek(h, at + 1, id, name) : h->count;
+}
+
 static uint32_t headers_first(const struct headers *h, enum header_id id, struct str name)
 {
     if (id == HDR_OTHER) return headers_seek(h, 0, id, name);
@@ -88,13 +99,13 @@ struct str headers_all(const struct headers *h, struct str name, struct arena *a
     enum header_id id = header_id_of(name);
     uint32_t i = headers_first(h, id, name);
     if (i == h->count) return STR_NONE;
-    uint32_t next = headers_seek(h, i + 1, id, name);
+    uint32_t next = headers_again(h, i, id, name);
     if (next == h->count) return h->v[i].value;
     size_t len = h->v[i].value.len;
-    for (uint32_t n = next; n < h->count; n = headers_seek(h, n + 1, id, name))
+    for (uint32_t n = next; n < h->count; n = headers_again(h, n, id, name))
         len += 1 + h->v[n].value.len;
     char *text = arena_alloc_raw(a, len + 1), *at = text;
-    for (uint32_t n = i; n < h->count; n = headers_seek(h, n + 1, id, name)) {
+    for (uint32_t n = i; n < h->count; n = headers_again(h, n, id, name)) {
         if (at != text) *at++ = ',';
         if (h->v[n].value.len) memcpy(at, h->v[n].value.ptr, h->v[n].value.len);
         at += h->v[n].value.len;
@@ -116,7 +127,7 @@ static size_t headers_drop_from(struct headers *h, uint32_t from, enum header_id
 {
     size_t gone = 0;
     for (uint32_t i = headers_seek(h, from, id, name); i < h->count;
-         i = headers_seek(h, i + 1, id, name)) {
+         i = headers_again(h, i, id, name)) {
         headers_drop(h, i);
         gone++;
     }
@@ -133,7 +144,7 @@ static void headers_replace(struct headers *h, enum header_id id, struct str nam
     h->bytes += value.len;
     h->bytes -= h->v[i].value.len;
     h->v[i].value = value;
-    headers_drop_from(h, i + 1, id, name);
+    if (id == HDR_OTHER || h->repeated) headers_drop_from(h, i + 1, id, name);
 }
 
 void headers_set(struct headers *h, struct str name, struct str value)
@@ -168,9 +179,8 @@ size_t headers_remove(struct headers *h, struct str name)
     return headers_drop_from(h, 0, id, name);
 }
 
-size_t headers_remove_id(struct headers *h, enum header_id id)
+size_t headers_remove_known(struct headers *h, enum header_id id)
 {
-    if (!h->first[id]) return 0;
     size_t gone = headers_drop_from(h, (uint32_t)h->first[id] - 1, id, STR_NONE);
     h->first[id] = 0;
     return gone;
@@ -213,7 +223,7 @@ void headers_set_status(struct headers *h, uint32_t status)
 bool headers_has_token(const struct headers *h, enum header_id id, struct str token)
 {
     for (uint32_t i = headers_first(h, id, STR_NONE); i < h->count;
-         i = headers_seek(h, i + 1, id, STR_NONE)) {
+         i = headers_again(h, i, id, STR_NONE)) {
         struct str rest = h->v[i].value, part;
         while (str_next(&rest, ',', &part)) {
             if (str_case_eq(str_trim(part), token)) return true;

@@ -138,6 +138,7 @@ def measure(name, binary, work, origin, seconds, connections=64, ask=None, **sha
         if shape.get("clusters", 1) == 1:
             ask = ask or {}
             wrk(port, connections, 1, **ask)
+            started.pids = family(started.process.pid)  # by now nginx has its worker
             before = cpu(started.pids)
             count = wrk(port, connections, seconds, **ask)
             figures["CPU µs a request"] = (cpu(started.pids) - before) / count * 1e6

@@ -35,6 +35,14 @@ static void makes_version_4_uuids(void **state)
     assert_string_not_equal(a, b);
     assert_true(a[8] == '-' && a[13] == '-' && a[14] == '4' && a[18] == '-' && a[23] == '-');
     assert_non_null(strchr("89ab", a[19]));
+    char seen[256] = {0};
+    for (int i = 0; i < 200; i++) {
+        rng_uuid(&r, a);
+        for (size_t k = 0; k < 36; k++)
+            seen[(unsigned char)a[k]] = 1;
+    }
+    for (int c = 0; c < 256; c++)
+        assert_int_equal(seen[c], c && strchr("0123456789abcdef-", c) ? 1 : 0);
 }
 
 int main(void)

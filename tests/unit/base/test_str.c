@@ -91,6 +91,16 @@ static void copies_end_in_nul(void **state)
     arena_free(&a);
 }
 
+static void writes_numbers(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new("test", 0);
+    assert_string_equal(str_from_u64(a, 0).ptr, "0");
+    assert_string_equal(str_from_u64(a, 9010).ptr, "9010");
+    assert_string_equal(str_from_u64(a, UINT64_MAX).ptr, "18446744073709551615");
+    arena_free(&a);
+}
+
 static void measures_distance(void **state)
 {
     (void)state;
@@ -126,6 +136,7 @@ int main(void)
         cmocka_unit_test(compares),          cmocka_unit_test(cuts),
         cmocka_unit_test(reads_numbers),     cmocka_unit_test(copies_end_in_nul),
         cmocka_unit_test(measures_distance), cmocka_unit_test(grows_text),
+        cmocka_unit_test(writes_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
