@@ -61,6 +61,13 @@ class Certificates:
         self.client_self = pki.make("client_self", None, "/CN=self", EC, ["basicConstraints=CA:FALSE", "subjectAltName=DNS:client.example"], 5)
         self.client_gone = pki.issue("client_gone", "DNS:client.example")
         self.client_server_only = pki.issue("client_server_only", "DNS:client.example", extensions=["extendedKeyUsage=serverAuth"])
+        svid = ["keyUsage=critical,digitalSignature"]
+        self.svid = pki.issue("svid", "URI:spiffe://cluster.local/ns/a/sa/b,DNS:svid.example", extensions=svid)
+        self.svid_other = pki.issue("svid_other", "URI:spiffe://other.local/x", issuer=self.other_ca, extensions=svid)
+        self.svid_cross = pki.issue("svid_cross", "URI:spiffe://cluster.local/x", issuer=self.other_ca, extensions=svid)
+        self.svid_stranger = pki.issue("svid_stranger", "URI:spiffe://stranger.local/x", extensions=svid)
+        self.svid_dns = pki.issue("svid_dns", "DNS:cluster.local", extensions=svid)
+        self.svid_signer = pki.issue("svid_signer", "URI:spiffe://cluster.local/x", extensions=["keyUsage=critical,digitalSignature,keyCertSign"])
         self.up = pki.issue("up", "DNS:up.example,DNS:*.w.example,URI:spiffe://up/x,IP:127.0.0.1")
         self.up_rsa = pki.issue("up_rsa", "DNS:up.example", key=RSA)
         self.up_bare = pki.issue("up.bare", None)

@@ -1,4 +1,5 @@
 """What test_tls.py compares: listeners, clusters, servers, and rows of handshakes."""
+import json
 import ssl
 
 from harness import config
@@ -49,6 +50,25 @@ SANS = {  # name: (SubjectAltNameMatcher, certificate that fits, certificate tha
     "other": ({"san_type": "OTHER_NAME", "oid": "1.3.6.1.4.1.311.20.2.3", "matcher": {"exact": "upn@example"}}, "client", "client_rsa"),
     "wrong_kind": ({"san_type": "EMAIL", "matcher": {"exact": "client.example"}}, None, "client"),
 }
+SVIDS = ("svid", "svid_other", "svid_cross", "svid_stranger", "svid_dns", "svid_signer", "client")
+
+
+def spiffe(c, bundles=None, **more):
+    """A validation context with the SPIFFE validator: two trust domains."""
+    body = {"trust_domains": [{"name": "cluster.local", "trust_bundle": {"filename": c.ca.cert}},
+                              {"name": "other.local", "trust_bundle": {"inline_string": c.other_ca.text()}}]}
+    if bundles:
+        body["trust_bundles"] = bundles
+    return {"custom_validator_config": {"name": "envoy.tls.cert_validator.spiffe", "typed_config": {"@type": TLS + "SPIFFECertValidatorConfig", **body}}, **more}
+
+
+def jwks(c):
+    """The same trust domains as a SPIFFE bundle file."""
+    def keys(authority):
+        return {"sequence_number": 1, "refresh_hint": 300, "keys": [{"kty": "EC", "use": "x509-svid", "x5c": ["".join(authority.text().split("\n")[1:-2])]}]}
+    return {"inline_string": json.dumps({"trust_domains": {"cluster.local": keys(c.ca), "other.local": keys(c.other_ca)}})}
+
+
 XFCC = ("SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY")
 
 
@@ -106,6 +126,9 @@ def listeners(c):
         "no_sessions": one(ctx([s], over={"disable_stateless_session_resumption": True, "disable_stateful_session_resumption": True})),
         "timeout": one(ctx([s], over={"session_timeout": "1800s"})),
         "mtls_tickets": one(ctx([s], ca, {**must, "session_ticket_keys": {"keys": [file(c.tickets)]}})),
+        "spiffe": one(ctx([s], spiffe(c))),
+        "spiffe_bundles": one(ctx([s], spiffe(c, jwks(c)))),
+        "spiffe_san": one(ctx([s], spiffe(c, match_typed_subject_alt_names=[{"san_type": "URI", "matcher": {"suffix": "/sa/b"}}]))),
         "chains": inspected((ctx([s]), {"name": "exact", "server_names": ["a.example"]}), (ctx([c.wild]), {"name": "wild", "server_names": ["*.c.example"]}),
                             (ctx([c.exact]), {"name": "deep", "server_names": ["*.d.c.example"]}),
                             (ctx([c.common]), {"name": "rest", "transport_protocol": "tls"}), (None, {"name": "raw", "transport_protocol": "raw_buffer"})),
@@ -236,6 +259,9 @@ def down_rows():
         *(row(f"crls of all: {leaf}", "crl_all", leaf=leaf) for leaf in ("client", "client_gone", "client_behind")),
         *(row(f"crl of the leaf: {leaf}", "crl_leaf", leaf=leaf) for leaf in ("client", "client_gone", "client_behind")),
         *(row(f"{depth}: {leaf}", depth, leaf=leaf) for depth in ("depth0", "depth1", "depth2") for leaf in ("client", "client_behind", "client_low")),
+        *(row(f"spiffe: {leaf}", "spiffe", leaf=leaf) for leaf in SVIDS), row("spiffe: none", "spiffe"),
+        *(row(f"spiffe bundles: {leaf}", "spiffe_bundles", leaf=leaf) for leaf in ("svid", "svid_other", "svid_cross", "svid_stranger")),
+        *(row(f"spiffe names: {leaf}", "spiffe_san", leaf=leaf) for leaf in ("svid", "svid_other")),
         # sessions
         row("tickets 1.2", "tickets", *sessions(T12)), row("tickets 1.3", "tickets", *sessions(T13)), row("own tickets 1.2", "plain", *sessions(T12)),
         row("own tickets 1.3", "plain", *sessions(T13)), row("tickets off 1.2: by the cache", "no_tickets", *sessions(T12)),
@@ -279,7 +305,7 @@ def servers(c):
         "up_mtls": (c.up, {"ca": c.ca.cert}), "up_mtls_other": (c.up, {"ca": c.other_ca.cert}),
         "up_12": (c.up, {"most": ssl.TLSVersion.TLSv1_2}), "up_13": (c.up, {"least": ssl.TLSVersion.TLSv1_3}),
         "up_384": (c.up, {"curve": "secp384r1"}), "up_cbc": (c.up_rsa, {"most": ssl.TLSVersion.TLSv1_2, "ciphers": "ECDHE-RSA-AES128-SHA"}),
-        "raw": not_tls,
+        "up_svid": (c.svid, {}), "raw": not_tls,
     }
 
 
@@ -324,6 +350,7 @@ def clusters(c):
         "sigalg": {"to": "up_rsa", "tls": utx(tls_params={"signature_algorithms": ["rsa_pss_rsae_sha384"]})},
         "usage": {"to": "up_no_signing", "tls": utx(over={"enforce_rsa_key_usage": True})},
         "usage_off": {"to": "up_no_signing", "tls": utx(over={"enforce_rsa_key_usage": False})},
+        "spiffe_good": {"to": "up_svid", "tls": utx(spiffe(c))}, "spiffe_bad": {"to": "up", "tls": utx(spiffe(c))},
         "not_tls": {"to": "raw", "tls": utx(ca)}, "plain_to_tls": {"to": "up"},
         "auto_sni": {"to": "up", "tls": utx(ca), "typed_extension_protocol_options": auto(auto_sni=True)},
         "auto_validation": {"to": "up", "tls": utx(ca), "typed_extension_protocol_options": auto(auto_sni=True, auto_san_validation=True)},

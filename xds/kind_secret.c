@@ -8,6 +8,7 @@
 #include "proto/decode.h"
 #include "proto/proto.h"
 #include "proxy/config/secret.h"
+#include "proxy/net/tls_list.h"
 #include "xds/xds_internal.h"
 
 #define secret_message Envoy__Extensions__TransportSockets__Tls__V3__Secret /* 44 characters */
@@ -88,6 +89,7 @@ static void secret_use(struct resource *r, struct tls_secret *secret)
     obj_unref(&r->object);
     r->object = o;
     runtime_publish(r->x->env.rt, TABLE_SECRETS, r->name, o);
+    tls_list_secret_changed(r->x->env.rt, r->name);
 }
 
 /* A file changed. What cannot be read or parsed now leaves the old secret in use. */

@@ -47,6 +47,8 @@ struct pp_conf {
     bool allow_none, refuse_v1, refuse_v2;
     struct pp_rule *rules;
     size_t rule_count;
+    bool keep_all;  /* TLVs that upstream PROXY headers may pass on */
+    bool keep[256]; /* by type */
 };
 
 /* --- configuration
@@ -101,6 +103,13 @@ static const void *pp_create(const struct conf_at *at, const struct ProtobufCMes
             c->refuse_v2 = true;
     }
     pp_rules(conf_arena(at), m, c);
+    const Envoy__Config__Core__V3__ProxyProtocolPassThroughTLVs *pass = m->pass_through_tlvs;
+    c->keep_all =
+        pass &&
+        pass->match_type ==
+            ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_PASS_THROUGH_TLVS__PASS_TLVS_MATCH_TYPE__INCLUDE_ALL;
+    for (size_t i = 0; pass && i < pass->n_tlv_type; i++)
+        c->keep[pass->tlv_type[i] & 255] = true;
     return c;
 }
 
@@ -224,15 +233,20 @@ static void v2_tlv(const struct pp_conf *c, struct accepting *a, uint8_t type, s
 
 static bool v2_tlvs(const struct pp_conf *c, struct accepting *a, struct str rest)
 {
+    struct sb kept = {0};
+    bool ok = true;
     while (rest.len) {
-        if (rest.len < 3) return false;
         const unsigned char *p = (const unsigned char *)rest.ptr;
-        size_t len = (size_t)p[1] << 8 | p[2];
-        if (rest.len < 3 + len) return false;
+        size_t len = rest.len < 3 ? SIZE_MAX : (size_t)p[1] << 8 | p[2];
+        ok = rest.len >= 3 && rest.len - 3 >= len;
+        if (!ok) break;
         v2_tlv(c, a, p[0], str_sub(rest, 3, len));
+        if (c->keep_all || c->keep[p[0]]) sb_add(&kept, str_sub(rest, 0, 3 + len));
         rest = str_sub(rest, 3 + len, SIZE_MAX);
     }
-    return true;
+    if (ok && kept.len) a->info->proxy_tlvs = str_dup(a->arena, sb_str(&kept));
+    sb_release(&kept);
+    return ok;
 }
 
 static enum accept_flow v2_data(const struct pp_conf *c, struct accepting *a, struct str peeked)

@@ -130,9 +130,7 @@ static bool tls_common(const struct conf_at *at, const TLS(CommonTlsContext) * m
     ok = tls_refuse(at, m->custom_tls_certificate_selector != NULL,
                     "custom_tls_certificate_selector", "is not supported") &&
          ok;
-    ok = tls_refuse(at, m->key_log != NULL, "key_log",
-                    "writing TLS keys to a file is not supported") &&
-         ok;
+    ok = conf_tls_key_log(at, m->key_log, &c->key_log) && ok;
     bool provider = m->tls_certificate_provider_instance ||
                     m->tls_certificate_certificate_provider ||
                     m->tls_certificate_certificate_provider_instance;

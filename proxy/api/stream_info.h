@@ -70,6 +70,7 @@ struct conn_info {
     struct str termination_details; /* CONNECTION_TERMINATION_DETAILS */
     struct str code_details;        /* RESPONSE_CODE_DETAILS of a TCP log; may be empty */
     const struct tls_info *tls;     /* proxy/api/tls_info.h; NULL: plaintext */
+    struct str proxy_tlvs;          /* of the PROXY header, those that may be passed on */
     struct metadata *metadata;      /* listener filters' dynamic metadata; may be NULL */
     struct filter_state *state;     /* connection-lifespan filter state; may be NULL */
     int traffic_direction;          /* envoy.config.core.v3.TrafficDirection */

@@ -14,6 +14,8 @@ struct tls_cert;       /* a certificate, its chain and private key */
 struct tls_validation; /* how a peer's certificate is judged */
 struct tls_tickets;    /* session ticket keys */
 struct stat_group;
+struct log_file;
+struct cidr;
 
 /* --- parts
  * -----------------------------------------------------------------------------------------------------
@@ -23,6 +25,9 @@ struct stat_group;
 struct tls_cert_source {
     struct str chain, key, pkcs12, password, ocsp;
     struct str chain_name, key_name;
+    struct str
+        chain_bytes; /* the chain, when it came as inline_bytes: Envoy names statistics by it */
+    struct str name; /* of the secret; empty: none */
 };
 /* NULL: told at `at`, with Envoy's words. */
 const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_cert_source *s);
@@ -41,10 +46,18 @@ struct tls_san_matcher {
     struct string_matcher matcher;
 };
 enum { TLS_HASH_SIZE = 32 };
+/* SPIFFE: whom a trust domain's authorities may vouch for. */
+struct tls_trust_domain {
+    struct str name, bundle, bundle_name; /* bundle: PEM */
+};
 struct tls_validation_source {
     struct str ca, crl; /* PEM */
     struct str ca_name, crl_name;
+    struct str ca_bytes, name; /* as of certificates */
     bool system_roots;
+    bool spiffe;
+    const struct tls_trust_domain *domains; /* spiffe; the names are kept */
+    size_t domain_count;
     const uint8_t (*hashes)[TLS_HASH_SIZE]; /* SHA-256 of the certificate; copied */
     size_t hash_count;
     const uint8_t (*spkis)[TLS_HASH_SIZE]; /* SHA-256 of the public key info; copied */
@@ -99,6 +112,12 @@ enum tls_version {
     TLS_VERSION_13
 };
 enum tls_ocsp { TLS_OCSP_LENIENT, TLS_OCSP_STRICT, TLS_OCSP_MUST };
+/* Who of the connections has its keys written to a file, for tools that look into traffic. */
+struct tls_key_log {
+    struct log_file *file;
+    const struct cidr *local, *remote; /* both must hold; none: all */
+    size_t local_count, remote_count;
+};
 /* A DownstreamTlsContext or UpstreamTlsContext. The extension fills it; tls_conf_ready makes the
  * rest. */
 struct tls_conf {
@@ -115,6 +134,7 @@ struct tls_conf {
     enum tls_version min_version, max_version;
     const struct str *ciphers, *curves, *sigalgs, *alpn;
     size_t cipher_count, curve_count, sigalg_count, alpn_count;
+    const struct tls_key_log *key_log; /* NULL: none */
     /* server */
     bool require_client, require_sni, no_tickets, no_cache, full_scan, prefer_client_ciphers;
     uint64_t session_timeout_s;
@@ -125,6 +145,7 @@ struct tls_conf {
     uint32_t max_sessions;
     /* made by tls_conf_ready */
     struct stat_group *stats, *factory_stats;
+    struct str scope; /* of its statistics */
     struct str alpn_wire;
     uint64_t id;                   /* unique in the process */
     uint8_t digest[TLS_HASH_SIZE]; /* of what decides whom we trust: sessions are bound to it */
@@ -162,3 +183,8 @@ const struct tls_validation *conf_tls_validation(
 const struct tls_tickets *conf_tls_tickets(
     const struct conf_at *at,
     const struct Envoy__Extensions__TransportSockets__Tls__V3__TlsSessionTicketKeys *m);
+struct Envoy__Extensions__TransportSockets__Tls__V3__TlsKeyLog;
+/* m NULL: none. False: told (proxy/config/tls_parts.c). */
+bool conf_tls_key_log(const struct conf_at *at,
+                      const struct Envoy__Extensions__TransportSockets__Tls__V3__TlsKeyLog *m,
+                      const struct tls_key_log **out);

@@ -3,6 +3,7 @@
 #pragma once
 #include <sys/types.h>
 #include <sys/uio.h>
+#include "base/addr.h"
 #include "base/str.h"
 #include "proxy/api/extension.h"
 
@@ -15,7 +16,14 @@ struct host;
 struct transport_socket {
     const struct transport_socket_type *type;
     bool secure;
+    bool per_downstream; /* connections tell whom they serve: none is shared by two clients */
+    bool per_tlvs;       /* nor by two that sent different PROXY TLVs */
     struct str protocol; /* "raw_buffer", "tls" */
+};
+/* Whom an upstream connection serves, for the PROXY header. */
+struct transport_proxied {
+    struct addr from, to;
+    struct str tlvs; /* PROXY TLVs that may be passed on, as they came */
 };
 /* What an upstream connection knows when its transport is made: SNI, ALPN, SAN overrides (auto_sni
  * ...). */
@@ -26,7 +34,7 @@ struct transport_ask {
     const struct str *verify_sans;
     size_t verify_san_count;
     const struct host *host;
-    const struct conn_info *downstream;
+    const struct transport_proxied *proxied; /* NULL: nobody (health checks) */
 };
 /* Results of io: >= 0 bytes; 0 from read = orderly end; negative: */
 enum {
@@ -53,4 +61,7 @@ struct transport_socket_type {
     void (*close)(void *t);
     bool (*pending)(
         void *t); /* optional: decrypted bytes wait inside, read again without a readable socket */
+    /* optional: what was plain until now becomes secure; a handshake follows. False: it is secure
+     * already */
+    bool (*start_secure)(void *t);
 };

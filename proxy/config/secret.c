@@ -16,8 +16,6 @@
 #define TLS(name) Envoy__Extensions__TransportSockets__Tls__V3__##name
 #define SECRET_CASE(name) ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_##name
 
-enum { PEM_MOST = 16 * 1024 * 1024 };
-
 /* --- data sources
  * ------------------------------------------------------------------------------------------ */
 
@@ -30,8 +28,16 @@ static bool secret_text(const struct conf_at *at, const char *field,
     if (!m) return true;
     bool file = m->specifier_case == ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME;
     if (name) *name = file ? str_dup(conf_arena(at), str_of(m->filename)) : STR("<inline>");
-    if (!conf_data_source(&place, m, PEM_MOST, out)) return false;
+    if (!conf_data_source(&place, m, SECRET_TEXT_MOST, out)) return false;
     return out->len > 0 || conf_fail(&place, "DataSource cannot be empty");
+}
+
+/* The bytes of inline_bytes; empty for other sources. */
+static struct str bytes_of(const Envoy__Config__Core__V3__DataSource *m)
+{
+    if (!m || m->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_INLINE_BYTES)
+        return STR_NONE;
+    return str_make((const char *)m->inline_bytes.data, m->inline_bytes.len);
 }
 
 static bool refuse(const struct conf_at *at, const char *field, const char *why)
@@ -43,9 +49,10 @@ static bool refuse(const struct conf_at *at, const char *field, const char *why)
 /* --- certificates
  * ------------------------------------------------------------------------------------------- */
 
-const struct tls_cert *conf_tls_cert(const struct conf_at *at, const TLS(TlsCertificate) * m)
+static const struct tls_cert *tls_cert_named(const struct conf_at *at,
+                                             const TLS(TlsCertificate) * m, struct str name)
 {
-    struct tls_cert_source s = {0};
+    struct tls_cert_source s = {.name = name, .chain_bytes = bytes_of(m->certificate_chain)};
     bool ok = true;
     if (m->private_key_provider)
         ok = refuse(at, "private_key_provider",
@@ -63,6 +70,11 @@ const struct tls_cert *conf_tls_cert(const struct conf_at *at, const TLS(TlsCert
             "Certificate configuration can't have both pkcs12 and certificate_chain or private_key");
     }
     return ok ? tls_cert_new(at, &s) : NULL;
+}
+
+const struct tls_cert *conf_tls_cert(const struct conf_at *at, const TLS(TlsCertificate) * m)
+{
+    return tls_cert_named(at, m, STR_NONE);
 }
 
 /* --- validation
@@ -155,9 +167,6 @@ static bool validation_supported(const struct conf_at *at,
                                  const TLS(CertificateValidationContext) * m)
 {
     bool ok = true;
-    if (m->custom_validator_config)
-        ok = refuse(at, "custom_validator_config",
-                    "custom certificate validators are not supported");
     if (m->ca_certificate_provider_instance)
         ok = refuse(at, "ca_certificate_provider_instance",
                     "certificate providers are not supported");
@@ -167,11 +176,14 @@ static bool validation_supported(const struct conf_at *at,
     return ok;
 }
 
-const struct tls_validation *conf_tls_validation(const struct conf_at *at,
-                                                 const TLS(CertificateValidationContext) * m,
-                                                 bool partial)
+static const struct tls_validation *tls_validation_named(const struct conf_at *at,
+                                                         const TLS(CertificateValidationContext) *
+                                                             m,
+                                                         bool partial, struct str name)
 {
     struct tls_validation_source s = {
+        .name = name,
+        .ca_bytes = bytes_of(m->trusted_ca),
         .system_roots = m->system_root_certs != NULL,
         .allow_expired = m->allow_expired_certificate,
         .accept_untrusted =
@@ -184,9 +196,17 @@ const struct tls_validation *conf_tls_validation(const struct conf_at *at,
     bool ok = validation_supported(at, m);
     ok = secret_text(at, "trusted_ca", m->trusted_ca, &s.ca, &s.ca_name) && ok;
     ok = secret_text(at, "crl", m->crl, &s.crl, &s.crl_name) && ok;
+    ok = conf_spiffe(at, m->custom_validator_config, &s) && ok;
     ok = validation_hashes(at, m, &s) && ok;
     ok = validation_sans(at, m, &s) && ok;
     return ok ? tls_validation_new(at, &s, partial) : NULL;
+}
+
+const struct tls_validation *conf_tls_validation(const struct conf_at *at,
+                                                 const TLS(CertificateValidationContext) * m,
+                                                 bool partial)
+{
+    return tls_validation_named(at, m, partial, STR_NONE);
 }
 
 /* --- ticket keys
@@ -200,7 +220,7 @@ const struct tls_tickets *conf_tls_tickets(const struct conf_at *at,
     bool ok = true;
     for (size_t i = 0; i < m->n_keys; i++) {
         struct conf_at place = conf_index(at, "keys", i);
-        ok = conf_data_source(&place, m->keys[i], PEM_MOST, &keys[i]) && ok;
+        ok = conf_data_source(&place, m->keys[i], SECRET_TEXT_MOST, &keys[i]) && ok;
     }
     return ok ? tls_tickets_new(at, keys, m->n_keys) : NULL;
 }
@@ -219,7 +239,7 @@ static uint64_t mix_file(const struct conf_at *at, uint64_t hash,
     quiet.errors = &ignored; /* told by the translation */
     struct conf_at place = conf_root(&quiet);
     struct str text = STR_NONE;
-    if (!conf_data_source(&place, m, PEM_MOST, &text)) return hash;
+    if (!conf_data_source(&place, m, SECRET_TEXT_MOST, &text)) return hash;
     return hash_xxh64(text, hash);
 }
 
@@ -250,13 +270,13 @@ static bool secret_fill(const struct conf_at *at, const TLS(Secret) * m, struct 
     case SECRET_CASE(TLS_CERTIFICATE):
         place = conf_field(at, "tls_certificate");
         s->kind = TLS_SECRET_CERT;
-        s->cert = conf_tls_cert(&place, m->tls_certificate);
+        s->cert = tls_cert_named(&place, m->tls_certificate, s->obj.name);
         return s->cert != NULL;
     case SECRET_CASE(VALIDATION_CONTEXT):
         place = conf_field(at, "validation_context");
         s->kind = TLS_SECRET_VALIDATION;
         /* SANs without a CA may be the dynamic half of a combined context. */
-        s->validation = conf_tls_validation(&place, m->validation_context, true);
+        s->validation = tls_validation_named(&place, m->validation_context, true, s->obj.name);
         return s->validation != NULL;
     case SECRET_CASE(SESSION_TICKET_KEYS):
         place = conf_field(at, "session_ticket_keys");
@@ -268,7 +288,7 @@ static bool secret_fill(const struct conf_at *at, const TLS(Secret) * m, struct 
         s->kind = TLS_SECRET_GENERIC;
         place = conf_field(&place, "secret");
         return !m->generic_secret->secret ||
-               conf_data_source(&place, m->generic_secret->secret, PEM_MOST, &s->generic);
+               conf_data_source(&place, m->generic_secret->secret, SECRET_TEXT_MOST, &s->generic);
     default:
         return conf_fail(
             at,

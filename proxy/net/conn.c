@@ -455,6 +455,17 @@ struct conn_info *conn_info_of(struct conn *c)
     return i;
 }
 
+bool conn_start_secure(struct conn *c)
+{
+    if (c->state != CONN_OPEN || !c->transport || !c->type->start_secure) return false;
+    conn_flush(c, false);
+    if (c->out.len || c->write_broken || !c->type->start_secure(c->transport)) return false;
+    buf_release(&c->in);
+    c->state = CONN_HANDSHAKE;
+    conn_later_add(c, CONN_LATER_STEP);
+    return true;
+}
+
 uint64_t conn_bytes_read(const struct conn *c)
 {
     return c->rx;

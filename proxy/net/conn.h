@@ -70,6 +70,10 @@ bool conn_above_watermark(const struct conn *c);
 void conn_pause_read(struct conn *c, bool pause);
 /* Shows the unread rest of `in` to on_read again at the end of the turn (after a resume). */
 void conn_read_again(struct conn *c);
+/* StartTLS: what is queued goes out in the clear, what was read and not used is dropped (nobody
+ * vouches for it), then the handshake begins; a failure ends the connection. False: the transport
+ * is not one that can, or plain bytes are still queued. */
+bool conn_start_secure(struct conn *c);
 void conn_close(struct conn *c, enum conn_close how);
 bool conn_is_open(const struct conn *c); /* false after conn_close or on_close */
 /* Ends writing of queued bytes after this long when closing with FLUSH (HCM delayed_close_timeout);

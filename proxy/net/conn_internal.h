@@ -66,6 +66,7 @@ struct conn {
     bool write_broken; /* EPIPE: only what the peer still says matters */
     bool flush_untold; /* on_flushed is due when the queue is empty */
     bool bulk;         /* the last read brought much: offer more room, or relay */
+    bool told_up;      /* on_connected was called */
     bool half_close;   /* the peer's end while paused is no reason to close */
 };
 /* Downstream: a connected descriptor. `info` becomes the connection's (heap). ts NULL: raw.

@@ -91,7 +91,9 @@ static void conn_opened(struct conn *c)
     if (c->out.len || c->end_queued) conn_later_add(c, CONN_LATER_FLUSH);
     if (transport_pending(c)) conn_later_add(c, CONN_LATER_READ);
     conn_update_want(c);
-    if (c->events->on_connected) c->events->on_connected(c, c->owner);
+    bool told = c->told_up; /* StartTLS: it was up before */
+    c->told_up = true;
+    if (!told && c->events->on_connected) c->events->on_connected(c, c->owner);
 }
 
 void conn_begin(struct conn *c)

@@ -230,7 +230,7 @@ const struct tls_cert *tls_cert_new(const struct conf_at *at, const struct tls_c
     if (!ok || !check_key_kind(at, s, c) || !load_ocsp(at, s, c)) return NULL;
     unsigned size = TLS_HASH_SIZE;
     must(X509_digest(c->x509, EVP_sha256(), c->digest, &size) == 1);
-    tls_text_id(s->chain, s->chain_name, c->id);
+    c->stat_name = tls_stat_name(a, s->name, "cert", s->chain_bytes);
     c->path = str_dup(a, s->chain_name);
     c->must_staple = wants_staple(c->x509);
     c->curve = key_curve(c->key);

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/must.h"
+#include "proxy/api/log_file.h"
 #include "proxy/net/tls_internal.h"
 #include "proxy/net/tls_list.h"
 #include "proxy/runtime/runtime.h"
@@ -22,18 +23,6 @@ static void free_stats(void *p)
 {
     struct stat_group *g = p;
     stat_group_unref(&g);
-}
-
-/* "ssl.certificate.<name>.expiration_unix_time_seconds" */
-static void expiration_gauge(const struct conf_at *at, const char *kind, const char *id,
-                             int64_t until_s)
-{
-    struct str name =
-        str_fmt(conf_arena(at), "%.*sssl.certificate.unnamed_%s_%s.expiration_unix_time_seconds",
-                STR_ARG(at->cx->scope), kind, id);
-    struct stat_group *g = stat_single_get(at->cx->rt->stats, name, STAT_GAUGE, 0);
-    stat_set(g, 0, (uint64_t)until_s);
-    arena_on_free(conf_arena(at), free_stats, g);
 }
 
 static int version_number(enum tls_version v, int automatic)
@@ -270,6 +259,30 @@ static void client_setup(SSL_CTX *ctx, const struct tls_conf *c)
     SSL_CTX_sess_set_new_cb(ctx, tls_on_new_session);
 }
 
+static bool in_ranges(const struct cidr *v, size_t count, const struct addr *x)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (cidr_contains(&v[i], x)) return true;
+    }
+    return count == 0;
+}
+
+/* One line of a key log; the log's own thread writes it. */
+static void on_keys(const SSL *ssl, const char *line)
+{
+    const struct tls_conn *t = tls_conn_of(ssl);
+    const struct tls_key_log *log = t->conf->key_log;
+    const struct conn_info *i = conn_info_of(t->conn);
+    if (!in_ranges(log->local, log->local_count, &i->local) ||
+        !in_ranges(log->remote, log->remote_count, &i->remote))
+        return;
+    struct sb *to = log_file_begin(t->worker, log->file);
+    if (!to) return;
+    sb_add(to, str_of(line));
+    sb_char(to, '\n');
+    log_file_end(t->worker, log->file);
+}
+
 static void make_digest(struct tls_conf *c)
 {
     EVP_MD_CTX *d = EVP_MD_CTX_new();
@@ -329,16 +342,14 @@ bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
     else
         client_setup(ctx, c);
     make_digest(c);
+    if (c->key_log) SSL_CTX_set_keylog_callback(ctx, on_keys);
     if (!ok) return false;
     if (at->cx->rt && at->cx->rt->stats && !at->cx->validate_only) {
+        c->scope = str_dup(conf_arena(at), at->cx->scope);
         c->stats = tls_stats_get(at->cx->rt->stats, at->cx->scope);
         c->factory_stats = tls_factory_stats_get(at->cx->rt->stats, at->cx->scope, c->server);
         arena_on_free(conf_arena(at), free_stats, c->stats);
         arena_on_free(conf_arena(at), free_stats, c->factory_stats);
-        for (size_t i = 0; i < c->cert_count; i++)
-            expiration_gauge(at, "cert", c->certs[i]->id, c->certs[i]->info.valid_to);
-        if (c->validation && c->validation->ca_until_s)
-            expiration_gauge(at, "ca_cert", c->validation->id, c->validation->ca_until_s);
         tls_list_add(at->cx->rt, conf_arena(at), c);
     }
     return true;

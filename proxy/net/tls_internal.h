@@ -46,14 +46,19 @@ struct tls_cert {
     int curve;            /* OpenSSL's number of an ECDSA key's curve; 0: another kind of key */
     struct tls_cert_info info;
     uint8_t digest[TLS_HASH_SIZE];
-    char id[9];      /* of the configured inline text: names its statistics as Envoy does */
-    struct str path; /* where it came from, for admin */
+    struct str stat_name; /* of its statistics, as Envoy names them */
+    struct str path;      /* where it came from, for admin */
+};
+struct tls_domain {
+    struct str name;
+    X509_STORE *store;
 };
 struct tls_validation {
     X509_STORE *store; /* NULL: no CA */
     STACK_OF(X509_NAME) * ca_names;
-    struct tls_validation_source c; /* ca and crl texts are dropped */
-    char id[9];
+    struct tls_validation_source c;   /* ca and crl texts are dropped */
+    const struct tls_domain *domains; /* of c.domains, which has their count */
+    struct str stat_name;
     int64_t ca_until_s; /* the CA that expires first; 0: none */
     uint8_t digest[TLS_HASH_SIZE];
 };
@@ -98,9 +103,9 @@ static inline struct tls_conn *tls_conn_of(const SSL *ssl)
     return SSL_get_app_data(ssl);
 }
 
-/* Eight hex digits of the SHA-256 of an inline text; a file's name does not count (Envoy: of the
- * empty text). */
-void tls_text_id(struct str text, struct str name, char out[9]);
+/* The secret's name, or "unnamed_cert_" and eight hex digits of the SHA-256 of what came as
+ * inline_bytes (Envoy: of nothing else). */
+struct str tls_stat_name(struct arena *a, struct str name, const char *kind, struct str bytes);
 /* tls_choose.c: which certificate. */
 int tls_on_cert(SSL *ssl, void *arg);
 int tls_on_status(SSL *ssl, void *arg);
@@ -112,6 +117,17 @@ int tls_on_verify(X509_STORE_CTX *outer, void *arg);
 bool tls_wants_peer_cert(const struct tls_validation *a, const struct tls_validation *b);
 /* Envoy: names or pins to match make a client's certificate mandatory. */
 bool tls_needs_peer_cert(const struct tls_validation *a, const struct tls_validation *b);
+/* Certificates (with certs) and, as Envoy, CRLs among them into a store of v. Gives back how many;
+ * negative: malformed. */
+int tls_load_pem(struct tls_validation *v, X509_STORE *store, struct str pem, bool certs,
+                 unsigned long crl_flags);
+X509_STORE *tls_store_new(struct arena *a);
+/* tls_spiffe.c: false: told. */
+bool tls_load_domains(const struct conf_at *at, const struct tls_validation_source *s,
+                      struct tls_validation *v);
+/* The store of the leaf's trust domain; NULL: *why is told. */
+X509_STORE *tls_domain_store(struct arena *a, X509 *leaf, const struct tls_validation *v,
+                             struct str *why);
 bool tls_dns_name_match(struct str name, struct str pattern);
 /* tls_session.c */
 int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,

@@ -12,6 +12,9 @@ struct tls_conf;
 /* Listed until the arena, in which the context lives, is freed. */
 void tls_list_add(struct runtime *rt, struct arena *a, const struct tls_conf *c);
 
+/* A secret was published: contexts that use it are counted as updated. */
+void tls_list_secret_changed(struct runtime *rt, struct str name);
+
 struct tls_list_cert {
     struct str path; /* "<inline>" or a file's */
     struct tls_cert_info info;

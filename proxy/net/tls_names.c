@@ -208,18 +208,13 @@ struct stat_group *tls_factory_stats_get(struct stats *s, struct str prefix, boo
                           downstream_factory_defs, TLS_FACTORY_COUNT);
 }
 
-void tls_text_id(struct str text, struct str name, char out[9])
+struct str tls_stat_name(struct arena *a, struct str name, const char *kind, struct str bytes)
 {
-    static const char digits[] = "0123456789abcdef";
     uint8_t hash[TLS_HASH_SIZE];
-    if (!str_eq(name, STR("<inline>"))) text = STR("");
     unsigned size = sizeof(hash);
-    must(EVP_Digest(text.ptr ? text.ptr : "", text.len, hash, &size, EVP_sha256(), NULL) == 1);
-    for (size_t i = 0; i < 4; i++) {
-        out[2 * i] = digits[hash[i] >> 4];
-        out[2 * i + 1] = digits[hash[i] & 15];
-    }
-    out[8] = '\0';
+    if (name.len) return str_dup(a, name);
+    must(EVP_Digest(bytes.ptr ? bytes.ptr : "", bytes.len, hash, &size, EVP_sha256(), NULL) == 1);
+    return str_fmt(a, "unnamed_%s_%02x%02x%02x%02x", kind, hash[0], hash[1], hash[2], hash[3]);
 }
 
 void tls_stat_named(struct stat_group *g, const char *kind, const char *name)

@@ -37,9 +37,8 @@ static void add_ca_name(struct tls_validation *v, X509 *x)
     (void)sk_X509_NAME_push(v->ca_names, name);
 }
 
-/* Certificates and, as Envoy, CRLs among them. Gives back how many certificates; negative:
- * malformed. */
-static int load_pem(struct tls_validation *v, struct str pem, bool certs, unsigned long crl_flags)
+int tls_load_pem(struct tls_validation *v, X509_STORE *store, struct str pem, bool certs,
+                 unsigned long crl_flags)
 {
     BIO *b = BIO_new_mem_buf(pem.ptr ? pem.ptr : "", (int)pem.len);
     must(b);
@@ -50,19 +49,27 @@ static int load_pem(struct tls_validation *v, struct str pem, bool certs, unsign
     for (int i = 0; i < sk_X509_INFO_num(list); i++) {
         X509_INFO *item = sk_X509_INFO_value(list, i);
         if (item->x509 && certs) {
-            if (X509_STORE_add_cert(v->store, item->x509) == 1) count++;
+            if (X509_STORE_add_cert(store, item->x509) == 1) count++;
             int64_t until_s = tls_time_s(X509_get0_notAfter(item->x509));
             if (v->ca_until_s == 0 || until_s < v->ca_until_s) v->ca_until_s = until_s;
             add_ca_name(v, item->x509);
         }
-        if (item->crl && X509_STORE_add_crl(v->store, item->crl) == 1) {
-            (void)X509_STORE_set_flags(v->store, crl_flags);
+        if (item->crl && X509_STORE_add_crl(store, item->crl) == 1) {
+            (void)X509_STORE_set_flags(store, crl_flags);
             if (!certs) count++;
         }
     }
     sk_X509_INFO_pop_free(list, X509_INFO_free);
     ERR_clear_error();
     return count;
+}
+
+X509_STORE *tls_store_new(struct arena *a)
+{
+    X509_STORE *store = X509_STORE_new();
+    must(store);
+    arena_on_free(a, free_store, store);
+    return store;
 }
 
 static bool load_trust(const struct conf_at *at, const struct tls_validation_source *s,
@@ -74,23 +81,19 @@ static bool load_trust(const struct conf_at *at, const struct tls_validation_sou
         return conf_fail(&field, "Failed to load CRL from %.*s without trusted CA",
                          STR_ARG(s->crl_name));
     }
-    v->store = X509_STORE_new();
-    v->ca_names = sk_X509_NAME_new_null();
-    must(v->store && v->ca_names);
-    arena_on_free(conf_arena(at), free_store, v->store);
-    arena_on_free(conf_arena(at), free_names, v->ca_names);
+    v->store = tls_store_new(conf_arena(at));
     if (s->system_roots && X509_STORE_set_default_paths(v->store) != 1) {
         struct conf_at field = conf_field(at, "system_root_certs");
         return conf_fail(&field, "no system root certificates");
     }
     unsigned long flags =
         X509_V_FLAG_CRL_CHECK | (s->only_leaf_crl ? 0UL : (unsigned long)X509_V_FLAG_CRL_CHECK_ALL);
-    if (s->ca.len && load_pem(v, s->ca, true, flags) <= 0) {
+    if (s->ca.len && tls_load_pem(v, v->store, s->ca, true, flags) <= 0) {
         struct conf_at field = conf_field(at, "trusted_ca");
         return conf_fail(&field, "Failed to load trusted CA certificates from %.*s",
                          STR_ARG(s->ca_name));
     }
-    if (s->crl.len && load_pem(v, s->crl, false, flags) < 0) {
+    if (s->crl.len && tls_load_pem(v, v->store, s->crl, false, flags) < 0) {
         struct conf_at field = conf_field(at, "crl");
         return conf_fail(&field, "Failed to load CRL from %.*s", STR_ARG(s->crl_name));
     }
@@ -110,12 +113,16 @@ static void validation_digest(const struct tls_validation_source *s, uint8_t out
 {
     EVP_MD_CTX *d = EVP_MD_CTX_new();
     must(d && EVP_DigestInit_ex(d, EVP_sha256(), NULL) == 1);
-    const bool flags[] = {s->system_roots, s->allow_expired, s->accept_untrusted, s->only_leaf_crl,
-                          s->has_depth};
+    const bool flags[] = {s->system_roots,  s->allow_expired, s->accept_untrusted,
+                          s->only_leaf_crl, s->has_depth,     s->spiffe};
     digest_add(d, flags, sizeof(flags));
     digest_add(d, &s->max_depth, sizeof(s->max_depth));
     digest_add(d, s->ca.ptr, s->ca.len);
     digest_add(d, s->crl.ptr, s->crl.len);
+    for (size_t i = 0; i < s->domain_count; i++) {
+        digest_add(d, s->domains[i].name.ptr, s->domains[i].name.len);
+        digest_add(d, s->domains[i].bundle.ptr, s->domains[i].bundle.len);
+    }
     digest_add(d, s->hashes, s->hash_count * TLS_HASH_SIZE);
     digest_add(d, s->spkis, s->spki_count * TLS_HASH_SIZE);
     for (size_t i = 0; i < s->san_count; i++) {
@@ -139,7 +146,10 @@ const struct tls_validation *tls_validation_new(const struct conf_at *at,
 {
     struct arena *a = conf_arena(at);
     struct tls_validation *v = ARENA_NEW(a, struct tls_validation);
-    bool has_ca = s->ca.len || s->system_roots;
+    bool has_ca = s->ca.len || s->system_roots || s->spiffe;
+    v->ca_names = sk_X509_NAME_new_null();
+    must(v->ca_names);
+    arena_on_free(a, free_names, v->ca_names);
     if (s->san_count && !has_ca && !partial) {
         (void)conf_fail(
             at,
@@ -150,9 +160,9 @@ const struct tls_validation *tls_validation_new(const struct conf_at *at,
         (void)conf_fail(at, "Certificate validity period is always ignored without trusted CA");
         return NULL;
     }
-    if (!load_trust(at, s, v)) return NULL;
+    if (!load_trust(at, s, v) || !tls_load_domains(at, s, v)) return NULL;
     v->c = *s;
-    tls_text_id(s->ca, s->ca_name, v->id);
+    v->stat_name = tls_stat_name(a, s->name, "ca_cert", s->ca_bytes);
     v->c.hashes = arena_copy(a, s->hashes, s->hash_count * TLS_HASH_SIZE);
     v->c.spkis = arena_copy(a, s->spkis, s->spki_count * TLS_HASH_SIZE);
     v->c.ca = v->c.crl = STR_NONE;
@@ -275,15 +285,21 @@ static bool has_sans(const struct tls_validation *v)
     return v && v->c.san_count;
 }
 
+static bool has_domains(const struct tls_validation *v)
+{
+    return v && v->c.spiffe;
+}
+
 bool tls_wants_peer_cert(const struct tls_validation *a, const struct tls_validation *b)
 {
-    return (a && a->store) || (b && b->store) || has_pins(a) || has_pins(b) || has_sans(a) ||
-           has_sans(b);
+    return has_domains(a) || has_domains(b) || (a && a->store) || (b && b->store) || has_pins(a) ||
+           has_pins(b) || has_sans(a) || has_sans(b);
 }
 
 bool tls_needs_peer_cert(const struct tls_validation *a, const struct tls_validation *b)
 {
-    return has_pins(a) || has_pins(b) || has_sans(a) || has_sans(b);
+    return has_domains(a) || has_domains(b) || has_pins(a) || has_pins(b) || has_sans(a) ||
+           has_sans(b);
 }
 
 /* --- the judgement
@@ -403,8 +419,14 @@ static bool judge(struct tls_conn *t, X509_STORE_CTX *outer, int *error)
     X509 *leaf = X509_STORE_CTX_get0_cert(outer);
     struct arena *scratch = t->worker->scratch;
     const struct tls_validation *a = t->conf->validation, *b = t->dynamic;
+    const struct tls_validation *spiffe = has_domains(b) ? b : has_domains(a) ? a : NULL;
     X509_STORE *store = store_of(t);
     *error = X509_V_ERR_CERT_REJECTED;
+    if (spiffe) {
+        struct str why;
+        store = tls_domain_store(scratch, leaf, spiffe, &why);
+        if (!store) return refuse(t, TLS_STAT_FAIL_ERROR, why);
+    }
     if (store && !chain_trusted(t, store, outer, error)) {
         stat_inc(t->conf->stats, TLS_STAT_FAIL_ERROR);
         t->counted = true;

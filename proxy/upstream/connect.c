@@ -1,6 +1,8 @@
 /* One upstream connection: its options, and what is counted when it begins and when it ends. */
 #include "base/must.h"
+#include "proxy/api/lb_policy.h"
 #include "proxy/api/metadata.h"
+#include "proxy/api/stream_info.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/net/conn.h"
 #include "proxy/stats/stats.h"
@@ -20,14 +22,24 @@ static bool match_in(const struct value *want, const struct metadata *m)
     return true;
 }
 
-static const struct transport_socket *socket_for(const struct upstream_cluster *uc,
-                                                 const struct host *h)
+const struct transport_socket *upstream_socket(const struct upstream_cluster *uc,
+                                               const struct host *h)
 {
     const struct cluster *c = uc->conf;
     for (size_t i = 0; i < c->socket_match_count; i++) {
         if (match_in(c->socket_matches[i].match, h->metadata)) return c->socket_matches[i].socket;
     }
     return c->socket;
+}
+
+const struct transport_proxied *upstream_proxied(const struct lb_ask *ask,
+                                                 struct transport_proxied *out)
+{
+    const struct conn_info *c = ask->downstream;
+    if (!c && ask->stream) c = ask->stream->conn;
+    if (!c) return NULL;
+    *out = (struct transport_proxied){c->remote, c->local, c->proxy_tlvs};
+    return out;
 }
 
 struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p,
@@ -46,7 +58,7 @@ struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum 
         c->bind && addr_is_ip(&h->addr) && addr_is_v4(c->bind) == addr_is_v4(&h->addr) ? c->bind
                                                                                        : NULL;
     struct conn *conn =
-        conn_connect(uc->worker, &h->addr, bind, c->socket_options, socket_for(uc, h), ask,
+        conn_connect(uc->worker, &h->addr, bind, c->socket_options, upstream_socket(uc, h), ask,
                      c->connect_timeout_us, &limits, events, owner);
     conn_set_byte_stats(conn, &uc->bytes);
     return conn;

@@ -39,7 +39,7 @@ struct pool {
     struct list connecting, ready, busy, pending;
     uint32_t connecting_count, ready_count, busy_count, pending_count;
     bool draining;
-    struct str server_name;  /* of key.sni; in the pool's own allocation */
+    struct pool_kind kind;   /* of key.kind; its texts are in the pool's own allocation */
     struct loop_later check; /* serve, grow or end */
 };
 
@@ -457,13 +457,15 @@ static void pc_new(struct pool *p)
         pool_codec_prepare(p->uc, (enum http_protocol_kind)p->key.protocol);
     }
     struct transport_ask ask = {.host = p->host};
+    struct str server_name = p->kind.server_name;
+    if (p->kind.per_downstream) ask.proxied = &p->kind.proxied;
     pool_codec_ask(p->uc, (enum http_protocol_kind)p->key.protocol, &ask);
     struct addr ip;
     /* An address is no server name (RFC 6066 3), but may be a subject alternative name. */
-    if (p->uc->conf->http->auto_sni && p->server_name.len && !addr_parse_ip(p->server_name, 0, &ip))
-        ask.sni = p->server_name;
-    if (p->uc->conf->http->auto_san_validation && p->server_name.len) {
-        ask.verify_sans = &p->server_name;
+    if (p->uc->conf->http->auto_sni && server_name.len && !addr_parse_ip(server_name, 0, &ip))
+        ask.sni = server_name;
+    if (p->uc->conf->http->auto_san_validation && server_name.len) {
+        ask.verify_sans = &server_name;
         ask.verify_san_count = 1;
     }
     pc->conn = upstream_connect(p->uc, p->host, p->priority, &ask, &pc_events, pc);
@@ -525,21 +527,19 @@ static void pool_check_fire(struct loop_later *later)
 }
 
 static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt *a,
-                            struct str server_name, enum http_protocol_kind protocol)
+                            const struct pool_kind *kind, enum http_protocol_kind protocol)
 {
     enum upstream_priority priority = a->priority;
-    struct pool_key key = {a->host, (uint32_t)priority, (uint32_t)protocol,
-                           server_name.len ? hash_str(server_name) : 0};
+    struct pool_key key = {a->host, (uint32_t)priority, (uint32_t)protocol, pool_kind_hash(kind)};
     struct pool *p = map_get(&uc->pool_by_key, str_make((const char *)&key, sizeof(key)));
-    if (p && str_eq(p->server_name, server_name)) return p;
-    if (p) return NULL; /* two names with one hash: never the connection of another name */
+    if (p && pool_kind_same(&p->kind, kind)) return p;
+    if (p) return NULL; /* two kinds with one hash: never the connection of another */
     if (!breaker_room(uc->conf, priority, BREAKER_POOL)) {
         stat_inc(uc->conf->shared->stats, CLUSTER_STAT_UPSTREAM_CX_POOL_OVERFLOW);
         return NULL;
     }
-    p = mem_alloc(sizeof(*p) + server_name.len);
-    if (server_name.len) memcpy(p + 1, server_name.ptr, server_name.len);
-    p->server_name = str_make((const char *)(p + 1), server_name.len);
+    p = mem_alloc(sizeof(*p) + pool_kind_size(kind));
+    pool_kind_copy(&p->kind, kind, (char *)(p + 1));
     p->key = key;
     p->uc = uc;
     p->host = host_ref(a->host);
@@ -558,7 +558,9 @@ static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt
 void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask,
                 enum http_protocol_kind protocol)
 {
-    struct pool *p = pool_of(uc, a, pool_server_name(uc, ask), protocol);
+    struct pool_kind kind;
+    pool_kind_of(uc, ask, a->host, &kind);
+    struct pool *p = pool_of(uc, a, &kind, protocol);
     if (!p) {
         a->host = NULL;
         upstream_fail(a, UPSTREAM_OVERFLOW, STR_NONE);

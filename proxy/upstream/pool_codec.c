@@ -65,17 +65,3 @@ enum http_protocol_kind pool_protocol(const struct upstream_cluster *uc, const s
     }
     return UPSTREAM_PROTO_H1;
 }
-
-struct str pool_server_name(const struct upstream_cluster *uc, const struct lb_ask *ask)
-{
-    const struct upstream_http *h = uc->conf->http;
-    if ((!h->auto_sni && !h->auto_san_validation) || !uc->conf->socket || !ask->headers)
-        return STR_NONE;
-    struct str value = STR_NONE, host, port;
-    if (h->override_auto_sni_header.len)
-        value = headers_find(ask->headers, h->override_auto_sni_header);
-    if (!value.len) value = headers_get(ask->headers, HDR_AUTHORITY);
-    uint16_t number;
-    if (str_cut_last(value, ':', &host, &port) && str_to_u16(port, &number)) value = host;
-    return value;
-}

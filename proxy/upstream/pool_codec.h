@@ -1,5 +1,6 @@
 /* Which codec a pool's connection speaks. */
 #pragma once
+#include "proxy/upstream/pool_kind.h"
 #include "proxy/upstream/upstream_internal.h"
 
 struct transport_ask;
@@ -14,7 +15,3 @@ void pool_codec_ask(const struct upstream_cluster *uc, enum http_protocol_kind p
                     struct transport_ask *ask);
 /* The protocol of a request on this cluster (use_downstream_protocol looks at the stream). */
 enum http_protocol_kind pool_protocol(const struct upstream_cluster *uc, const struct lb_ask *ask);
-/* The server name that this request's connection must ask for
- * (HttpProtocolOptions.upstream_http_protocol_options.auto_sni and auto_san_validation), borrowed
- * from the request's headers; empty: the cluster's own. */
-struct str pool_server_name(const struct upstream_cluster *uc, const struct lb_ask *ask);

@@ -141,7 +141,8 @@ static void tcp_chosen(void *arg, const struct lb_ask *ask, struct host *h)
     }
     v->begin_us = loop_now_us(uc->worker->loop);
     tcp_pending(t, true);
-    struct transport_ask transport = {.host = t->host, .downstream = ask->downstream};
+    struct transport_proxied proxied;
+    struct transport_ask transport = {.host = t->host, .proxied = upstream_proxied(ask, &proxied)};
     v->conn = upstream_connect(uc, t->host, t->priority, &transport, &tcp_events, t);
 }
 

@@ -94,7 +94,7 @@ struct pool;
 struct pool_key {
     const struct host *host;
     uint32_t priority, protocol; /* enum upstream_priority, enum http_protocol_kind */
-    uint64_t sni;                /* hash of the name asked for (auto_sni); 0: the cluster's own */
+    uint64_t kind;               /* hash of what else connections are told apart by (pool_kind) */
 };
 /* Private part of struct upstream_attempt. */
 struct attempt_priv {
@@ -128,6 +128,8 @@ void upstream_fail(struct upstream_attempt *a, enum upstream_failure why, struct
 /* --- connections, for pools and raw users
  * ------------------------------------------------------------------------------------------- */
 struct transport_ask;
+struct transport_socket;
+struct transport_proxied;
 /* Connects to the host with the cluster's options and counts it (breaker, cluster and host
  * statistics). */
 struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p,
@@ -144,3 +146,9 @@ void upstream_connect_end(struct upstream_cluster *uc, struct host *h,
                           const struct upstream_conn_end *end);
 /* enum conn_end -> why no connection came about, and its text. */
 enum upstream_failure upstream_connect_failure(int conn_end);
+/* The transport socket that connections to a host get; NULL: raw. */
+const struct transport_socket *upstream_socket(const struct upstream_cluster *uc,
+                                               const struct host *h);
+/* Whom a connection serves, borrowed from `ask`: out, or NULL for nobody. */
+const struct transport_proxied *upstream_proxied(const struct lb_ask *ask,
+                                                 struct transport_proxied *out);
