@@ -77,7 +77,7 @@ void h2_stream_free(struct h2 *h, struct h2_stream *s)
     loop_timer_stop(&s->stuck);
     if (s->above) h->above--;
     buf_release(&s->in);
-    buf_release(&s->out);
+    h2_drop_out(h, s);
     mem_free(s->trailers);
     h->open--;
     if (h->options->stats) stat_dec(h->options->stats, H2_STAT_STREAMS_ACTIVE);
@@ -157,7 +157,7 @@ static void h2_reset(struct codec_stream *cs, enum stream_reset why)
     s->base.arena = NULL;
     s->head = NULL;
     buf_release(&s->in);
-    buf_release(&s->out);
+    h2_drop_out(h, s);
     if (s->id > 0 && (h->server || s->submitted)) {
         h2_stat(h, H2_STAT_TX_RESET);
         (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
@@ -236,6 +236,7 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
         if (!front.len) break;
         ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)front.ptr, front.len);
         if (n < 0) {
+            if (h->fail.len) break;
             h->fail = n == NGHTTP2_ERR_FLOODED ? STR("http2.outbound_control_flood")
                                                : STR("http2.protocol_error");
             if (n == NGHTTP2_ERR_FLOODED) h2_stat(h, H2_STAT_CONTROL_FLOOD);

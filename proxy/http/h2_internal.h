@@ -19,8 +19,12 @@ enum {
         256 *
         1024, /* bytes of one stream that wait for the peer's window: above, the producer stops */
     H2_OUT_LOW = 128 * 1024,
+    H2_OUT_ALL =
+        1024 * 1024,      /* of all streams: above, each producer stops as soon as its bytes wait */
+    H2_INTERIM_MOST = 32, /* 1xx answers to one request */
     H2_HEADER_OVERHEAD = 32, /* RFC 9113 6.5.2 */
     H2_FRAME_HEAD = 9,
+    H2_BOMB = 8, /* times the limit of a head: what a peer that goes on beyond it may send */
     H2_OUT_FRAMES =
         10000, /* frames that may wait for a peer that does not read, unless configured */
     H2_RESET_MEMORY = 128,
@@ -55,6 +59,7 @@ struct h2_stream {
     struct buf out;
     struct loop_timer stuck; /* complete on our side, waiting for the peer's window */
     struct codec_counts counts;
+    uint32_t interim;     /* 1xx heads seen */
     nghttp2_nv *trailers; /* to send after out; heap */
     size_t trailer_count;
     bool has_trailers;
@@ -73,6 +78,7 @@ struct h2 {
     bool goaway_received, drain_noticed, drained, failed_told;
     bool show_wanted; /* a stream was resumed while bytes were read: what it holds is shown after */
     size_t above;     /* streams whose producers were told to stop */
+    size_t queued;    /* bytes in `out` of all streams */
     struct buf wire;  /* serialised frames on their way to the connection */
     /* abuse */
     uint64_t reset_tokens_us;             /* bucket as time: now - this, in tokens */
@@ -141,6 +147,8 @@ void h2_send_headers(struct codec_stream *s, struct headers *h, bool end);
 void h2_send_1xx(struct codec_stream *s, struct headers *h);
 void h2_send_data(struct codec_stream *s, struct buf *data, bool end);
 void h2_send_trailers(struct codec_stream *s, struct headers *t);
+/* What waits to be sent is thrown away. */
+void h2_drop_out(struct h2 *h, struct h2_stream *s);
 void h2_set_send_callbacks(nghttp2_session_callbacks *cb);
 /* Hands frames to the connection while it takes them. */
 void h2_flush(struct h2 *h);

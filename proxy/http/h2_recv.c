@@ -46,8 +46,15 @@ static int h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, co
     (void)flags;
     if (!s || !s->head || !s->base.events) return 0;
     struct str n = {(const char *)name, name_len}, v = {(const char *)value, value_len};
-    (void)h2_head_add(h, s, n, v); /* s->refused tells at the end of the head */
-    return 0;
+    if (!s->refused) {
+        (void)h2_head_add(h, s, n, v); /* s->refused tells at the end of the head */
+        return 0;
+    }
+    /* A block that goes on and on (a table entry named again and again) is no mistake. */
+    s->head_bytes += name_len + value_len + H2_HEADER_OVERHEAD;
+    if (s->head_bytes <= h->options->max_header_bytes * H2_BOMB) return 0;
+    h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.header_flood");
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 /* A field that RFC 9113 forbids: nghttp2 would leave it out; we refuse the message. */
@@ -86,7 +93,12 @@ static void h2_got_head(struct h2 *h, struct h2_stream *s, bool end)
         return;
     }
     uint32_t status = h->server ? 0 : headers_status(s->head);
-    if (!h->server && status >= 100 && status < 200 && !s->extended) {
+    if (!h->server && status >= 100 && status < 200 && !(s->extended && status == 101)) {
+        if (++s->interim > H2_INTERIM_MOST) {
+            s->refused = "http2.too_many_interim_responses";
+            h2_refuse_stream(h, s);
+            return;
+        }
         if (s->base.events->on_1xx) s->base.events->on_1xx(&s->base, s->base.owner, s->head);
         return;
     }
@@ -212,7 +224,8 @@ static int h2_on_invalid_frame(nghttp2_session *session, const nghttp2_frame *fr
         s->refused = error == NGHTTP2_ERR_HTTP_HEADER ? "http2.invalid.header.field"
                                                       : "http2.violation.of.messaging.rule";
     h2_count_reset(h);
-    if (s && error != NGHTTP2_ERR_STREAM_CLOSED && !h->options->override_stream_error)
+    bool malformed = error == NGHTTP2_ERR_HTTP_HEADER || error == NGHTTP2_ERR_HTTP_MESSAGING;
+    if (s && malformed && !h->options->override_stream_error)
         h2_fail(h, NGHTTP2_PROTOCOL_ERROR, s->refused);
     return 0;
 }

@@ -7,12 +7,18 @@
  * ------------------------------------------------------------------------------------------------------------
  */
 
+void h2_drop_out(struct h2 *h, struct h2_stream *s)
+{
+    h->queued -= s->out.len;
+    buf_release(&s->out);
+}
+
 /* Producers that were told to stop hear of the room. */
 static void h2_tell_low(struct h2 *h)
 {
     for (struct list *it = h->streams.next; h->above && it != &h->streams; it = it->next) {
         struct h2_stream *s = CONTAINER_OF(it, struct h2_stream, link);
-        if (!s->above || s->out.len > H2_OUT_LOW) continue;
+        if (!s->above || s->out.len > (h->queued > H2_OUT_ALL ? 0 : H2_OUT_LOW)) continue;
         s->above = false;
         h->above--;
         const struct codec_stream_events *e = s->base.events;
@@ -31,7 +37,7 @@ static void h2_on_stuck(struct loop_timer *t)
     h2_stat(h, H2_STAT_TX_RESET);
     s->refused = "http2.flush_timeout";
     s->over_limit = true;
-    buf_release(&s->out);
+    h2_drop_out(h, s);
     (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
                                     NGHTTP2_NO_ERROR); /* its close tells the owner */
     h2_flush_soon(h);
@@ -76,6 +82,7 @@ static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const
     struct h2_stream *s = source->ptr;
     buf_append(&h->wire, head, H2_FRAME_HEAD);
     buf_move_n(&h->wire, &s->out, length);
+    h->queued -= length;
     h->data_sent++;
     if (s->our_end) h2_watch_stuck(h, s); /* it moves */
     (void)session;
@@ -190,11 +197,12 @@ void h2_send_data(struct codec_stream *cs, struct buf *data, bool end)
         buf_release(data); /* HEAD and the like: nothing may follow */
         return;
     }
+    h->queued += data->len;
     buf_move(&s->out, data);
     s->our_end = end;
     h2_resume(h, s);
     if (end) h2_watch_stuck(h, s);
-    if (!s->above && s->out.len > H2_OUT_HIGH) {
+    if (!s->above && s->out.len > (h->queued > H2_OUT_ALL ? 0 : H2_OUT_HIGH)) {
         s->above = true;
         h->above++;
         const struct codec_stream_events *e = s->base.events;
