@@ -16,6 +16,7 @@
 #include "proxy/config/extension_slot.h"
 #include "proxy/config/listener_parts.h"
 #include "proxy/config/socket.h"
+#include "proxy/runtime/runtime.h"
 #include "proxy/net/filter_chain_match.h"
 
 enum { FILTERS_TIMEOUT_US = 15 * 1000 * 1000, BUFFER_LIMIT_DEFAULT = 1024 * 1024 };
@@ -253,7 +254,8 @@ static uint64_t base_hash(const Envoy__Config__Listener__V3__Listener *m)
     return proto_hash(&without.base);
 }
 
-static void base_scalars(struct listener_base *b, const Envoy__Config__Listener__V3__Listener *m)
+static void base_scalars(struct listener_base *b, const Envoy__Config__Listener__V3__Listener *m,
+                         const struct runtime *rt)
 {
     bool bind_v1 = !(m->deprecated_v1 && m->deprecated_v1->bind_to_port &&
                      !m->deprecated_v1->bind_to_port->value);
@@ -271,6 +273,10 @@ static void base_scalars(struct listener_base *b, const Envoy__Config__Listener_
                                  ? m->per_connection_buffer_limit_bytes->value
                                  : BUFFER_LIMIT_DEFAULT;
     b->traffic_direction = (int)m->traffic_direction;
+    if (m->connection_balance_config && rt && rt->concurrency > 1) {
+        b->balance = listener_balance_new(rt->concurrency);
+        arena_on_free(b->obj.arena, listener_balance_unref, b->balance);
+    }
 }
 
 static struct str base_stat_prefix(const struct listener_base *b,
@@ -292,7 +298,7 @@ static bool base_fill(const struct conf_at *at, const Envoy__Config__Listener__V
     b->obj.hash = base_hash(m);
     b->limit_key = str_fmt(b->obj.arena, "envoy.resource_limits.listener.%.*s.connection_limit",
                            STR_ARG(name));
-    base_scalars(b, m);
+    base_scalars(b, m, at->cx->rt);
     if (!base_addresses(at, m, &common, b)) return false;
     b->stat_prefix = base_stat_prefix(b, m);
     char text[ADDR_TEXT_MAX];

@@ -18,6 +18,7 @@ struct access_log_list;
 struct network_filter_type;
 struct listener_filter_type;
 struct udp_filter_type;
+struct listener_balance;
 struct transport_socket;
 struct match_tree;
 struct net_match; /* criteria of one filter chain: filter_chain_match.h */
@@ -94,9 +95,13 @@ struct listener_base {
     int traffic_direction;
     const struct metadata *metadata;
     struct str limit_key; /* runtime: envoy.resource_limits.listener.<name>.connection_limit */
+    struct listener_balance *balance; /* exact_balance; NULL: the kernel spreads connections */
     _Atomic uint32_t
         open; /* connections of all workers, relaxed; the one thing here that changes */
 };
+/* How many connections each worker has (listener_balance.c). Main; unref: any thread. */
+struct listener_balance *listener_balance_new(unsigned workers);
+void listener_balance_unref(void *balance);
 /* A listener as configured. obj.name: the listener's name; obj.hash: of the whole message. */
 struct listener_conf {
     struct obj obj;

@@ -166,6 +166,7 @@ static void step_end(struct accept_step *s)
     loop_io_want(&s->io, 0);
     list_remove(&s->link);
     stat_dec(s->base->stats, LISTENER_PRE_CX_ACTIVE);
+    balance_drop(s->base);
     for (size_t i = 0; i < s->base->conf->filter_count; i++) {
         const struct listener_filter_type *t = s->filters[i].type;
         if (s->selves[i] && t->destroy) t->destroy(s->selves[i]);
@@ -362,6 +363,7 @@ static void step_start(struct worker_listener *l, int fd, struct conn_info *info
     list_push_back(&l->accepting, &s->link);
     loop_io_init(&s->io, l->worker->loop, fd, step_on_ready);
     stat_inc(l->base->stats, LISTENER_PRE_CX_ACTIVE);
+    balance_add(l->base);
     info->listener_name = l->base->conf->obj.name;
     if (!step_filters(s)) {
         struct stream_info end = {.code_details = STR_NONE};
@@ -413,7 +415,7 @@ static bool over_limit(struct worker_base *b)
     return true;
 }
 
-static struct conn_info *info_for(struct worker_listener *l, const struct bound *b, int fd,
+static struct conn_info *info_for(struct worker_listener *l, const struct addr *bound, int fd,
                                   const struct addr *peer)
 {
     struct loop *loop = l->worker->loop;
@@ -423,15 +425,25 @@ static struct conn_info *info_for(struct worker_listener *l, const struct bound 
     i->start_wall_us = loop_wall_us(loop);
     i->remote = *peer;
     /* The kernel need only be asked when the socket takes any address. */
-    if (addr_is_ip(&b->addr) && !addr_is_any(&b->addr) && !l->base->conf->use_original_dst)
-        i->local = b->addr;
-    else if (!addr_is_ip(&b->addr) || !socket_local(fd, &i->local))
-        i->local = b->addr;
+    if (addr_is_ip(bound) && !addr_is_any(bound) && !l->base->conf->use_original_dst)
+        i->local = *bound;
+    else if (!addr_is_ip(bound) || !socket_local(fd, &i->local))
+        i->local = *bound;
     addr_unmap(&i->remote);
     addr_unmap(&i->local);
     i->direct_remote = i->remote;
     i->direct_local = i->local;
     return i;
+}
+
+void accept_given(struct worker_listener *l, int fd, const struct addr *peer,
+                  const struct addr *bound)
+{
+    struct conn_info *info = info_for(l, bound, fd, peer);
+    if (l->base->conf->filter_count)
+        step_start(l, fd, info);
+    else
+        start_chain(l, fd, info, NULL);
 }
 
 static void accepted(struct accept_socket *s, int fd, struct addr *peer)
@@ -441,11 +453,10 @@ static void accepted(struct accept_socket *s, int fd, struct addr *peer)
         (void)close(fd);
         return;
     }
-    struct conn_info *info = info_for(l, s->bound, fd, peer);
-    if (l->base->conf->filter_count)
-        step_start(l, fd, info);
+    if (l->base->conf->balance)
+        balance_give(l, s->bound, fd, peer);
     else
-        start_chain(l, fd, info, NULL);
+        accept_given(l, fd, peer, &s->bound->addr);
 }
 
 /* The number that the next descriptor would have. */

@@ -124,6 +124,16 @@ void accept_ready(struct loop_io *io, int ready);
 void accept_rest(struct accept_socket *s);
 void accept_steps_end(struct worker_listener *l);
 
+/* Exact balancing (listener_balance.c). Without it these do nothing. */
+void balance_add(struct worker_base *b); /* the worker has one more connection of it, one less */
+void balance_drop(struct worker_base *b);
+/* An accepted connection goes to the worker with the fewest: accept_given there. */
+void balance_give(struct worker_listener *l, const struct bound *bound, int fd,
+                  const struct addr *peer);
+/* Goes on with a connection that was accepted on a socket bound to `bound`. */
+void accept_given(struct worker_listener *l, int fd, const struct addr *peer,
+                  const struct addr *bound);
+
 /* Datagrams (udp_listener.c). */
 void udp_ready(struct loop_io *io, int ready);
 /* The listener's base is new: its UDP filter starts, the old one ends. */

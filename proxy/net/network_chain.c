@@ -63,6 +63,7 @@ static void chain_count_open(struct worker_base *b, int by)
 static void chain_count_begin(struct worker_base *b)
 {
     chain_count_open(b, 1);
+    balance_add(b);
     stat_inc(b->stats, LISTENER_CX_TOTAL);
     stat_inc(b->stats, LISTENER_CX_ACTIVE);
     stat_inc(b->worker_stats, LISTENER_WORKER_CX_TOTAL);
@@ -72,6 +73,7 @@ static void chain_count_begin(struct worker_base *b)
 static void chain_count_end(struct worker_base *b, const struct conn_info *info)
 {
     chain_count_open(b, -1);
+    balance_drop(b);
     stat_inc(b->stats, LISTENER_CX_DESTROY);
     stat_dec(b->stats, LISTENER_CX_ACTIVE);
     stat_dec(b->worker_stats, LISTENER_WORKER_CX_ACTIVE);
