@@ -36,6 +36,8 @@ static const struct flag flags[] = {
      "path of the bootstrap (.json .yaml .yml .pb), or a FIFO"},
     {"config-yaml", 0, FLAG_TEXT, AT(config_yaml),
      "bootstrap as inline YAML, merged over the file"},
+    {"config-cache", 0, FLAG_TEXT, AT(config_cache),
+     "directory that keeps the last accepted resources, for a start while the control plane is away"},
     {"mode", 0, FLAG_MODE, AT(mode), "serve | validate"},
     {"concurrency", 0, FLAG_U32, AT(concurrency), "number of worker threads"},
     {"cpuset-threads", 0, FLAG_SWITCH, AT(cpuset_threads),

@@ -195,6 +195,7 @@ static void server_make_xds(struct server *s)
                           .static_opts = server_static_opts(s),
                           .dynamic_opts = server_dynamic_opts(s),
                           .validate_only = s->options.mode == MODE_VALIDATE,
+                          .cache_directory = s->options.config_cache,
                           .on_ready = server_ready,
                           .arg = s};
     s->xds = xds_new(&env);

@@ -122,8 +122,9 @@ static void grpc_stream_batch(struct grpc_stream *s, enum op_kind kind, const gr
     must(e == GRPC_CALL_OK);
 }
 
-static void grpc_stream_receive(struct grpc_stream *s)
+void grpc_stream_read(struct grpc_stream *s)
 {
+    if (s->closed || s->ended) return;
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &s->received};
     grpc_stream_batch(s, OP_RECEIVE, &op);
 }
@@ -144,7 +145,6 @@ static void grpc_stream_received(struct grpc_stream *s)
         grpc_byte_buffer_reader_destroy(&reader);
     }
     grpc_byte_buffer_destroy(message);
-    if (!s->closed && !s->ended) grpc_stream_receive(s);
 }
 
 static void grpc_op_done(struct mail *mail)
@@ -341,7 +341,7 @@ struct grpc_stream *grpc_stream_open(struct grpc_client *c, const struct grpc_ta
     grpc_stream_batch(s, OP_START, &start);
     grpc_stream_batch(s, OP_METADATA, &initial);
     grpc_stream_batch(s, OP_STATUS, &status);
-    grpc_stream_receive(s);
+    grpc_stream_read(s);
     return s;
 }
 

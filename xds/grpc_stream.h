@@ -52,7 +52,8 @@ struct grpc_stream_events {
     void (*on_open)(void *arg); /* the request's headers went out: sending may begin */
     void (*on_sent)(
         void *arg); /* the last message was taken by the transport: the next may be sent */
-    void (*on_message)(void *arg, struct str bytes); /* borrowed for the call */
+    void (*on_message)(void *arg,
+                       struct str bytes); /* borrowed; the next comes after grpc_stream_read */
     void (*on_closed)(void *arg, int status,
                       struct str text); /* the last event; the stream must then be closed */
 };
@@ -63,5 +64,8 @@ struct grpc_stream *grpc_stream_open(struct grpc_client *c, const struct grpc_ta
                                      void *arg);
 /* One message at a time: after on_open or on_sent. The bytes are copied. */
 void grpc_stream_send(struct grpc_stream *s, struct str bytes);
+/* Asks for the next message: once after each on_message, at once or later. The first
+ * is asked for by grpc_stream_open. */
+void grpc_stream_read(struct grpc_stream *s);
 /* Cancels and leaves NULL; no event follows. NULL is fine. */
 void grpc_stream_close(struct grpc_stream **s);

@@ -39,6 +39,7 @@ const struct kind_ops kind_endpoint = {
     .type_url = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
     .label = "ClusterLoadAssignment",
     .desc = &envoy__config__endpoint__v3__cluster_load_assignment__descriptor,
+    .stays = true,
     .arena = 512,
     .accept = kind_endpoint_accept,
     .remove = kind_endpoint_remove,

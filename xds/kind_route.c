@@ -96,6 +96,7 @@ const struct kind_ops kind_route = {
     .desc = &envoy__config__route__v3__route_configuration__descriptor,
     .stats = route_stat_defs,
     .stat_count = ROUTE_STAT_COUNT,
+    .stays = true,
     .accept = kind_route_accept,
     .remove = kind_route_remove,
     .ready = kind_route_ready,

@@ -162,6 +162,7 @@ const struct kind_ops kind_secret = {
     .type_url = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
     .label = "Secret",
     .desc = &envoy__extensions__transport_sockets__tls__v3__secret__descriptor,
+    .stays = true,
     .accept = kind_secret_accept,
     .remove = kind_secret_remove,
     .ready = kind_secret_ready,

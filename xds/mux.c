@@ -30,14 +30,32 @@ struct mux *mux_new(enum mux_variant v, const struct Envoy__Config__Core__V3__No
     m->events = events;
     m->arg = arg;
     list_init(&m->types);
+    list_init(&m->answers);
     return m;
 }
 
-static void mux_name_free(struct mux_name *n)
+void mux_name_free(struct mux_name *n)
 {
     mux_keep(&n->version, STR_NONE);
     mux_keep(&n->name, STR_NONE);
     mem_free(n);
+}
+
+static void mux_answer_free(struct mux *m, struct mux_answer *answer)
+{
+    list_remove(&answer->link);
+    list_remove(&answer->in_order);
+    m->answer_count--;
+    mux_keep(&answer->nonce, STR_NONE);
+    mux_keep(&answer->error, STR_NONE);
+    mux_keep(&answer->version, STR_NONE);
+    mem_free(answer);
+}
+
+static void mux_answers_free(struct mux *m)
+{
+    LIST_FOREACH_SAFE (&m->answers, it, next)
+        mux_answer_free(m, CONTAINER_OF(it, struct mux_answer, in_order));
 }
 
 static void mux_type_free(struct mux_type *t)
@@ -50,7 +68,6 @@ static void mux_type_free(struct mux_type *t)
     map_release(&t->names);
     mux_keep(&t->version, STR_NONE);
     mux_keep(&t->nonce, STR_NONE);
-    mux_keep(&t->error, STR_NONE);
     mux_keep(&t->packed, STR_NONE);
     list_remove(&t->link);
     mem_free(t);
@@ -61,6 +78,7 @@ void mux_free(struct mux **mux)
     struct mux *m = *mux;
     *mux = NULL;
     if (!m) return;
+    mux_answers_free(m);
     LIST_FOREACH_SAFE (&m->types, it, next)
         mux_type_free(CONTAINER_OF(it, struct mux_type, link));
     mem_free(m);
@@ -98,13 +116,20 @@ void mux_watch(struct mux *m, const char *type_url, struct str name)
     if (!t) {
         t = mem_alloc(sizeof *t);
         t->type_url = type_url;
+        list_init(&t->answers);
         list_push_back(&m->types, &t->link);
     }
     if (!name.len) {
         if (t->wildcard++ == 0) mux_changed(m, t);
-    } else if (mux_name_get(t, name)->users++ == 0) {
-        mux_changed(m, t);
+        return;
     }
+    struct mux_name *n = mux_name_get(t, name);
+    if (n->users++ > 0) return;
+    /* Given up and wanted anew at once: what we had is dropped, so it must be sent again. Delta: a
+     * name that is subscribed to again is sent. */
+    if (n->sent && m->variant == MUX_SOTW) n->again = true;
+    if (n->sent && m->variant == MUX_DELTA) n->sent = false;
+    mux_changed(m, t);
 }
 
 void mux_unwatch(struct mux *m, const char *type_url, struct str name)
@@ -117,24 +142,33 @@ void mux_unwatch(struct mux *m, const char *type_url, struct str name)
     }
     struct mux_name *n = map_get(&t->names, name);
     if (!n || !n->users || --n->users > 0) return;
-    /* Delta still has to say that it is not wanted; the request frees the name then. */
-    if (m->variant == MUX_SOTW || !n->sent) {
+    if (!t->wildcard) mux_keep(&n->version, STR_NONE); /* what we had is dropped */
+    n->again = false;
+    /* That it is not wanted has still to be said; the request frees the name then. */
+    if (!n->sent) {
         map_remove(&t->names, name);
         mux_name_free(n);
     }
     mux_changed(m, t);
 }
 
+void mux_have(struct mux *m, const char *type_url, struct str name, struct str version)
+{
+    struct mux_type *t = mux_type_find(m, str_of(type_url));
+    if (t && m->variant == MUX_DELTA && !m->connected)
+        mux_keep(&mux_name_get(t, name)->version, version);
+}
+
 void mux_connected(struct mux *m)
 {
     m->connected = true;
     m->node_sent = false;
+    mux_answers_free(m);
     LIST_FOREACH (&m->types, it) {
         struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
-        t->begun = t->answer = false;
+        t->begun = false;
         t->changed = true;
         mux_keep(&t->nonce, STR_NONE);
-        mux_keep(&t->error, STR_NONE);
     }
     if (!list_empty(&m->types)) m->events->on_wanted(m->arg);
 }
@@ -147,7 +181,7 @@ static void mux_forget_unwanted(struct mux_type *t)
     void *value;
     while (map_next(&t->names, &it, &key, &value)) {
         struct mux_name *n = value;
-        n->sent = false;
+        n->sent = n->again = false;
         if (n->users || t->wildcard) continue;
         map_remove(&t->names, key);
         mux_name_free(n);
@@ -161,36 +195,65 @@ void mux_disconnected(struct mux *m)
         mux_forget_unwanted(CONTAINER_OF(it, struct mux_type, link));
 }
 
-static bool mux_type_due(const struct mux_type *t)
+static bool mux_type_wishes(const struct mux_type *t)
 {
-    return t->answer || (t->changed && (t->begun || t->wildcard || t->names.count));
+    return t->changed && (t->begun || t->wildcard || t->names.count);
+}
+
+static struct mux_type *mux_wishing(const struct mux *m)
+{
+    LIST_FOREACH (&m->types, it) {
+        struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
+        if (mux_type_wishes(t)) return t;
+    }
+    return NULL;
 }
 
 bool mux_next(struct mux *m, struct arena *a, struct str *bytes)
 {
     if (!m->connected) return false;
-    struct mux_type *due = NULL;
-    LIST_FOREACH (&m->types, it) {
-        struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
-        /* Answers go before new wishes: an update's ACK is seen before what the update made us
-         * want. */
-        if (mux_type_due(t) && (!due || (t->answer && !due->answer))) due = t;
-    }
-    if (!due) return false;
-    *bytes = m->variant == MUX_SOTW ? mux_sotw_request(m, due, a) : mux_delta_request(m, due, a);
-    due->begun = true;
-    due->answer = due->changed = false;
-    mux_keep(&due->error, STR_NONE);
+    /* Answers go before new wishes: an update's ACK is seen before what the update made us want. */
+    struct mux_answer *answer =
+        list_empty(&m->answers) ? NULL : CONTAINER_OF(m->answers.next, struct mux_answer, in_order);
+    struct mux_type *t = answer ? answer->type : mux_wishing(m);
+    if (!t) return false;
+    *bytes = m->variant == MUX_SOTW ? mux_sotw_request(m, t, answer, a)
+                                    : mux_delta_request(m, t, answer, a);
+    if (answer) mux_answer_free(m, answer);
+    t->begun = true;
+    /* Wishes that went out with an old nonce may be passed over: they are said again with the last
+     * one. */
+    if (list_empty(&t->answers)) t->changed = t->left_out;
+    if (t->left_out) t->names_packed = t->left_out = false;
     m->node_sent = true;
     return true;
 }
 
+size_t mux_answers(const struct mux *m)
+{
+    return m->answer_count;
+}
+
 size_t mux_pending(const struct mux *m)
 {
-    size_t n = 0;
-    LIST_FOREACH (&m->types, it)
-        n += mux_type_due(CONTAINER_OF(it, struct mux_type, link));
+    size_t n = m->answer_count;
+    LIST_FOREACH (&m->types, it) {
+        const struct mux_type *t = CONTAINER_OF(it, struct mux_type, link);
+        n += list_empty(&t->answers) && mux_type_wishes(t);
+    }
     return n;
+}
+
+static void mux_answer(struct mux *m, struct mux_type *t, struct str nonce, struct str error)
+{
+    struct mux_answer *answer = mem_alloc(sizeof *answer);
+    answer->type = t;
+    mux_keep(&answer->nonce, nonce);
+    mux_keep(&answer->error, error);
+    mux_keep(&answer->version, t->version);
+    list_push_back(&t->answers, &answer->link);
+    list_push_back(&m->answers, &answer->in_order);
+    m->answer_count++;
 }
 
 /* Delta: remembers what we have now, for initial_resource_versions after a reconnect. */
@@ -219,12 +282,11 @@ bool mux_message(struct mux *m, struct str bytes, struct arena *a, struct str *w
     if (!t) return true; /* a type that nobody asked for: as Envoy, passed over without an answer */
     mux_keep(&t->nonce, u.nonce);
     struct str error = m->events->on_update(m->arg, &u, a);
-    mux_keep(&t->error, error);
-    t->answer = true;
     if (!error.len) {
         mux_keep(&t->version, u.version);
         if (m->variant == MUX_DELTA) mux_note_versions(t, &u);
     }
+    mux_answer(m, t, u.nonce, error);
     m->events->on_wanted(m->arg);
     return true;
 }

@@ -50,6 +50,9 @@ void mux_free(struct mux **m);
 void mux_watch(struct mux *m, const char *type_url, struct str name);
 void mux_unwatch(struct mux *m, const char *type_url, struct str name);
 
+/* Delta: the resource is here already in this version, from elsewhere; said on the next stream. The
+ * type is watched. */
+void mux_have(struct mux *m, const char *type_url, struct str name, struct str version);
 /* A new stream is up: everything is asked for anew, with what is known already. */
 void mux_connected(struct mux *m);
 void mux_disconnected(struct mux *m);
@@ -59,3 +62,6 @@ bool mux_next(struct mux *m, struct arena *a, struct str *bytes);
 bool mux_message(struct mux *m, struct str bytes, struct arena *a, struct str *why);
 /* Requests that wait to be sent (control_plane.pending_requests). */
 size_t mux_pending(const struct mux *m);
+/* ACKs and NACKs among them. Each response makes one: the owner must bound them by not reading on.
+ */
+size_t mux_answers(const struct mux *m);

@@ -52,22 +52,21 @@ static void mux_delta_changes(struct mux_type *t, struct arena *a,
             n->sent = false;
             if (t->wildcard) continue; /* its version is still of use */
             map_remove(&t->names, key);
-            mux_keep(&n->version, STR_NONE);
-            mux_keep(&n->name, STR_NONE);
-            mem_free(n);
+            mux_name_free(n);
         }
     }
 }
 
-struct str mux_delta_request(struct mux *m, struct mux_type *t, struct arena *a)
+struct str mux_delta_request(struct mux *m, struct mux_type *t, const struct mux_answer *answer,
+                             struct arena *a)
 {
     Envoy__Service__Discovery__V3__DeltaDiscoveryRequest r =
         ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_REQUEST__INIT;
     r.type_url = (char *)(uintptr_t)t->type_url;
     r.node = mux_node_due(m);
-    if (t->answer) {
-        r.response_nonce = str_z(a, t->nonce);
-        r.error_detail = mux_error_detail(a, t->error);
+    if (answer) {
+        r.response_nonce = str_z(a, answer->nonce);
+        r.error_detail = mux_error_detail(a, answer->error);
     }
     if (!t->begun) mux_delta_initial(t, a, &r);
     if (t->changed || !t->begun) mux_delta_changes(t, a, &r);

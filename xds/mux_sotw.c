@@ -28,24 +28,33 @@ static struct str sotw_names(struct mux_type *t)
     size_t it = 0;
     struct str key;
     void *value;
-    if (t->wildcard && t->names.count) sotw_name(&out, STR("*"));
-    while (map_next(&t->names, &it, &key, &value))
-        if (((const struct mux_name *)value)->users) sotw_name(&out, key);
+    while (map_next(&t->names, &it, &key, &value)) {
+        struct mux_name *n = value;
+        n->sent = n->users && !n->again;
+        t->left_out = t->left_out || n->again;
+        n->again = false;
+        if (n->sent) sotw_name(&out, key);
+        if (n->users) continue;
+        map_remove(&t->names, key);
+        mux_name_free(n);
+    }
+    if (t->wildcard && out.len) sotw_name(&out, STR("*"));
     mux_keep(&t->packed, sb_str(&out));
     sb_release(&out);
     t->names_packed = true;
     return t->packed;
 }
 
-struct str mux_sotw_request(struct mux *m, struct mux_type *t, struct arena *a)
+struct str mux_sotw_request(struct mux *m, struct mux_type *t, const struct mux_answer *answer,
+                            struct arena *a)
 {
     Envoy__Service__Discovery__V3__DiscoveryRequest r =
         ENVOY__SERVICE__DISCOVERY__V3__DISCOVERY_REQUEST__INIT;
     r.type_url = (char *)(uintptr_t)t->type_url;
-    r.version_info = str_z(a, t->version);
-    r.response_nonce = str_z(a, t->nonce);
+    r.version_info = str_z(a, answer ? answer->version : t->version);
+    r.response_nonce = str_z(a, answer ? answer->nonce : t->nonce);
     r.node = mux_node_due(m);
-    r.error_detail = mux_error_detail(a, t->error);
+    if (answer) r.error_detail = mux_error_detail(a, answer->error);
     struct str head = proto_pack(a, &r.base), names = sotw_names(t);
     char *whole = arena_alloc_raw(a, head.len + names.len);
     if (head.len) memcpy(whole, head.ptr, head.len);

@@ -5,10 +5,12 @@
 
 #include "base/arena.h"
 #include "proto/equal.h"
+#include "xds/cache.h"
 
 void source_watch(struct source *s, enum xds_kind kind, struct str name)
 {
     s->ops->watch(s, kind, name);
+    cache_source_watched(s->x->cache, s);
 }
 
 void source_unwatch(struct source *s, enum xds_kind kind, struct str name)
@@ -20,6 +22,7 @@ void source_start(struct source *s)
 {
     if (s->started) return;
     s->started = true;
+    cache_source_started(s->x->cache, s);
     s->ops->start(s);
 }
 

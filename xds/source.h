@@ -9,6 +9,9 @@ struct source_ops {
     void (*start)(struct source *s);
     void (*watch)(struct source *s, enum xds_kind kind, struct str name);
     void (*unwatch)(struct source *s, enum xds_kind kind, struct str name);
+    /* The resource is here in this version (from the config cache): said when connecting. May be
+     * NULL. */
+    void (*have)(struct source *s, enum xds_kind kind, struct str name, struct str version);
     void (*stop)(struct source *s);
     void (*free)(struct source *s);
 };
@@ -19,6 +22,9 @@ struct source {
     uint64_t key; /* meaning of its configuration and kind; 0: ADS */
     bool is_ads, started;
     bool delta;                    /* speaks the incremental protocol */
+    bool is_remote;                /* a control plane: what it says is kept in the config cache */
+    bool answered;                 /* at least once */
+    bool stale;                    /* serves from the config cache until it answers */
     struct known known[XDS_KINDS]; /* state of the world: what it said last */
 };
 

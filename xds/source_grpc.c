@@ -1,13 +1,19 @@
 /* A control plane on a gRPC stream: connecting to the endpoints of a bootstrap cluster, jittered
  * back-off, and the pump between the stream and the subscription machine. */
+#include <malloc.h>
+
 #include "base/arena.h"
 #include "base/log.h"
 #include "proto/proto.h"
+#include "xds/cache.h"
 #include "xds/grpc_stream.h"
 #include "xds/source.h"
 #include "xds/target.h"
 
 enum { BACKOFF_BASE_US = 500000, BACKOFF_MAX_US = 30000000 };
+/* A control plane that sends without end and does not read its answers is not read either. */
+enum { ANSWERS_MOST = 256 };
+enum { TRIM_FROM = 1 << 20, TRIM_AFTER_US = 1000000 };
 
 struct source_grpc {
     struct source source;
@@ -20,15 +26,24 @@ struct source_grpc {
     uint64_t backoff_base_us, backoff_max_us;
     struct mux *mux;
     struct grpc_stream *stream;
-    bool open, sending, stopped;
+    bool open, sending;
+    bool holding; /* the next message is not asked for yet */
     unsigned failures;
     struct loop_timer retry;
+    struct loop_timer trim;
     struct loop_later pump;
 };
 
 static struct source_grpc *source_grpc_of(struct source *s)
 {
     return CONTAINER_OF(s, struct source_grpc, source);
+}
+
+static void source_grpc_read(struct source_grpc *g)
+{
+    if (!g->stream || !g->holding || mux_answers(g->mux) >= ANSWERS_MOST) return;
+    g->holding = false;
+    grpc_stream_read(g->stream);
 }
 
 /* Sends one request if the stream can take one; the next follows when it was taken. */
@@ -43,6 +58,7 @@ static void source_grpc_pump(struct loop_later *later)
         grpc_stream_send(g->stream, bytes);
     }
     arena_free(&a);
+    source_grpc_read(g);
     if (g->source.is_ads)
         stat_set(g->source.x->control_plane, CONTROL_PLANE_PENDING, mux_pending(g->mux));
 }
@@ -102,6 +118,7 @@ static void source_grpc_down(struct source_grpc *g, int status, struct str text)
     log_warn(LOG_C_CONFIG, "%s gRPC config stream to %s closed: %d, %.*s", g->name,
              g->cluster ? g->cluster : g->target_uri, status, STR_ARG(text));
     grpc_stream_close(&g->stream);
+    g->holding = false;
     if (g->open) mux_disconnected(g->mux);
     g->open = false;
     stat_set(g->source.x->control_plane, CONTROL_PLANE_CONNECTED, 0);
@@ -114,14 +131,29 @@ static void source_grpc_on_closed(void *arg, int status, struct str text)
     source_grpc_down(arg, status, text);
 }
 
+static void source_grpc_trim(struct loop_timer *t)
+{
+    (void)t;
+    (void)malloc_trim(0);
+}
+
 static void source_grpc_on_message(void *arg, struct str bytes)
 {
     enum { STATUS_INTERNAL = 13 };
     struct source_grpc *g = arg;
     struct arena *a = arena_new("decode", 0);
     struct str why;
+    cache_source_answered(g->source.x->cache, &g->source);
     g->failures = 0; /* the control plane answers: the next failure begins anew */
-    if (!mux_message(g->mux, bytes, a, &why)) source_grpc_down(g, STATUS_INTERNAL, why);
+    g->holding = true;
+    /* What a big message took, here and in gRPC's thread, goes back to the system once things are
+     * calm. */
+    if (bytes.len >= TRIM_FROM)
+        loop_timer_start(xds_loop(g->source.x), &g->trim, TRIM_AFTER_US, source_grpc_trim);
+    if (mux_message(g->mux, bytes, a, &why))
+        source_grpc_read(g);
+    else
+        source_grpc_down(g, STATUS_INTERNAL, why);
     arena_free(&a);
 }
 static const struct grpc_stream_events stream_events = {.on_open = source_grpc_on_open,
@@ -165,10 +197,17 @@ static void source_grpc_unwatch(struct source *s, enum xds_kind kind, struct str
     mux_unwatch(source_grpc_of(s)->mux, kind_of(kind)->type_url, name);
 }
 
+static void source_grpc_have(struct source *s, enum xds_kind kind, struct str name,
+                             struct str version)
+{
+    mux_have(source_grpc_of(s)->mux, kind_of(kind)->type_url, name, version);
+}
+
 static void source_grpc_stop(struct source *s)
 {
     struct source_grpc *g = source_grpc_of(s);
     loop_timer_stop(&g->retry);
+    loop_timer_stop(&g->trim);
     loop_later_cancel(&g->pump);
     grpc_stream_close(&g->stream);
     g->open = false;
@@ -185,6 +224,7 @@ static void source_grpc_free(struct source *s)
 static const struct source_ops source_grpc_ops = {.start = source_grpc_start,
                                                   .watch = source_grpc_watch,
                                                   .unwatch = source_grpc_unwatch,
+                                                  .have = source_grpc_have,
                                                   .stop = source_grpc_stop,
                                                   .free = source_grpc_free};
 
@@ -293,6 +333,7 @@ struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__Api
     g->source.x = x;
     g->source.ops = &source_grpc_ops;
     g->source.delta = variant == MUX_DELTA;
+    g->source.is_remote = true;
     g->name = variant == MUX_SOTW ? m->sotw : m->delta;
     g->method = str_fmt(a, "/%s/%s", m->service, g->name).ptr;
     g->backoff_base_us = BACKOFF_BASE_US;

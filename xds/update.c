@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "proto/decode.h"
 #include "proto/proto.h"
+#include "xds/cache.h"
 #include "xds/source.h"
 #include "xds/xds_internal.h"
 
@@ -146,6 +147,7 @@ static void resource_accepted(struct applying *ap, struct resource *r, const str
     resource_unknow(r);
     r->source = ap->source;
     r->present = true;
+    if (ap->source->is_remote) cache_changed(ap->x->cache);
     resource_keep(&r->version, m->version);
     resource_keep(&r->type_url, m->type_url);
     resource_keep(&r->bytes, m->bytes);
@@ -163,6 +165,7 @@ static void applying_told(struct applying *ap, struct resource *r, const struct 
     if (r->kind == XDS_SECRET) resource_keep(&r->version, m->version);
     resource_keep(&r->error, STR_NONE);
     r->failed_hash = 0;
+    r->cached = ap->source->stale;
     applying_saw(ap, r);
     if (r->kind == XDS_VIRTUAL_HOST) vhds_note_ids(r, m);
     if (r->stats)
@@ -210,6 +213,20 @@ static bool applying_unchanged(struct applying *ap, const struct mux_resource *m
     return true;
 }
 
+/* A wrapper with another name than what is in it would be found under neither. Virtual hosts alone
+ * are named apart from their own name. */
+static bool applying_misnamed(struct applying *ap, const struct mux_resource *m)
+{
+    enum { SHOWN = 200 };
+    struct str inner;
+    if (!m->name.len || ap->kind == XDS_VIRTUAL_HOST) return false;
+    if (!resource_peek_name(m->bytes, &inner) || str_eq(inner, m->name)) return false;
+    inner = str_sub(inner, 0, SHOWN);
+    applying_refuse(ap, m->name,
+                    str_fmt(ap->arena, "has the name \"%.*s\" inside", STR_ARG(inner)));
+    return true;
+}
+
 /* Whom a resource of the response is for; NULL: nobody, or it is refused. */
 static struct resource *applying_find(struct applying *ap, const struct mux_resource *m,
                                       struct str name)
@@ -225,6 +242,7 @@ static struct resource *applying_find(struct applying *ap, const struct mux_reso
                                 STR_ARG(m->type_url), ap->ops->type_url));
         return NULL;
     }
+    if (applying_misnamed(ap, m)) return NULL;
     struct resource *r = resource_find(ap->x, ap->kind, name);
     if (!r && !ap->ops->full && !(ap->ops->wants && ap->ops->wants(ap->x, name)))
         return NULL; /* a name that nobody wants */
@@ -256,8 +274,10 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         ap->hash = hash_str(m->bytes);
         if (applying_unchanged(ap, m)) return;
     }
-    if (!name.len) (void)resource_peek_name(m->bytes, &name); /* without one the name is empty */
+    bool named = name.len || resource_peek_name(m->bytes, &name);
     struct resource *r = applying_find(ap, m, name);
+    if (!r && !named && !ap->ops->full && !applying_is_message(ap, m))
+        applying_refuse(ap, name, STR("is no message of its type"));
     if (!r) return;
     /* 64 bits of hash and the length: ten thousand unchanged resources must not cost a walk through
      * all their bytes. */
@@ -282,6 +302,7 @@ static void applying_gone(struct applying *ap, struct resource *r)
     resource_unknow(r);
     if (r->present) {
         r->present = false;
+        cache_changed(ap->x->cache);
         ap->ops->remove(r);
     }
     if (r->watchers) {
@@ -311,7 +332,11 @@ static void applying_removed(struct applying *ap)
 {
     for (size_t i = 0; i < ap->u->removed_count; i++) {
         struct resource *r = resource_find(ap->x, ap->kind, ap->u->removed[i]);
-        if (r && !r->is_static) applying_gone(ap, r);
+        if (!r || r->is_static) continue;
+        if (applying_has_seen(ap, r))
+            applying_refuse(ap, r->name, STR("is added and removed by the same response"));
+        else if (!ap->ops->stays || !r->watchers || !r->present)
+            applying_gone(ap, r);
     }
 }
 
@@ -357,6 +382,7 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
 
 void store_source_failed(struct xds *x, struct source *s)
 {
+    cache_source_failed(x->cache, s);
     if (x->cds.source == s) stat_inc(x->cds.stats, SUB_UPDATE_FAILURE);
     if (x->lds.source == s) stat_inc(x->lds.stats, SUB_UPDATE_FAILURE);
     for (int k = 0; k < XDS_KINDS; k++) {

@@ -6,6 +6,7 @@
 #include "base/must.h"
 #include "proto/proto.h"
 #include "proxy/upstream/cluster_manager.h"
+#include "xds/cache.h"
 #include "xds/grpc_stream.h"
 #include "xds/source.h"
 #include "xds/xds_internal.h"
@@ -126,6 +127,7 @@ void xds_advance(struct xds *x)
 void xds_start(struct xds *x)
 {
     x->phase = XDS_STATIC;
+    if (x->env.cache_directory) x->cache = cache_new(x, x->env.cache_directory);
     cluster_manager_on_active(x->env.clusters, xds_on_active, x);
     LIST_FOREACH (&x->sources, it)
         source_start(CONTAINER_OF(it, struct source, link));
@@ -134,8 +136,10 @@ void xds_start(struct xds *x)
 
 void xds_stop(struct xds *x)
 {
+    cache_flush(x->cache);
     x->phase = XDS_STOPPED;
     demands_free(x);
+    cache_free(&x->cache);
     loop_timer_stop(&x->cds.fetch);
     loop_timer_stop(&x->lds.fetch);
     sources_stop(x);
@@ -184,7 +188,7 @@ void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const str
                              .updated_wall_us = r->updated_wall_us,
                              .warming = r->warming || r->pending,
                              .places = extension_places(r),
-                             .error = r->error,
+                             .error = r->error.len ? r->error : cache_stale_text(r),
                              .error_version = r->error_version,
                              .failed_bytes = r->failed_bytes,
                              .error_wall_us = r->error_wall_us};

@@ -26,6 +26,7 @@ struct xds_env {
     struct proto_opts static_opts,
         dynamic_opts; /* from --allow-unknown-static-fields and the like; with on_note */
     bool validate_only;
+    const char *cache_directory; /* --config-cache; NULL: none */
     void (*on_ready)(void *arg); /* once: the first configuration is complete (or timed out) */
     void *arg;
 };

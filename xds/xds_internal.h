@@ -27,6 +27,7 @@ struct resource {
     struct xds *x;
     enum xds_kind kind;
     bool is_static, present; /* present: an accepted version exists */
+    bool cached;             /* it is from the config cache */
     bool done;               /* received, or given up waiting: nobody waits for it any more */
     uint64_t hash;           /* of the bytes */
     uint64_t seen;           /* generation of the last full response that had it */
@@ -132,6 +133,7 @@ struct kind_ops {
     size_t arena;                 /* first block of an object's arena */
     const struct stat_def *stats; /* of a subscription; NULL: sub_stat_defs */
     size_t stat_count;
+    bool stays; /* Envoy: while something needs it, its removal (delta) is passed over */
     /* Translates and takes the message's meaning over; object arena in cx (taken on success).
      * False: told in cx->errors. */
     bool (*accept)(struct resource *r, const ProtobufCMessage *msg, struct conf_cx *cx);
@@ -270,6 +272,7 @@ struct xds {
     struct top cds, lds;
     struct layers *layers;
     struct stat_group *control_plane;
+    struct cache *cache; /* --config-cache; may be NULL */
 };
 /* Looks whether the phase is over and begins the next. */
 void xds_advance(struct xds *x);

@@ -298,6 +298,65 @@ static void test_delta_nack_carries_the_error(void **state)
     fixture_release(&f);
 }
 
+/* Given up and wanted anew before either was said: what we had is gone, so it must be sent again.
+ */
+static void test_a_name_wanted_anew_is_asked_for_anew(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, MUX_SOTW);
+    mux_watch(f.mux, EDS, STR("a"));
+    mux_watch(f.mux, EDS, STR("b"));
+    mux_connected(f.mux);
+    assert_int_equal(next_sotw(&f)->n_resource_names, 2);
+    mux_unwatch(f.mux, EDS, STR("a"));
+    mux_watch(f.mux, EDS, STR("a"));
+    const request_message *r = next_sotw(&f);
+    assert_int_equal(r->n_resource_names, 1);
+    assert_string_equal(r->resource_names[0], "b");
+    assert_int_equal(next_sotw(&f)->n_resource_names, 2);
+    assert_null(next_sotw(&f));
+    fixture_release(&f);
+
+    fixture_init(&f, MUX_DELTA);
+    mux_watch(f.mux, EDS, STR("a"));
+    mux_connected(f.mux);
+    assert_int_equal(next_delta(&f)->n_resource_names_subscribe, 1);
+    mux_unwatch(f.mux, EDS, STR("a"));
+    mux_watch(f.mux, EDS, STR("a"));
+    const delta_message *d = next_delta(&f);
+    assert_int_equal(d->n_resource_names_subscribe, 1);
+    assert_int_equal(d->n_resource_names_unsubscribe, 0);
+    assert_null(next_delta(&f));
+    fixture_release(&f);
+}
+
+/* Three responses before anything can be sent: three answers, each with its nonce, in order. */
+static void test_each_response_has_its_own_answer(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, MUX_SOTW);
+    mux_watch(f.mux, CDS, STR(""));
+    mux_connected(f.mux);
+    assert_non_null(next_sotw(&f));
+    respond(&f, CDS, "1", "n1", 1);
+    f.nack = "bad";
+    respond(&f, CDS, "2", "n2", 1);
+    f.nack = NULL;
+    respond(&f, CDS, "3", "n3", 1);
+    assert_int_equal(mux_answers(f.mux), 3);
+    static const char *const nonces[] = {"n1", "n2", "n3"}, *const versions[] = {"1", "1", "3"};
+    for (size_t i = 0; i < 3; i++) {
+        const request_message *r = next_sotw(&f);
+        assert_string_equal(r->response_nonce, nonces[i]);
+        assert_string_equal(r->version_info, versions[i]);
+        assert_int_equal(r->error_detail != NULL, i == 1);
+    }
+    assert_null(next_sotw(&f));
+    fixture_release(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +369,8 @@ int main(void)
         cmocka_unit_test(test_delta_subscribes_unsubscribes_and_remembers_versions),
         cmocka_unit_test(test_delta_forgets_what_was_removed),
         cmocka_unit_test(test_delta_nack_carries_the_error),
+        cmocka_unit_test(test_a_name_wanted_anew_is_asked_for_anew),
+        cmocka_unit_test(test_each_response_has_its_own_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
