@@ -7,6 +7,7 @@
 #include "proxy/api/lb_policy.h"
 #include "proxy/api/match_tree.h"
 #include "proxy/api/network_filter.h"
+#include "proxy/api/original_ip.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/api/udp.h"
 
@@ -16,6 +17,8 @@
 #include SKIFF_MORE_EXTENSIONS
 #endif
 #undef E
+
+extern const struct http_filter_type http_missing;
 
 /* A leading row that no search finds keeps the table non-empty. */
 static const struct registry_entry entries[] = {
@@ -28,4 +31,7 @@ static const struct registry_entry entries[] = {
 #undef E
 };
 
-const struct registry filters_registry = {entries + 1, sizeof entries / sizeof entries[0] - 1};
+const struct registry filters_registry = {.entries = entries + 1,
+                                          .count = sizeof entries / sizeof entries[0] - 1,
+                                          .missing_filter = &http_missing.ext,
+                                          .missing = filters_missing};

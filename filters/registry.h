@@ -3,3 +3,5 @@
 #include "proxy/api/extension.h"
 
 extern const struct registry filters_registry;
+/* filters/http/missing.c; the last one has no config. */
+extern const struct registry_missing filters_missing[];

@@ -205,12 +205,14 @@ void admin_page_logging(struct admin_request *r)
 void admin_page_healthcheck_fail(struct admin_request *r)
 {
     r->server->health_failed = true;
+    atomic_store_explicit(&r->server->rt->health_failed, true, memory_order_relaxed);
     sb_add(&r->out, STR("OK\n"));
 }
 
 void admin_page_healthcheck_ok(struct admin_request *r)
 {
     r->server->health_failed = false;
+    atomic_store_explicit(&r->server->rt->health_failed, false, memory_order_relaxed);
     sb_add(&r->out, STR("OK\n"));
 }
 

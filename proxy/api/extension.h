@@ -49,15 +49,26 @@ struct registry_entry {
     enum extension_kind kind;
     const struct extension *extension;
 };
+/* An HTTP filter that Envoy has and we have not: full names of its messages. */
+struct registry_missing {
+    const char *config, *route_config; /* the last one may be NULL */
+};
 /* Constant. filters/registry.c holds the one table; server/ hands it down. */
 struct registry {
     const struct registry_entry *entries;
     size_t count;
+    const struct extension *missing_filter; /* stands for them all: an http_filter_type whose conf
+                                               is the name, struct str *. NULL: none */
+    const struct registry_missing *missing; /* the last one has no config; NULL: none */
 };
 /* By the config's type URL (with or without prefix) or, when the URL is empty, by name. NULL:
  * unknown. */
 const struct extension *registry_find(const struct registry *r, enum extension_kind kind,
                                       struct str type_url, struct str name);
+/* NULL: no filter that is known to be missing has this message (by full name), as its config or for
+ * routes. */
+const struct registry_missing *registry_find_missing(const struct registry *r, struct str full_name,
+                                                     bool route);
 /* Calls fn for each extension of all kinds (server_info, config_dump, did-you-mean). */
 void registry_each(const struct registry *r,
                    void (*fn)(void *arg, enum extension_kind kind, const struct extension *e),

@@ -26,6 +26,16 @@ const struct extension *registry_find(const struct registry *r, enum extension_k
     return NULL;
 }
 
+const struct registry_missing *registry_find_missing(const struct registry *r, struct str full_name,
+                                                     bool route)
+{
+    for (const struct registry_missing *x = r->missing; x && x->config; x++) {
+        const char *name = route ? x->route_config : x->config;
+        if (name && str_eq(str_of(name), full_name)) return x;
+    }
+    return NULL;
+}
+
 void registry_each(const struct registry *r,
                    void (*fn)(void *arg, enum extension_kind kind, const struct extension *e),
                    void *arg)

@@ -75,3 +75,13 @@ size_t route_overrides(const struct route *r, const struct route_choice *choice,
  * caller: false = the route says nothing. */
 bool route_upgrade(const struct route *r, struct str type, bool *enabled,
                    const struct upgrade_conf **conf);
+
+/* A RouteMatch by itself, for filters that have rules of their own. */
+struct route_match;
+struct conf_at;
+struct Envoy__Config__Route__V3__RouteMatch;
+/* Main; lives in conf_arena(at). NULL: told. */
+const struct route_match *conf_route_match(const struct conf_at *at,
+                                           const struct Envoy__Config__Route__V3__RouteMatch *m);
+bool route_match_fits(const struct route_match *m, struct worker *w, const struct headers *h,
+                      const struct stream_info *info);

@@ -22,6 +22,11 @@ void upstream_pin(struct upstream_cluster *uc);
 void upstream_unpin(struct worker *w, struct upstream_cluster **uc);
 /* Facts of the cluster as configured now (borrowed from its pin; valid while uc is pinned). */
 const struct cluster *upstream_conf(const struct upstream_cluster *uc);
+/* How many hosts a cluster has, and how many of them are fit. False: no such cluster. */
+struct upstream_health {
+    uint32_t total, healthy, degraded;
+};
+bool upstream_health(struct worker *w, struct str name, uint64_t hash, struct upstream_health *out);
 /* Name, name in statistics and metadata of the cluster into info->up (borrowed as long as the
  * cluster lives). */
 void upstream_name_facts(const struct upstream_cluster *uc, struct stream_info *info);

@@ -33,11 +33,37 @@ static bool hcm_filter_discovered(const struct conf_at *at, const HttpFilter *m,
     return out->slot != NULL;
 }
 
+/* A filter that Envoy has and we have not, and that is off unless a route switches it on. There the
+ * request is refused: nothing is ever served without it. Told in the log once, as an ignored field.
+ */
+static bool hcm_filter_missing(const struct conf_at *at, const HttpFilter *m,
+                               const Google__Protobuf__Any *any, struct http_filter_conf *out)
+{
+    const struct registry *r = at->cx->registry;
+    if (!m->disabled || !any || !r->missing_filter) return false;
+    struct arena *a = conf_arena(at);
+    struct str type = proto_any_name(a, any);
+    if (!registry_find_missing(r, type, false)) return false;
+    struct str *name = ARENA_NEW(a, struct str);
+    *name = str_dup(a, str_of(m->name));
+    *out = (struct http_filter_conf){.name = *name,
+                                     .type = (const struct http_filter_type *)r->missing_filter,
+                                     .conf = name,
+                                     .disabled = true};
+    const struct proto_opts *opts = at->cx->opts;
+    if (opts && opts->on_note)
+        opts->on_note(opts->user, PROTO_NOTE_IGNORED, conf_path(at),
+                      str_fmt(a, "%.*s is not supported: routes that switch it on answer 500",
+                              STR_ARG(type)));
+    return true;
+}
+
 static bool hcm_filter(const struct conf_at *at, const HttpFilter *m,
                        const Google__Protobuf__Any *any, struct str stat_prefix,
                        struct http_filter_conf *out)
 {
     const ProtobufCMessage *msg;
+    if (hcm_filter_missing(at, m, any, out)) return true;
     const struct extension *e =
         conf_extension(at, EXTENSION_HTTP_FILTER, str_of(m->name), any, &msg);
     if (!e) return false;

@@ -9,6 +9,7 @@
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/config/core/v3/extension.pb-c.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/api/original_ip.h"
 #include "proxy/config/hcm_internal.h"
 #include "proxy/config/socket.h"
 
@@ -261,6 +262,35 @@ static bool hcm_host_and_path(const struct conf_at *at, const Hcm *m, struct hcm
     return conf_fail(&place, "strip_matching_host_port and strip_any_host_port cannot both be set");
 }
 
+/* Envoy: extensions stand instead of the older fields, not beside them. */
+static bool hcm_original_ip(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    size_t n = m->n_original_ip_detection_extensions;
+    struct hcm_original_ip *v = ARENA_ARRAY(conf_arena(at), struct hcm_original_ip, n);
+    struct conf_at field = conf_field(at, "original_ip_detection_extensions");
+    bool ok = true;
+    if (n && c->use_remote_address)
+        ok = conf_fail(&field,
+                       "Original IP detection extensions and use_remote_address may not be mixed");
+    if (n && c->xff_hops)
+        ok = conf_fail(
+            &field, "Original IP detection extensions and xff_num_trusted_hops may not be mixed");
+    for (size_t i = 0; i < n; i++) {
+        const Envoy__Config__Core__V3__TypedExtensionConfig *x =
+            m->original_ip_detection_extensions[i];
+        struct conf_at place = conf_index(at, "original_ip_detection_extensions", i),
+                       config = conf_field(&place, "typed_config");
+        const ProtobufCMessage *msg;
+        v[i].type = (const struct original_ip_type *)conf_extension(
+            &place, EXTENSION_ORIGINAL_IP, str_of(x->name), x->typed_config, &msg);
+        v[i].conf = v[i].type ? v[i].type->conf_create(&config, msg) : NULL;
+        ok &= v[i].conf != NULL;
+    }
+    c->original_ip = v;
+    c->original_ip_count = n;
+    return ok;
+}
+
 bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
 {
     struct arena *a = conf_arena(at);
@@ -286,5 +316,6 @@ bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf
     hcm_tracing(m, c);
     bool ok = hcm_internal_addresses(at, m, c);
     ok &= hcm_request_id(at, m, c);
+    ok &= hcm_original_ip(at, m, c);
     return hcm_host_and_path(at, m, c) && ok;
 }

@@ -8,6 +8,7 @@
 #include "envoy/type/matcher/v3/regex.pb-c.h"
 #include "envoy/type/v3/percent.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
+#include "proxy/api/route_ops.h"
 #include "proxy/config/route_internal.h"
 #include "xds/core/v3/cidr.pb-c.h"
 
@@ -138,4 +139,11 @@ bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route_
     ok = match_metadata(at, m, e) && ok;
     ok = match_state(at, m, e) && ok;
     return ok && headers_ok && query_ok;
+}
+
+const struct route_match *conf_route_match(const struct conf_at *at,
+                                           const struct Envoy__Config__Route__V3__RouteMatch *m)
+{
+    struct route_match *out = ARENA_NEW(conf_arena(at), struct route_match);
+    return translate_route_match(at, m, &out->entry) ? out : NULL;
 }

@@ -41,6 +41,9 @@ static bool override_conf(const struct conf_at *at, const Google__Protobuf__Any 
                           struct filter_override *o)
 {
     struct str message = proto_any_name(conf_arena(at), any);
+    const struct registry *r = at->cx->registry;
+    /* It is not there, or it stands in the chain by that name and refuses. */
+    if (r && r->missing_filter && registry_find_missing(r, message, true)) return true;
     const struct http_filter_type *t = find_filter(at, message, o->filter_name);
     if (!t) {
         if (optional) return true;
@@ -73,7 +76,8 @@ bool translate_filter_override(const struct conf_at *at, const char *filter_name
                 at, any, &envoy__config__route__v3__filter_config__descriptor);
         if (!m) return false;
         o->disabled = m->disabled;
-        if (m->config) {
+        /* `config: {}` only switches it on. */
+        if (m->config && proto_any_name(a, m->config).len) {
             struct conf_at config = conf_field(at, "config");
             ok = override_conf(&config, m->config, m->is_optional, o);
         }

@@ -107,12 +107,13 @@ static void edge_join(struct headers *h)
     }
 }
 
-void edge_mutate_request(struct http_stream *s, struct headers *h)
+struct edge_refusal edge_mutate_request(struct http_stream *s, struct headers *h)
 {
     edge_join(h);
     edge_hop_by_hop(h);
-    edge_addresses(s, h);
+    struct edge_refusal no = edge_addresses(s, h);
     edge_xfcc(s, h);
+    return no;
 }
 
 /* --- responses

@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/rand.h"
 #include "proxy/api/headers.h"
+#include "proxy/api/original_ip.h"
 #include "proxy/http/stream_internal.h"
 #include "proxy/runtime/runtime.h"
 
@@ -35,18 +36,23 @@ static bool xff_internal(const struct hcm_conf *conf, const struct addr *x)
     return false;
 }
 
-static void xff_append(struct http_stream *s, struct headers *h)
+static void xff_append_address(struct http_stream *s, struct headers *h, const struct addr *x)
 {
     char text[ADDR_TEXT_MAX];
+    if (!addr_is_ip(x)) return;
+    size_t len = addr_format_ip(x, text);
+    headers_append(h, STR("x-forwarded-for"), str_dup(s->arena, str_make(text, len)), STR(","));
+}
+
+static void xff_append(struct http_stream *s, struct headers *h)
+{
     const struct addr *x = &s->m->info->remote;
     /* Envoy: a loopback peer is told as the machine's own address. */
     if (addr_is_loopback(x) && s->m->conf->local_address.len) {
         headers_append(h, STR("x-forwarded-for"), s->m->conf->local_address, STR(","));
         return;
     }
-    if (!addr_is_ip(x)) return;
-    size_t len = addr_format_ip(x, text);
-    headers_append(h, STR("x-forwarded-for"), str_dup(s->arena, str_make(text, len)), STR(","));
+    xff_append_address(s, h, x);
 }
 
 static struct str xff_own_proto(const struct http_stream *s)
@@ -85,6 +91,25 @@ static bool xff_as_inner(struct http_stream *s, const struct headers *h)
     if (!xff_address(h, s->arena, s->m->conf->xff_hops, &found, &single)) return false;
     s->info.remote = found;
     return single;
+}
+
+/* The first extension that finds the client or refuses the request decides. */
+static bool xff_by_extensions(struct http_stream *s, struct headers *h, uint32_t *reject)
+{
+    const struct hcm_conf *conf = s->m->conf;
+    const struct addr *peer = &s->m->info->remote;
+    for (size_t i = 0; i < conf->original_ip_count; i++) {
+        const struct hcm_original_ip *x = &conf->original_ip[i];
+        struct original_ip found = {0};
+        x->type->detect(x->conf, h, peer, s->arena, &found);
+        *reject = found.reject;
+        if (found.reject) return false;
+        if (!found.found) continue;
+        s->info.remote = found.address;
+        if (!found.skip_xff_append) xff_append_address(s, h, peer);
+        return found.trusted;
+    }
+    return false;
 }
 
 static void xff_scheme(struct http_stream *s, struct headers *h)
@@ -151,10 +176,17 @@ static void xff_user_agent(struct http_stream *s, struct headers *h)
         headers_set_id(h, HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE, rt->service_node);
 }
 
-void edge_addresses(struct http_stream *s, struct headers *h)
+struct edge_refusal edge_addresses(struct http_stream *s, struct headers *h)
 {
     const struct hcm_conf *conf = s->m->conf;
-    bool trusted = conf->use_remote_address ? xff_as_edge(s, h) : xff_as_inner(s, h);
+    struct edge_refusal no = {0};
+    bool trusted;
+    if (conf->original_ip_count)
+        trusted = xff_by_extensions(s, h, &no.status);
+    else
+        trusted = conf->use_remote_address ? xff_as_edge(s, h) : xff_as_inner(s, h);
+    no.details = "rejecting_because_detection_failed";
+    if (no.status) return no;
     xff_scheme(s, h);
     bool internal = trusted && xff_internal(conf, &s->info.remote);
     bool edge = !internal && conf->use_remote_address;
@@ -167,4 +199,5 @@ void edge_addresses(struct http_stream *s, struct headers *h)
     if (conf->via.len) headers_append(h, STR("via"), conf->via, STR(", "));
     if (edge) xff_external_address(s, h);
     edge_request_id(s, h, edge);
+    return no;
 }

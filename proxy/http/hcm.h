@@ -19,7 +19,8 @@ struct conn;
 struct conn_byte_stats;
 struct worker;
 struct pin;
-struct local_reply_conf; /* proxy/http/local_reply.h */
+struct local_reply_conf;
+struct original_ip_type; /* proxy/http/local_reply.h */
 struct access_log_list;
 struct http_stream;
 struct regex;
@@ -67,6 +68,12 @@ struct hcm_upgrade {
     struct http_filter_chain chain;
 };
 
+/* One of original_ip_detection_extensions. */
+struct hcm_original_ip {
+    const struct original_ip_type *type;
+    const void *conf;
+};
+
 /* Immutable; lives in the arena of the filter chain (listener) and is pinned by its connections. */
 struct hcm_conf {
     struct str stat_prefix;                                          /* "http.ingress." */
@@ -97,6 +104,8 @@ struct hcm_conf {
     struct str local_address; /* of this machine: stands in x-forwarded-for for a loopback peer */
     bool use_remote_address, skip_xff_append, append_x_forwarded_port, add_user_agent;
     uint32_t xff_hops;
+    const struct hcm_original_ip *original_ip; /* asked instead of counting hops; in order */
+    size_t original_ip_count;
     const struct cidr *internal_ranges;
     size_t internal_range_count;
     bool internal_configured, internal_unix;

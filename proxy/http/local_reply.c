@@ -90,7 +90,9 @@ static void local_reply_send(struct http_stream *s, struct headers *h, struct st
         return;
     }
     chain_headers(s, HTTP_ENCODE, s->slot_count - 1, h, end);
-    if (!end && !s->over) chain_data(s, HTTP_ENCODE, s->slot_count - 1, &data, true);
+    /* A filter may have answered otherwise by then. */
+    if (!end && !s->over && s->info.resp == h)
+        chain_data(s, HTTP_ENCODE, s->slot_count - 1, &data, true);
     buf_release(&data);
 }
 

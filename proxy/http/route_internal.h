@@ -33,6 +33,11 @@ struct route_entry {
     enum route_yes_no tls_presented, tls_validated;
 };
 
+/* Only what must be true (proxy/api/route_ops.h). */
+struct route_match {
+    struct route_entry entry;
+};
+
 /* Routes of one key (a path, a prefix), by ordinal. */
 struct route_bucket {
     uint32_t *ordinals;

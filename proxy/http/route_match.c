@@ -242,6 +242,18 @@ const struct route *route_find(const struct route_config *c, struct worker *w,
     return info->route;
 }
 
+bool route_match_fits(const struct route_match *m, struct worker *w, const struct headers *h,
+                      const struct stream_info *info)
+{
+    static const struct route_config plain;
+    struct search s = {.config = &plain, .worker = w, .headers = h, .info = info};
+    s.scratch = w && w->scratch ? w->scratch : info->arena;
+    s.full = headers_get(h, HDR_PATH);
+    s.path = s.full.ptr ? matched_path(&plain, s.full, s.scratch) : STR_NONE;
+    s.connect = str_eq(headers_get(h, HDR_METHOD), STR("CONNECT"));
+    return path_fits(&s, &m->entry) && rest_fits(&s, &m->entry);
+}
+
 struct str route_virtual_cluster(const struct virtual_host *v, const struct headers *h,
                                  struct arena *scratch)
 {

@@ -380,11 +380,11 @@ static void stream_on_headers(struct codec_stream *cs, void *owner, struct heade
     stream_pin_routes(s);
     stream_expect_continue(s, h);
     struct edge_refusal no = edge_check_request(s, h);
+    if (!no.status) no = edge_mutate_request(s, h);
     if (no.status) {
         stream_refuse(s, &no);
         return;
     }
-    edge_mutate_request(s, h);
     stream_route_times(s);
     stream_log_begin(s);
     if (!stream_make_chain(s, h)) return;

@@ -43,14 +43,14 @@ struct edge_refusal {
 };
 void edge_close_after(struct http_stream *s);
 struct edge_refusal edge_check_request(struct http_stream *s, struct headers *h);
-void edge_mutate_request(struct http_stream *s, struct headers *h);
+struct edge_refusal edge_mutate_request(struct http_stream *s, struct headers *h);
 void edge_mutate_response(struct http_stream *s, struct headers *h);
 
 /* conn_manager_path.c: the path as everybody after it sees it. */
 struct edge_refusal edge_normalize_path(struct http_stream *s, struct headers *h);
 void edge_normalize_host(struct http_stream *s, struct headers *h);
 /* conn_manager_xff.c: x-forwarded-*, internal or external, x-envoy-* sanitising. */
-void edge_addresses(struct http_stream *s, struct headers *h);
+struct edge_refusal edge_addresses(struct http_stream *s, struct headers *h);
 /* xfcc.c */
 void edge_xfcc_tls(struct http_stream *s, struct headers *h);
 /* request_id.c */

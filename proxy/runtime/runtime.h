@@ -76,6 +76,7 @@ struct runtime {
     unsigned hook_count;
     struct map published[TABLE_COUNT]; /* main's own view: name -> struct obj * (holds a ref) */
     atomic_bool draining;              /* SIGTERM/drain: read relaxed by workers */
+    atomic_bool health_failed;         /* POST /healthcheck/fail: read relaxed by workers */
     uint64_t start_wall_us, start_us;
     struct str service_node, service_cluster, service_zone; /* node identity; process arena */
     struct arena *arena;                                    /* process lifetime */

@@ -112,6 +112,18 @@ const struct cluster *upstream_conf(const struct upstream_cluster *uc)
     return uc->conf;
 }
 
+bool upstream_health(struct worker *w, struct str name, uint64_t hash, struct upstream_health *out)
+{
+    const struct upstream_cluster *uc = upstream_find(w, name, hash);
+    *out = (struct upstream_health){0};
+    if (!uc) return false;
+    if (uc->hosts)
+        *out = (struct upstream_health){.total = uc->hosts->host_count,
+                                        .healthy = uc->hosts->healthy_count,
+                                        .degraded = uc->hosts->degraded_count};
+    return true;
+}
+
 void upstream_name_facts(const struct upstream_cluster *uc, struct stream_info *info)
 {
     const struct cluster *c = upstream_conf(uc);
