@@ -223,10 +223,24 @@ static bool base_filter(const struct conf_at *at,
     return base_filter_disabled(at, m, out) && ok;
 }
 
+/* use_original_dst brings the filter that finds the original destination, behind all others. */
+static bool base_filter_original_dst(const struct conf_at *at, struct listener_base *b)
+{
+    struct conf_at place = conf_field(at, "use_original_dst");
+    struct str name = STR("envoy.filters.listener.original_dst");
+    const struct listener_filter_type *type = (const struct listener_filter_type *)registry_find(
+        at->cx->registry, EXTENSION_LISTENER_FILTER, STR_NONE, name);
+    if (!b->use_original_dst) return true;
+    if (!type) return conf_fail(&place, "the filter %.*s is not there", STR_ARG(name));
+    b->filters[b->filter_count++] =
+        (struct listener_filter_conf){.type = type, .conf = type->conf_create(&place, NULL)};
+    return true;
+}
+
 static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
                          struct listener_base *b)
 {
-    b->filters = ARENA_ARRAY(b->obj.arena, struct listener_filter_conf, m->n_listener_filters);
+    b->filters = ARENA_ARRAY(b->obj.arena, struct listener_filter_conf, m->n_listener_filters + 1);
     b->filter_count = m->n_listener_filters;
     bool ok = true;
     for (size_t i = 0; i < m->n_listener_filters; i++) {
@@ -234,6 +248,7 @@ static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener
         ok &= base_filter(&place, m->listener_filters[i], &b->filters[i]);
         if (b->filters[i].slot) b->has_slots = true;
     }
+    ok &= base_filter_original_dst(at, b);
     struct conf_at place = conf_field(at, "listener_filters_timeout");
     return conf_duration(&place, m->listener_filters_timeout, FILTERS_TIMEOUT_US,
                          &b->filters_timeout_us) &&

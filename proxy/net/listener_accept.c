@@ -41,6 +41,7 @@ struct accept_step {
     char *peek;
     size_t peek_size;
     bool done;
+    bool handed; /* by the listener that accepted it: it is handed on no further */
 };
 
 /* --- choosing the chain
@@ -101,6 +102,7 @@ static size_t choose_chain(const struct worker_listener *l, const struct net_fac
     return filter_chain_find_by_tree(l->conf, &ask);
 }
 
+/* What the listener filters found out chooses the chain. */
 static void start_chain(struct worker_listener *l, int fd, struct conn_info *info,
                         const struct accepting *a)
 {
@@ -115,7 +117,6 @@ static void start_chain(struct worker_listener *l, int fd, struct conn_info *inf
         .alpn_count = a ? a->alpn_count : 0,
     };
     struct arena *arena = a ? a->arena : NULL;
-    l = hand_over(l, info);
     info->listener_name = l->base->conf->obj.name;
     info->traffic_direction = l->base->conf->traffic_direction;
     size_t i = choose_chain(l, &facts, info);
@@ -213,12 +214,19 @@ static bool step_consume(struct accept_step *s)
     return true;
 }
 
+static void step_start(struct worker_listener *l, int fd, struct conn_info *info,
+                       const struct accepting *before);
+
 static void step_pass(struct accept_step *s)
 {
     struct worker_listener *l = s->listener;
+    struct worker_listener *to = s->handed ? l : hand_over(l, s->a.info);
     if (s->low_water) step_low_water(s, 1);
     step_end(s);
-    start_chain(l, s->a.fd, s->a.info, &s->a);
+    if (to != l && to->base->conf->filter_count)
+        step_start(to, s->a.fd, s->a.info, &s->a);
+    else
+        start_chain(to, s->a.fd, s->a.info, &s->a);
 }
 
 /* What is there now, without taking it. >= 0 bytes; negative: nothing yet. *end: the peer left. */
@@ -351,14 +359,20 @@ static bool step_filters(struct accept_step *s)
     return all;
 }
 
-static void step_start(struct worker_listener *l, int fd, struct conn_info *info)
+/* `before`: what the filters of the listener that hands it over found; NULL: just accepted. */
+static void step_start(struct worker_listener *l, int fd, struct conn_info *info,
+                       const struct accepting *before)
 {
     struct accept_step *s = mem_alloc(sizeof(*s));
     s->listener = l;
     s->base = l->base;
     s->base->users++;
-    s->a = (struct accepting){
-        .worker = l->worker, .fd = fd, .info = info, .arena = arena_new("connection", 1024)};
+    s->handed = before != NULL;
+    s->a = before ? *before
+                  : (struct accepting){.worker = l->worker,
+                                       .fd = fd,
+                                       .info = info,
+                                       .arena = arena_new("connection", 1024)};
     s->selves = mem_array(l->base->conf->filter_count, sizeof(void *));
     list_push_back(&l->accepting, &s->link);
     loop_io_init(&s->io, l->worker->loop, fd, step_on_ready);
@@ -441,7 +455,7 @@ void accept_given(struct worker_listener *l, int fd, const struct addr *peer,
 {
     struct conn_info *info = info_for(l, bound, fd, peer);
     if (l->base->conf->filter_count)
-        step_start(l, fd, info);
+        step_start(l, fd, info, NULL);
     else
         start_chain(l, fd, info, NULL);
 }
