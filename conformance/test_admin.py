@@ -6,6 +6,7 @@ import re
 import pytest
 
 import compare
+from harness.wait import wait_for
 
 pytestmark = pytest.mark.xdist_group("admin-pages")
 # cluster lines whose value depends on what happened before or on another implementation's internals
@@ -205,6 +206,26 @@ def test_stats_names(sides):
     envoy, skiff = (names(side) for side in sides)
     assert sorted(skiff - envoy) == [], "not in Envoy"
     assert sorted(envoy - skiff) == [], "not in Skiff"
+
+
+def test_histogram_buckets(sides):
+    """histogram_bucket_settings: the first that matches and has buckets."""
+    names = ["cluster.a.upstream_rq_time", "cluster.a.upstream_cx_connect_ms", "http.main.downstream_rq_time"]
+
+    def bounds(side):
+        side.run({"name": "warm", "get": "/x"})
+        page = wait_for(lambda: all_used(side), "values in the histograms", 30)
+        labels = {name: re.findall(r"B([^(]+)\(", page[name]) for name in names}
+        prometheus = text(side, "/stats/prometheus?filter=^cluster.a.upstream_rq_time")
+        return labels, re.findall(r'le="([^"]+)"', prometheus)
+
+    def all_used(side):
+        lines = text(side, "/stats?histogram_buckets=cumulative").splitlines()
+        found = dict(line.split(": ", 1) for line in lines if line.split(": ")[0] in names)
+        return found if len(found) == len(names) and not any("No recorded" in v for v in found.values()) else None
+    envoy, skiff = (bounds(side) for side in sides)
+    assert envoy[0][names[0]] == ["0.5", "1", "2.25", "30000"]
+    assert skiff == envoy
 
 
 @pytest.mark.parametrize("target", ["//ready", "///ready", "/./ready", "/stats/../ready", "/%72eady", "/ready/", "/stats//", "/\\ready",

@@ -1,7 +1,8 @@
 /* stats_config of the bootstrap, --stats-tag, and the flush interval. */
+#include <stdlib.h>
+
 #include "base/arena.h"
 #include "base/errors.h"
-#include "base/log.h"
 #include "filters/registry.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/stats/stats.h"
@@ -59,6 +60,53 @@ static bool configure_matcher(struct server *s, const struct conf_at *at,
     return true;
 }
 
+/* histogram_bucket_settings: the first that matches and has buckets counts. */
+struct bucket_rule {
+    struct string_matcher match;
+    struct stat_bounds bounds;
+};
+struct bucket_rules {
+    struct bucket_rule *v;
+    size_t count;
+};
+
+static struct stat_bounds buckets_for(void *arg, struct str name)
+{
+    const struct bucket_rules *r = arg;
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->v[i].bounds.count && string_match(&r->v[i].match, name)) return r->v[i].bounds;
+    }
+    return (struct stat_bounds){0};
+}
+
+static int compare_bounds(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static bool configure_buckets(struct server *s, const struct conf_at *at,
+                              const Envoy__Config__Metrics__V3__StatsConfig *m)
+{
+    struct bucket_rules *r = ARENA_NEW(s->arena, struct bucket_rules);
+    bool good = true;
+    r->count = m->n_histogram_bucket_settings;
+    r->v = ARENA_ARRAY(s->arena, struct bucket_rule, r->count);
+    for (size_t i = 0; i < r->count; i++) {
+        const Envoy__Config__Metrics__V3__HistogramBucketSettings *b =
+            m->histogram_bucket_settings[i];
+        struct conf_at one = conf_index(at, "histogram_bucket_settings", i);
+        struct conf_at match = conf_field(&one, "match");
+        good = conf_string_matcher(&match, b->match, &r->v[i].match) && good;
+        if (!b->n_buckets) continue;
+        double *v = arena_copy(s->arena, b->buckets, b->n_buckets * sizeof *v);
+        qsort(v, b->n_buckets, sizeof *v, compare_bounds);
+        r->v[i].bounds = (struct stat_bounds){v, b->n_buckets};
+    }
+    stats_set_bounds(s->stats, buckets_for, r);
+    return good;
+}
+
 static bool configure_tag(struct server *s, const struct conf_at *at,
                           const Envoy__Config__Metrics__V3__TagSpecifier *t)
 {
@@ -104,12 +152,7 @@ bool server_stats_configure(struct server *s, struct errors *errors)
         struct conf_at tag = conf_index(&at, "stats_tags", i);
         good = configure_tag(s, &tag, m->stats_tags[i]) && good;
     }
-    if (m->n_histogram_bucket_settings) {
-        log_warn(
-            LOG_C_CONFIG,
-            "stats_config.histogram_bucket_settings: histograms are shown with the default buckets");
-        server_stats_note(s, PROTO_NOTE_IGNORED);
-    }
+    if (m->n_histogram_bucket_settings) good = configure_buckets(s, &at, m) && good;
     struct conf_at matcher = conf_field(&at, "stats_matcher");
     return (!m->stats_matcher || configure_matcher(s, &matcher, m->stats_matcher)) && good;
 }

@@ -112,16 +112,16 @@ static void add_total(struct exposition *x, const struct stat_histogram *h)
 static void add_buckets(struct exposition *x, const struct stat_view *v)
 {
     struct sb le = {0};
-    for (size_t i = 0; i <= HISTOGRAM_BOUNDS; i++) {
-        bool last = i == HISTOGRAM_BOUNDS;
+    for (size_t i = 0; i <= v->bounds.count; i++) {
+        bool last = i == v->bounds.count;
         sb_clear(&le);
         if (last)
             sb_add(&le, STR("le=\"+Inf\""));
         else
-            sb_fmt(&le, "le=\"%.32g\"", histogram_bounds[i]);
+            sb_fmt(&le, "le=\"%.32g\"", v->bounds.v[i]);
         add_sample_head(x, "_bucket", sb_str(&le));
         sb_u64(x->out, last ? histogram_count(v->cumulative)
-                            : histogram_count_to(v->cumulative, histogram_bounds[i]));
+                            : histogram_count_to(v->cumulative, v->bounds.v[i]));
         sb_char(x->out, '\n');
     }
     sb_release(&le);

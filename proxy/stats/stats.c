@@ -231,6 +231,13 @@ void stats_set_matcher(struct stats *s, bool (*wanted)(void *arg, struct str nam
     s->wanted_arg = arg;
 }
 
+void stats_set_bounds(struct stats *s, struct stat_bounds (*bounds)(void *arg, struct str name),
+                      void *arg)
+{
+    s->bounds = bounds;
+    s->bounds_arg = arg;
+}
+
 void stats_each(struct stats *s, void (*fn)(void *arg, const struct stat_view *v), void *arg)
 {
     size_t count;

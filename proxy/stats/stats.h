@@ -68,6 +68,11 @@ void stat_record(struct stat_group *g, size_t index, uint64_t value);    /* hist
 /* Sum over threads. */
 uint64_t stat_value(const struct stat_group *g, size_t index);
 bool stat_used(const struct stat_group *g, size_t index); /* written at least once */
+/* Upper bounds of the buckets that a histogram is shown in, ascending. */
+struct stat_bounds {
+    const double *v;
+    size_t count;
+};
 struct stat_view {
     struct str name; /* full */
     enum stat_type type;
@@ -75,6 +80,7 @@ struct stat_view {
     uint64_t value;  /* counters, gauges */
     struct str text; /* text read-outs */
     const struct stat_histogram *cumulative, *interval;
+    struct stat_bounds bounds; /* of the histogram's buckets */
 };
 /* Calls fn for each listed stat, unsorted; lazy ones only if used. */
 void stats_each(struct stats *s, void (*fn)(void *arg, const struct stat_view *v), void *arg);
@@ -83,5 +89,8 @@ void stats_each(struct stats *s, void (*fn)(void *arg, const struct stat_view *v
 void stats_flush(struct stats *s);
 /* POST /reset_counters. */
 void stats_reset_counters(struct stats *s);
+/* histogram_bucket_settings: the bounds for a histogram's full name; v NULL: the default ones. */
+void stats_set_bounds(struct stats *s, struct stat_bounds (*bounds)(void *arg, struct str name),
+                      void *arg);
 /* stats_matcher: a stat for which it says false is not made (not listed). NULL: all. */
 void stats_set_matcher(struct stats *s, bool (*wanted)(void *arg, struct str name), void *arg);

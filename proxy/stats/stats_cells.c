@@ -148,6 +148,18 @@ static const struct stat_merged *merged_find(const struct stat_group *g, size_t 
     return m;
 }
 
+static struct stat_bounds bounds_of(const struct stat_group *g, size_t index)
+{
+    struct stat_bounds b = {0};
+    if (g->store->bounds) {
+        struct sb name = {0};
+        stat_name_add(g, index, &name);
+        b = g->store->bounds(g->store->bounds_arg, sb_str(&name));
+        sb_release(&name);
+    }
+    return b.v ? b : (struct stat_bounds){histogram_bounds, HISTOGRAM_BOUNDS};
+}
+
 void stat_view_fill(const struct stat_group *g, size_t index, struct stat_view *v)
 {
     *v = (struct stat_view){.type = g->defs[index].type};
@@ -157,6 +169,7 @@ void stat_view_fill(const struct stat_group *g, size_t index, struct stat_view *
         v->used = m != NULL;
         v->cumulative = m ? &m->cumulative : NULL;
         v->interval = m ? &m->interval : NULL;
+        if (m) v->bounds = bounds_of(g, index);
         return;
     }
     v->used = stat_used(g, index);

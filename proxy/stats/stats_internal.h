@@ -69,6 +69,8 @@ struct stats {
     size_t group_count;
     bool (*wanted)(void *arg, struct str name);
     void *wanted_arg;
+    struct stat_bounds (*bounds)(void *arg, struct str name);
+    void *bounds_arg;
 };
 
 /* The calling thread's cells must exist for this; NULL when the thread never wrote near it. */

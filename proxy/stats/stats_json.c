@@ -40,11 +40,11 @@ static void add_buckets(struct sb *out, const struct stat_view *v, bool disjoint
 {
     uint64_t interval_before = 0, cumulative_before = 0;
     sb_add(out, STR("\"buckets\":["));
-    for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
-        uint64_t interval = histogram_count_to(v->interval, histogram_bounds[i]);
-        uint64_t cumulative = histogram_count_to(v->cumulative, histogram_bounds[i]);
+    for (size_t i = 0; i < v->bounds.count; i++) {
+        uint64_t interval = histogram_count_to(v->interval, v->bounds.v[i]);
+        uint64_t cumulative = histogram_count_to(v->cumulative, v->bounds.v[i]);
         sb_add(out, i ? STR(",{\"upper_bound\":") : STR("{\"upper_bound\":"));
-        sb_number(out, histogram_bounds[i], NUMBER_SHORTER);
+        sb_number(out, v->bounds.v[i], NUMBER_SHORTER);
         sb_fmt(out, ",\"interval\":%lu,\"cumulative\":%lu}", interval - interval_before,
                cumulative - cumulative_before);
         if (!disjoint) continue;

@@ -19,10 +19,10 @@ static void add_quantiles(struct sb *out, const struct stat_view *v)
 static void add_buckets(struct sb *out, const struct stat_view *v, bool disjoint)
 {
     uint64_t interval_before = 0, cumulative_before = 0;
-    for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
-        uint64_t interval = histogram_count_to(v->interval, histogram_bounds[i]);
-        uint64_t cumulative = histogram_count_to(v->cumulative, histogram_bounds[i]);
-        sb_fmt(out, "%sB%g(%lu,%lu)", i ? " " : "", histogram_bounds[i], interval - interval_before,
+    for (size_t i = 0; i < v->bounds.count; i++) {
+        uint64_t interval = histogram_count_to(v->interval, v->bounds.v[i]);
+        uint64_t cumulative = histogram_count_to(v->cumulative, v->bounds.v[i]);
+        sb_fmt(out, "%sB%g(%lu,%lu)", i ? " " : "", v->bounds.v[i], interval - interval_before,
                cumulative - cumulative_before);
         if (!disjoint) continue;
         interval_before = interval;
