@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "proxy/runtime/values.h"
+#include "proxy/upstream/cluster_manager.h"
 #include "xds/layers_read.h"
 #include "xds/xds_internal.h"
 
@@ -183,6 +184,7 @@ void layers_publish(struct xds *x)
     stat_set(ls->stats, RUNTIME_NUM_LAYERS, ls->count);
     stat_set(ls->stats, RUNTIME_ADMIN_ACTIVE, admin);
     runtime_publish(x->env.rt, TABLE_RUNTIME, STR(""), &all->obj);
+    cluster_manager_runtime_changed(x->env.clusters);
     struct obj *o = &all->obj;
     obj_unref(&o);
 }

@@ -76,6 +76,14 @@ struct load_assignment {
  * --------------------------------------------------------------------------------------------------------------------
  */
 enum { BREAKER_PRIORITIES = 2 };
+enum breaker {
+    BREAKER_CX,
+    BREAKER_PENDING,
+    BREAKER_RQ,
+    BREAKER_RETRY,
+    BREAKER_POOL,
+    BREAKER_KINDS
+};
 struct breaker_limits {
     uint32_t max_connections, max_pending, max_requests, max_retries, max_pools;
     bool track_remaining, has_budget;
@@ -92,8 +100,11 @@ struct breaker_counts {
 };
 struct cluster_shared {
     struct breaker_counts counts[BREAKER_PRIORITIES];
-    uint32_t refs;            /* main */
-    struct stat_group *stats; /* cluster.<name>.: enum cluster_stat */
+    _Atomic uint32_t most[BREAKER_PRIORITIES][BREAKER_KINDS]; /* set by main, relaxed */
+    bool tracked[BREAKER_PRIORITIES]; /* main: the "remaining" gauges were last set */
+    bool limited;                     /* main: `most` was set */
+    uint32_t refs;                    /* main */
+    struct stat_group *stats;         /* cluster.<name>.: enum cluster_stat */
 };
 
 /* --- protocol

@@ -9,6 +9,7 @@
 #include "base/must.h"
 #include "proxy/api/cluster_stats.h"
 #include "proxy/runtime/runtime.h"
+#include "proxy/runtime/values.h"
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/dns.h"
 #include "proxy/upstream/membership.h"
@@ -66,6 +67,7 @@ struct cluster_manager {
     void (*on_ready)(void *arg);
     void *on_ready_arg;
     size_t warming, static_waiting;
+    bool limited; /* runtime overrides limits */
 };
 
 /* --- what survives updates
@@ -244,7 +246,7 @@ static void activate(struct cluster_manager *cm, struct cluster_entry *e,
     must(c != NULL);
     warming_set(cm, e, NULL);
     feed_stop(cm, e->active);
-    breaker_limits_changed(c->shared, e->active ? e->active->limits : NULL, c->limits);
+    breaker_limits_set(c->shared, e->name, c->limits);
     cluster_drop(&e->active);
     e->active = c;
     hosts_apply(cm, e, c, la, true);
@@ -252,6 +254,31 @@ static void activate(struct cluster_manager *cm, struct cluster_entry *e,
     manager_gauges(cm);
     if (cm->on_active) cm->on_active(cm->on_active_arg, e->name);
     ready_check(cm);
+}
+
+/* Is there a key that overrides a limit? */
+static bool runtime_limits(const struct runtime *rt)
+{
+    struct obj *o = runtime_published(rt, TABLE_RUNTIME, STR(""));
+    if (!o) return false;
+    const struct runtime_values *v = CONTAINER_OF(o, struct runtime_values, obj);
+    struct str key;
+    void *value;
+    for (size_t it = 0; map_next(&v->by_key, &it, &key, &value);)
+        if (str_starts(key, STR("circuit_breakers."))) return true;
+    return false;
+}
+
+void cluster_manager_runtime_changed(struct cluster_manager *cm)
+{
+    bool limits = runtime_limits(cm->rt);
+    struct str name;
+    void *value;
+    for (size_t it = 0; (limits || cm->limited) && map_next(&cm->entries, &it, &name, &value);) {
+        const struct cluster *c = ((struct cluster_entry *)value)->active;
+        if (c) breaker_limits_set(c->shared, name, c->limits);
+    }
+    cm->limited = limits;
 }
 
 /* Starts what a warming version needs; may activate it at once. */

@@ -17,6 +17,8 @@ enum cluster_set_result { CLUSTER_UNCHANGED, CLUSTER_ADDED, CLUSTER_UPDATED };
  * endpoints are there; until then its old version serves. A warming version is replaced by a newer
  * one. */
 enum cluster_set_result cluster_manager_set(struct cluster_manager *cm, struct cluster *c);
+/* Runtime values were published: limits that they override are read again. */
+void cluster_manager_runtime_changed(struct cluster_manager *cm);
 /* False: unknown. */
 bool cluster_manager_remove(struct cluster_manager *cm, struct str name);
 

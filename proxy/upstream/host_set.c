@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/must.h"
+#include "proxy/runtime/values.h"
 
 static bool host_is_excluded(const struct cluster *c, const struct host *h)
 {
@@ -189,11 +190,19 @@ static void load_in_panic(struct host_set *set)
     set->priorities[first < 0 ? 0 : first].healthy_load += left;
 }
 
+/* healthy_panic_threshold, which runtime may override (read when hosts change, as Envoy does). */
+static double panic_percent(const struct cluster *c)
+{
+    uint64_t over = runtime_u64(NULL, STR("upstream.healthy_panic_threshold"), UINT64_MAX);
+    double percent = over == UINT64_MAX ? c->panic_percent : (double)over;
+    return percent < 100 ? percent : 100;
+}
+
 static bool priority_in_panic(const struct cluster *c, const struct priority_set *p)
 {
     uint32_t hosts = p->all.hosts.count > p->excluded ? p->all.hosts.count - p->excluded : 0;
     double percent = hosts ? 100.0 * (p->healthy.hosts.count + p->degraded.hosts.count) / hosts : 0;
-    return percent < (c->panic_percent < 100 ? c->panic_percent : 100);
+    return percent < panic_percent(c);
 }
 
 static void load_compute(struct host_set *set, const struct cluster *c,
@@ -218,7 +227,7 @@ static void load_compute(struct host_set *set, const struct cluster *c,
             set->priorities[degraded].degraded_load += left;
     }
     mem_free(loads);
-    if (normal == 0 && c->panic_percent <= 0) {
+    if (normal == 0 && panic_percent(c) <= 0) {
         set->priorities[0].healthy_load = 100;
         return;
     }

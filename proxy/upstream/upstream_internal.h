@@ -17,21 +17,14 @@ extern const struct worker_hooks upstream_worker_hooks;
 /* --- circuit breakers: any thread
  * --------------------------------------------------------------------------------------------------
  */
-enum breaker {
-    BREAKER_CX,
-    BREAKER_PENDING,
-    BREAKER_RQ,
-    BREAKER_RETRY,
-    BREAKER_POOL,
-    BREAKER_KINDS
-};
 /* Is there room for one more? */
 bool breaker_room(const struct cluster *c, enum upstream_priority p, enum breaker b);
 void breaker_take(const struct cluster *c, enum upstream_priority p, enum breaker b);
 void breaker_give(const struct cluster *c, enum upstream_priority p, enum breaker b);
-/* Main: the gauges follow new limits. old may be NULL. */
-void breaker_limits_changed(struct cluster_shared *s, const struct breaker_limits *old,
-                            const struct breaker_limits *now);
+/* Main: the limits that hold from now on, those of runtime
+ * ("circuit_breakers.<cluster>.<priority>.max_…") before the cluster's; the gauges follow. */
+void breaker_limits_set(struct cluster_shared *s, struct str cluster,
+                        const struct breaker_limits *limits);
 
 /* --- a worker's cluster: one per published version, so that what a stream has pinned never changes
  * under it ------------------------ */

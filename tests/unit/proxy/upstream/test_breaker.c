@@ -28,6 +28,7 @@ static int setup(void **state)
         e->limits[i] = (struct breaker_limits){2, 2, 2, 2, 2, true, false, 0, 0, UINT32_MAX};
     e->c.shared = &e->shared;
     e->c.limits = e->limits;
+    breaker_limits_set(&e->shared, STR("c"), e->limits);
     *state = e;
     return 0;
 }
@@ -75,7 +76,7 @@ static void new_limits_move_the_gauges(void **state)
 {
     struct env *e = *state;
     struct breaker_limits now[BREAKER_PRIORITIES];
-    breaker_limits_changed(&e->shared, NULL, e->limits);
+    breaker_limits_set(&e->shared, STR("c"), e->limits);
     assert_int_equal(stat_value(e->shared.stats, CLUSTER_STAT_CB_DEFAULT_REMAINING_CX), 2);
     breaker_take(&e->c, UPSTREAM_DEFAULT, BREAKER_CX);
     assert_int_equal(stat_value(e->shared.stats, CLUSTER_STAT_CB_DEFAULT_REMAINING_CX), 1);
@@ -83,10 +84,10 @@ static void new_limits_move_the_gauges(void **state)
         now[i] = e->limits[i];
         now[i].max_connections = 1;
     }
-    breaker_limits_changed(&e->shared, e->limits, now);
+    breaker_limits_set(&e->shared, STR("c"), now);
     assert_int_equal(stat_value(e->shared.stats, CLUSTER_STAT_CB_DEFAULT_CX_OPEN), 1);
     assert_int_equal(stat_value(e->shared.stats, CLUSTER_STAT_CB_DEFAULT_REMAINING_CX), 0);
-    breaker_limits_changed(&e->shared, now, e->limits);
+    breaker_limits_set(&e->shared, STR("c"), e->limits);
     assert_int_equal(stat_value(e->shared.stats, CLUSTER_STAT_CB_DEFAULT_CX_OPEN), 0);
     assert_int_equal(stat_value(e->shared.stats, CLUSTER_STAT_CB_DEFAULT_REMAINING_CX), 1);
 }
