@@ -270,10 +270,43 @@ static ProtobufCMessage *dump_listeners(struct admin_request *r, const struct re
  * ------------------------------------------------------------------------------------------------------------------
  */
 
+typedef Envoy__Admin__V3__ScopedRoutesConfigDump__InlineScopedRouteConfigs InlineScopes;
+typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager
+    ConnectionManager;
+#define HCM_ROUTES_CASE(name) \
+    ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_##name
+#define SCOPES_CASE(name) \
+    ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__SCOPED_ROUTES__CONFIG_SPECIFIER_##name
+
+/* What stands inside of connection managers: tables, and sets of scopes. */
 struct static_routes {
     Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig **v;
     size_t count, cap;
+    InlineScopes **scopes;
+    size_t scope_count;
 };
+
+static void scopes_of_filter(struct admin_request *r, const struct regex *filter,
+                             const ConnectionManager *m, uint64_t updated,
+                             struct static_routes *out)
+{
+    struct arena *a = r->arena;
+    if (m->scoped_routes->config_specifier_case != SCOPES_CASE(SCOPED_ROUTE_CONFIGURATIONS_LIST))
+        return;
+    const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__ScopedRouteConfigurationsList
+        *list = m->scoped_routes->scoped_route_configurations_list;
+    InlineScopes *c = ARENA_NEW(a, InlineScopes);
+    envoy__admin__v3__scoped_routes_config_dump__inline_scoped_route_configs__init(c);
+    c->name = m->scoped_routes->name;
+    c->last_updated = time_of(a, updated);
+    c->scoped_route_configs =
+        ARENA_ARRAY(a, Google__Protobuf__Any *, list->n_scoped_route_configurations);
+    for (size_t i = 0; i < list->n_scoped_route_configurations; i++)
+        if (named(filter, list->scoped_route_configurations[i]->name))
+            c->scoped_route_configs[c->n_scoped_route_configs++] =
+                proto_any_pack(a, &list->scoped_route_configurations[i]->base);
+    out->scopes[out->scope_count++] = c;
+}
 
 static void routes_of_filter(struct admin_request *r, const struct regex *filter,
                              const Google__Protobuf__Any *any, uint64_t updated,
@@ -283,17 +316,15 @@ static void routes_of_filter(struct admin_request *r, const struct regex *filter
         &envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager__descriptor;
     static const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
     struct errors unused = {.arena = r->arena};
-    if (!any || out->count == out->cap ||
+    if (!any || out->count == out->cap || out->scope_count == out->cap ||
         proto_type_find_url(str_of(any->type_url)) != proto_type_of(desc))
         return;
-    const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager *m =
-        (const void *)proto_unpack(r->arena, desc,
-                                   str_make((const char *)any->value.data, any->value.len),
-                                   &lenient, NULL, &unused);
-    if (!m ||
-        m->route_specifier_case !=
-            ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG)
-        return;
+    const ConnectionManager *m = (const void *)proto_unpack(
+        r->arena, desc, str_make((const char *)any->value.data, any->value.len), &lenient, NULL,
+        &unused);
+    if (m && m->route_specifier_case == HCM_ROUTES_CASE(SCOPED_ROUTES))
+        scopes_of_filter(r, filter, m, updated, out);
+    if (!m || m->route_specifier_case != HCM_ROUTES_CASE(ROUTE_CONFIG)) return;
     if (filter && !regex_full(filter, str_of(m->route_config->name))) return;
     Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig *c =
         ARENA_NEW(r->arena, Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig);
@@ -355,6 +386,7 @@ static struct static_routes inline_routes(struct admin_request *r, const struct 
     for (size_t i = 0; i < count; i++)
         if (listeners[i]) out.cap += filters_of(listeners[i]);
     out.v = ARENA_ARRAY(r->arena, Envoy__Admin__V3__RoutesConfigDump__StaticRouteConfig *, out.cap);
+    out.scopes = ARENA_ARRAY(r->arena, InlineScopes *, out.cap);
     for (size_t i = 0; i < count; i++) {
         const Envoy__Config__Listener__V3__Listener *l = listeners[i];
         uint64_t updated =
@@ -436,11 +468,39 @@ static size_t extension_sections(struct admin_request *r, const struct regex *fi
     return count;
 }
 
-static ProtobufCMessage *dump_scoped_routes(struct admin_request *r)
+typedef Envoy__Admin__V3__ScopedRoutesConfigDump ScopesDump;
+typedef Envoy__Admin__V3__ScopedRoutesConfigDump__DynamicScopedRouteConfigs DynamicScopes;
+
+/* Envoy: every set is shown; name_regex is for its scopes. */
+static void dump_scope_set(struct admin_request *r, const struct xds_view *set,
+                           const struct views *scopes, ScopesDump *d)
 {
-    Envoy__Admin__V3__ScopedRoutesConfigDump *d =
-        ARENA_NEW(r->arena, Envoy__Admin__V3__ScopedRoutesConfigDump);
+    struct arena *a = r->arena;
+    DynamicScopes *c = ARENA_NEW(a, DynamicScopes);
+    envoy__admin__v3__scoped_routes_config_dump__dynamic_scoped_route_configs__init(c);
+    c->name = str_z(a, set->name);
+    c->version_info = str_z(a, set->version);
+    if (set->updated_wall_us) c->last_updated = time_of(a, set->updated_wall_us);
+    c->scoped_route_configs = ARENA_ARRAY(a, Google__Protobuf__Any *, scopes->count);
+    for (size_t i = 0; i < scopes->count; i++)
+        if (scopes->v[i].source == set->source && scopes->v[i].bytes.len)
+            c->scoped_route_configs[c->n_scoped_route_configs++] = config_of(a, &scopes->v[i]);
+    d->dynamic_scoped_route_configs[d->n_dynamic_scoped_route_configs++] = c;
+}
+
+static ProtobufCMessage *dump_scoped_routes(struct admin_request *r, const struct regex *filter)
+{
+    struct arena *a = r->arena;
+    struct views sets = views_of(r, NULL, XDS_SCOPE_SET),
+                 scopes = views_of(r, filter, XDS_SCOPED_ROUTE);
+    ScopesDump *d = ARENA_NEW(a, ScopesDump);
     envoy__admin__v3__scoped_routes_config_dump__init(d);
+    d->dynamic_scoped_route_configs = ARENA_ARRAY(a, DynamicScopes *, sets.count);
+    for (size_t i = 0; i < sets.count; i++)
+        dump_scope_set(r, &sets.v[i], &scopes, d);
+    struct static_routes fixed = inline_routes(r, filter);
+    d->inline_scoped_route_configs = fixed.scopes;
+    d->n_inline_scoped_route_configs = fixed.scope_count;
     return &d->base;
 }
 
@@ -512,7 +572,7 @@ static size_t all_sections(struct admin_request *r, const struct regex *filter,
         out[count++] = endpoints;
     }
     out[count++] = dump_listeners(r, filter);
-    out[count++] = dump_scoped_routes(r);
+    out[count++] = dump_scoped_routes(r, filter);
     out[count++] = dump_routes(r, filter);
     out[count++] = dump_secrets(r, filter);
     return count;

@@ -178,7 +178,7 @@ static void xds_asked(void *arg, struct on_demand_call *call)
     }
     switch (on_demand_question(call)->kind) {
     case ON_DEMAND_VIRTUAL_HOST: vhds_asked(x, call); return;
-    case ON_DEMAND_SCOPE: on_demand_answer(call, false); return;
+    case ON_DEMAND_SCOPE: scope_asked(x, call); return;
     case ON_DEMAND_CLUSTER: demand_cluster(x, call); return;
     }
 }

@@ -247,6 +247,8 @@ static const struct method methods[XDS_KINDS + 1] = {
                        "StreamExtensionConfigs", "DeltaExtensionConfigs"},
     [XDS_VIRTUAL_HOST] = {"envoy.service.route.v3.VirtualHostDiscoveryService", "",
                           "DeltaVirtualHosts"},
+    [XDS_SCOPED_ROUTE] = {"envoy.service.route.v3.ScopedRoutesDiscoveryService",
+                          "StreamScopedRoutes", "DeltaScopedRoutes"},
     [XDS_KINDS] = {"envoy.service.discovery.v3.AggregatedDiscoveryService",
                    "StreamAggregatedResources", "DeltaAggregatedResources"},
 };

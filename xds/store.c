@@ -8,10 +8,16 @@
 const struct kind_ops *kind_of(enum xds_kind kind)
 {
     static const struct kind_ops *const kinds[XDS_KINDS] = {
-        [XDS_LISTENER] = &kind_listener,   [XDS_CLUSTER] = &kind_cluster,
-        [XDS_ROUTE] = &kind_route,         [XDS_ENDPOINT] = &kind_endpoint,
-        [XDS_SECRET] = &kind_secret,       [XDS_RUNTIME] = &kind_runtime,
-        [XDS_EXTENSION] = &kind_extension, [XDS_VIRTUAL_HOST] = &kind_virtual_host,
+        [XDS_LISTENER] = &kind_listener,
+        [XDS_CLUSTER] = &kind_cluster,
+        [XDS_ROUTE] = &kind_route,
+        [XDS_ENDPOINT] = &kind_endpoint,
+        [XDS_SECRET] = &kind_secret,
+        [XDS_RUNTIME] = &kind_runtime,
+        [XDS_EXTENSION] = &kind_extension,
+        [XDS_VIRTUAL_HOST] = &kind_virtual_host,
+        [XDS_SCOPED_ROUTE] = &kind_scoped_route,
+        [XDS_SCOPE_SET] = &kind_scope_set,
     };
     must(kind < XDS_KINDS);
     return kinds[kind];
@@ -67,6 +73,8 @@ static void resource_free(struct resource *r)
     extension_uses_free(r);
     vhds_free(r);
     vhost_free(r);
+    scope_facts_free(r);
+    scope_follower_free(r);
     obj_unref(&r->pending);
     obj_unref(&r->object);
     stat_group_unref(&r->stats);
@@ -102,10 +110,21 @@ static enum xds_kind kind_of_need(enum need_kind kind)
     case NEED_ROUTES: return XDS_ROUTE;
     case NEED_SECRET: return XDS_SECRET;
     case NEED_EXTENSION: return XDS_EXTENSION;
-    case NEED_VIRTUAL_HOSTS:
-    case NEED_SCOPED_ROUTES: break;
+    case NEED_SCOPED_ROUTES: return XDS_SCOPE_SET;
+    case NEED_VIRTUAL_HOSTS: break;
     }
     return XDS_KINDS;
+}
+
+/* A set of scopes follows all scopes of its source. */
+static enum xds_kind source_kind(const struct resource *r)
+{
+    return r->kind == XDS_SCOPE_SET ? XDS_SCOPED_ROUTE : r->kind;
+}
+
+static struct str source_name(const struct resource *r)
+{
+    return r->kind == XDS_SCOPE_SET ? STR_NONE : r->name;
 }
 
 static void resource_timed_out(struct loop_timer *t)
@@ -122,7 +141,7 @@ void resource_subscribe(struct resource *r, uint64_t timeout_us)
     if (r->stats) stat_inc(r->stats, SUB_UPDATE_ATTEMPT);
     if (!r->done && timeout_us)
         loop_timer_start(xds_loop(r->x), &r->fetch, timeout_us, resource_timed_out);
-    source_watch(r->source, r->kind, r->name);
+    source_watch(r->source, source_kind(r), source_name(r));
 }
 
 /* A static secret is translated when something first needs it: one that nothing needs may name
@@ -148,7 +167,7 @@ static bool resource_watch(struct resource *r, const struct need *n, const struc
         r->watchers++;
         return true;
     }
-    r->source = source_get(r->x, r->kind, n->config_source, at);
+    r->source = source_get(r->x, source_kind(r), n->config_source, at);
     if (!r->source) return false;
     const struct kind_ops *ops = kind_of(r->kind);
     if (n->stat_prefix.len && !r->stats)
@@ -163,7 +182,7 @@ static void resource_unwatch(struct resource *r)
 {
     if (r->is_static || --r->watchers > 0) return;
     loop_timer_stop(&r->fetch);
-    source_unwatch(r->source, r->kind, r->name);
+    source_unwatch(r->source, source_kind(r), source_name(r));
     resource_unknow(r);
     if (r->present) {
         kind_of(r->kind)->remove(r);
@@ -199,6 +218,7 @@ bool store_link_needs(struct resource *r, struct need *needs, struct need_link *
         *link = (struct need_link){.resource = wanted, .next = links};
         links = link;
         if (n->slot) link->use = extension_use_add(wanted, n->slot);
+        if (kind == XDS_SCOPE_SET) scope_set_follow(wanted, n);
     }
     if (!ok) {
         store_drop_needs(&links);
@@ -229,9 +249,16 @@ void store_drop_needs(struct need_link **from)
 static void store_wake_now(struct loop_later *later)
 {
     struct xds *x = CONTAINER_OF(later, struct xds, wake);
-    LIST_FOREACH_SAFE (&x->waiting, it, next) {
-        struct resource *r = CONTAINER_OF(it, struct resource, waiting);
-        if (kind_of(r->kind)->ready(r)) list_remove(&r->waiting);
+    bool again = true;
+    while (again) { /* from the front: what is ready may drop others that wait */
+        again = false;
+        LIST_FOREACH (&x->waiting, it) {
+            struct resource *r = CONTAINER_OF(it, struct resource, waiting);
+            if (!kind_of(r->kind)->ready(r)) continue;
+            list_remove(&r->waiting);
+            again = true;
+            break;
+        }
     }
     xds_advance(x);
 }

@@ -27,6 +27,13 @@ const struct stat_def route_stat_defs[ROUTE_STAT_COUNT] = {
     SUB_STATS(0), [ROUTE_UPDATE_EMPTY] = {"update_empty", STAT_COUNTER, 0}};
 const struct stat_def vhds_stat_defs[ROUTE_STAT_COUNT] = {
     SUB_STATS(STAT_LAZY), [ROUTE_UPDATE_EMPTY] = {"update_empty", STAT_COUNTER, 0}};
+const struct stat_def scope_stat_defs[SCOPE_STAT_COUNT] = {
+    SUB_STATS(0),
+    [SCOPE_ALL] = {"all_scopes", STAT_GAUGE, 0},
+    [SCOPE_ACTIVE] = {"active_scopes", STAT_GAUGE, 0},
+    [SCOPE_ON_DEMAND] = {"on_demand_scopes", STAT_GAUGE, 0},
+    [SCOPE_UPDATE_EMPTY] = {"update_empty", STAT_COUNTER, 0},
+};
 const struct stat_def control_plane_stat_defs[CONTROL_PLANE_COUNT] = {
     [CONTROL_PLANE_CONNECTED] = {"connected_state", STAT_GAUGE, 0},
     [CONTROL_PLANE_PENDING] = {"pending_requests", STAT_GAUGE, 0},

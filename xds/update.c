@@ -358,6 +358,12 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
         vhds_settle(x, s, u, ap.refused > 0, clock_now_us() - ap.began_us);
     else
         applying_removed(&ap);
+    if (ap.kind == XDS_SCOPED_ROUTE) {
+        struct str name = STR_NONE,
+                   conflict = scopes_settle(x, s, u, ap.refused > 0, clock_now_us() - ap.began_us,
+                                            a, &name);
+        if (conflict.len) applying_refuse(&ap, name, conflict);
+    }
     struct top *top = xds_top(x, ap.kind);
     if (top) {
         if (ap.refused) {

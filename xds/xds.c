@@ -38,6 +38,7 @@ struct xds *xds_new(const struct xds_env *env)
     list_init(&x->sources);
     list_init(&x->waiting);
     list_init(&x->vhds);
+    list_init(&x->scope_sets);
     x->cds.x = x->lds.x = x;
     demands_serve(x);
     x->control_plane = stat_group_get(env->rt->stats, STR("control_plane."),
@@ -180,7 +181,7 @@ void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const str
         const struct resource *r = value;
         if (!r->present && !r->error.len && !r->is_static) continue;
         struct xds_view v = {.kind = kind,
-                             .name = r->name,
+                             .name = r->scopes ? scope_set_label(r) : r->name,
                              .version = r->version,
                              .is_static = r->is_static,
                              .type_url = r->type_url,
@@ -188,6 +189,7 @@ void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const str
                              .updated_wall_us = r->updated_wall_us,
                              .warming = r->warming || r->pending,
                              .places = extension_places(r),
+                             .source = r->source,
                              .error = r->error.len ? r->error : cache_stale_text(r),
                              .error_version = r->error_version,
                              .failed_bytes = r->failed_bytes,

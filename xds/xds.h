@@ -54,6 +54,8 @@ enum xds_kind {
     XDS_RUNTIME,
     XDS_EXTENSION,
     XDS_VIRTUAL_HOST,
+    XDS_SCOPED_ROUTE,
+    XDS_SCOPE_SET, /* all scopes of a connection manager: no resource of a control plane */
     XDS_KINDS
 };
 struct xds_view {
@@ -63,7 +65,8 @@ struct xds_view {
     /* Google__Protobuf__Any's parts; bytes empty when only an error is known */
     struct str type_url, bytes;
     uint64_t updated_wall_us;
-    bool warming;    /* accepted, not yet in use */
+    bool warming;       /* accepted, not yet in use */
+    const void *source; /* equal for what comes from the same place; NULL: static */
     unsigned places; /* of a filter's configuration: 1 << enum extension_kind, where it is used */
     /* the last refused version, if any */
     struct str error, error_version, failed_bytes;

@@ -54,11 +54,13 @@ struct resource {
     bool warming; /* cluster: not active yet */
     const ProtobufCMessage
         *unread; /* static secret: translated when something first needs it, as Envoy does */
-    struct secret_files *files; /* secret: the files that it is made of, watched */
-    struct extension_use *uses; /* extension: the places that use it */
-    struct vhds *vhds;          /* route: whose virtual hosts come by themselves */
-    struct vhost_names *vhost;  /* virtual host */
-    bool demanded;              /* asked for by a request: counted in xds.demanded */
+    struct secret_files *files;    /* secret: the files that it is made of, watched */
+    struct extension_use *uses;    /* extension: the places that use it */
+    struct vhds *vhds;             /* route: whose virtual hosts come by themselves */
+    struct vhost_names *vhost;     /* virtual host */
+    struct scope_facts *scope;     /* scoped route */
+    struct scope_follower *scopes; /* set of scopes */
+    bool demanded;                 /* asked for by a request: counted in xds.demanded */
 };
 struct need_link {
     struct resource *resource;
@@ -108,6 +110,17 @@ void vhds_settle(struct xds *x, struct source *s, const struct mux_update *u, bo
 void vhds_asked(struct xds *x, struct on_demand_call *call);
 void vhds_free(struct resource *route); /* the end of all */
 void vhost_free(struct resource *r);
+/* kind_scope.c: scoped routes (SRDS). A set of scopes begins to follow its source. */
+void scope_set_follow(struct resource *set, const struct need *n);
+/* The end of a response of scopes: what is wrong with all of them together (and the name of one
+ * that is to blame), or empty. */
+struct str scopes_settle(struct xds *x, struct source *s, const struct mux_update *u, bool refused,
+                         uint64_t took_us, struct arena *a, struct str *name);
+void scope_asked(struct xds *x, struct on_demand_call *call);
+void demand_answer_scopes(struct resource *set);        /* whose table is there, or will not come */
+struct str scope_set_label(const struct resource *set); /* scoped_routes.name */
+void scope_facts_free(struct resource *r);              /* the end of all */
+void scope_follower_free(struct resource *set);
 /* on_demand.c: requests that wait. name: of the resource. */
 void demands_serve(struct xds *x);
 bool demand_full(const struct xds *x); /* no new name is asked for */
@@ -149,7 +162,7 @@ struct kind_ops {
     bool (*wants)(const struct xds *x, struct str name);
 };
 extern const struct kind_ops kind_listener, kind_cluster, kind_route, kind_endpoint, kind_secret,
-    kind_runtime, kind_extension, kind_virtual_host;
+    kind_runtime, kind_extension, kind_virtual_host, kind_scoped_route, kind_scope_set;
 const struct kind_ops *kind_of(enum xds_kind kind);
 /* False: not a type of ours. */
 bool kind_of_url(struct str type_url, enum xds_kind *kind);
@@ -218,6 +231,9 @@ enum { EXTENSION_CONFIG_CONFLICT = SUB_COUNT, EXTENSION_CONFIG_FAIL, EXTENSION_S
 extern const struct stat_def extension_stat_defs[EXTENSION_STAT_COUNT];
 /* Of a route table, and of its virtual hosts. */
 enum { ROUTE_UPDATE_EMPTY = SUB_COUNT, ROUTE_STAT_COUNT };
+/* Of a set of scopes. */
+enum { SCOPE_ALL = SUB_COUNT, SCOPE_ACTIVE, SCOPE_ON_DEMAND, SCOPE_UPDATE_EMPTY, SCOPE_STAT_COUNT };
+extern const struct stat_def scope_stat_defs[SCOPE_STAT_COUNT];
 extern const struct stat_def route_stat_defs[ROUTE_STAT_COUNT], vhds_stat_defs[ROUTE_STAT_COUNT];
 void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us);
 void sub_rejected(struct stat_group *g);
@@ -263,6 +279,7 @@ struct xds {
     size_t statics[XDS_KINDS]; /* how many of them are from the bootstrap */
     struct list waiting;       /* resources with a pending object */
     struct list vhds;          /* struct vhds.link */
+    struct list scope_sets;    /* struct scope_follower.link */
     struct map demands;        /* struct demand *: requests that wait (on_demand.c) */
     size_t demanded;           /* names that requests made us ask for */
     struct loop_later wake;

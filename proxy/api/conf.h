@@ -34,6 +34,10 @@ struct need {
     struct str path;           /* of the field that names the source: for errors */
     struct str
         stat_prefix; /* of the subscription's statistics: "http.ingress.rds.web."; empty: none */
+    /* NEED_SCOPED_ROUTES: where the tables of the scopes come from (as config_source), the prefix
+     * of their statistics, and what the set is called. */
+    const void *routes_source;
+    struct str routes_stat_prefix, label;
     struct extension_slot *slot; /* NEED_EXTENSION: where it is used; lives as long as the arena */
     struct need *next;
 };

@@ -85,9 +85,10 @@ static bool hcm_routes(const struct conf_at *at, const Hcm *m, struct hcm_conf *
         c->routes = translate_inline_route_config(&inside, m->route_config);
         return c->routes != NULL;
     case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_SCOPED_ROUTES):
+        return hcm_scoped_routes(at, m, c);
     case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER__NOT_SET): break;
     }
-    return conf_fail(at, "route_specifier: one of rds, route_config is required");
+    return conf_fail(at, "route_specifier: one of rds, route_config, scoped_routes is required");
 }
 
 /* --- upgrades

@@ -17,5 +17,7 @@ bool hcm_filters(
     const struct conf_at *at, const char *field, size_t n,
     Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter *const *v,
     struct str stat_prefix, struct http_filter_chain *out);
+/* hcm_scopes.c: scoped_routes. False: told. */
+bool hcm_scoped_routes(const struct conf_at *at, const Hcm *m, struct hcm_conf *c);
 /* hcm_reply.c: local_reply_config. False: told. */
 bool hcm_local_reply(const struct conf_at *at, const Hcm *m, struct hcm_conf *c);

@@ -244,6 +244,9 @@ void translate_pass_needs(const struct conf_at *outer, const struct conf_cx *inn
         struct need *copy = conf_need(outer, n->kind, n->name, source);
         copy->stat_prefix = str_dup(conf_arena(outer), n->stat_prefix);
         copy->path = n->path;
+        copy->label = str_dup(conf_arena(outer), n->label);
+        copy->routes_stat_prefix = str_dup(conf_arena(outer), n->routes_stat_prefix);
+        if (n->routes_source) copy->routes_source = proto_dup(conf_arena(outer), n->routes_source);
         copy->slot = n->slot;
         if (copy->slot) extension_slot_keep(conf_arena(outer), copy->slot);
     }

@@ -320,9 +320,16 @@ struct route_config *translate_route_config(struct conf_cx *cx,
                                             const Envoy__Config__Route__V3__RouteConfiguration *m)
 {
     struct conf_at at = conf_root(cx);
+    return translate_route_config_at(cx, &at, m);
+}
+
+struct route_config *translate_route_config_at(
+    struct conf_cx *cx, const struct conf_at *at,
+    const Envoy__Config__Route__V3__RouteConfiguration *m)
+{
     struct route_build b = {.a = cx->arena};
     b.config = obj_new_in(cx->arena, sizeof *b.config);
-    if (!config_fill(&b, &at, m, false)) return NULL;
+    if (!config_fill(&b, at, m, false)) return NULL;
     b.config->obj.hash = proto_hash(&m->base);
     return b.config;
 }

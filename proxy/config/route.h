@@ -12,6 +12,10 @@ struct Envoy__Config__Route__V3__RetryPolicy;
  * told in cx->errors and the arena stays the caller's. validate_clusters defaults to false here. */
 struct route_config *translate_route_config(
     struct conf_cx *cx, const struct Envoy__Config__Route__V3__RouteConfiguration *m);
+/* The same for a table that stands in another resource, at `at`. */
+struct route_config *translate_route_config_at(
+    struct conf_cx *cx, const struct conf_at *at,
+    const struct Envoy__Config__Route__V3__RouteConfiguration *m);
 /* Would this virtual host do in a table of that name? What it becomes is thrown away with the
  * arena. False: told. */
 bool check_virtual_host(struct conf_cx *cx, const struct Envoy__Config__Route__V3__VirtualHost *m,

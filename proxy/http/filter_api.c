@@ -171,16 +171,21 @@ void http_filter_clear_route(struct http_filter *f)
     stream_forget_route(f->stream);
 }
 
-/* Asks only for a host that no virtual host is for. */
+/* Asks for the table of the request's scope, or for a host that no virtual host is for. */
 bool http_filter_ask_route(struct http_filter *f, struct on_demand *d,
                            void (*done)(struct on_demand *d, bool found))
 {
     struct http_stream *s = f->stream;
     const struct route_config *c = s->info.route_config;
-    if (!c || !c->on_demand || s->info.vhost || !s->m->conf->rds_name.len) return false;
+    if (!c && s->scope_name.len) {
+        struct on_demand_question scope = {
+            .kind = ON_DEMAND_SCOPE, .name = s->m->conf->scopes_name, .key = s->scope_name};
+        return on_demand_ask(s->m->worker, d, &scope, done);
+    }
+    if (!c || !c->on_demand || s->info.vhost || !c->obj.name.len) return false;
     struct on_demand_question q = {
         .kind = ON_DEMAND_VIRTUAL_HOST,
-        .name = s->m->conf->rds_name,
+        .name = c->obj.name,
         .key = str_dup_lower(s->arena, headers_get(s->info.req, HDR_AUTHORITY))};
     return q.key.len && on_demand_ask(s->m->worker, d, &q, done);
 }

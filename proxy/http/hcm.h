@@ -25,6 +25,8 @@ struct access_log_list;
 struct http_stream;
 struct regex;
 struct extension_slot;
+struct scope_key_builder; /* proxy/http/scopes.h */
+struct scope_set;
 
 enum hcm_codec { HCM_CODEC_AUTO, HCM_CODEC_H1, HCM_CODEC_H2 };
 enum hcm_server_header {
@@ -88,6 +90,11 @@ struct hcm_conf {
     const struct route_config *routes;
     struct str rds_name;
     uint64_t rds_hash;
+    /* Or chosen by a key: from scopes that stand here, or (scopes NULL) from a published set. */
+    const struct scope_key_builder *scope_builder;
+    const struct scope_set *scopes;
+    struct str scopes_name;
+    uint64_t scopes_hash;
 
     const struct access_log_list *access_log;
     uint64_t access_log_interval_us;

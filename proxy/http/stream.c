@@ -7,6 +7,7 @@
 #include "proxy/api/access_logger.h"
 #include "proxy/api/headers.h"
 #include "proxy/http/h1.h"
+#include "proxy/http/scopes.h"
 #include "proxy/http/stream_internal.h"
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
@@ -228,6 +229,37 @@ static void stream_end_in(struct http_stream *s)
     loop_timer_stop(&s->request_timer);
 }
 
+static void stream_pin_table(struct http_stream *s, struct str name, uint64_t hash)
+{
+    struct pin *p = worker_find(s->m->worker, TABLE_ROUTES, name, hash);
+    if (!p) return;
+    s->route_pin = pin_hold(p);
+    s->info.route_config = (const struct route_config *)(const void *)p->obj;
+}
+
+/* Scoped routes: the request's key says which table. */
+static void stream_pin_scope(struct http_stream *s)
+{
+    const struct hcm_conf *conf = s->m->conf;
+    struct worker *w = s->m->worker;
+    struct str key = scope_key(conf->scope_builder, s->info.req, s->arena);
+    struct pin *p = NULL;
+    const struct scope_set *set = conf->scopes;
+    s->scope_name = STR_NONE;
+    if (!key.ptr) return;
+    if (!set) p = worker_find(w, TABLE_SCOPES, conf->scopes_name, conf->scopes_hash);
+    if (p) set = (const struct scope_set *)(const void *)p->obj;
+    const struct scope *found = set ? map_get(&set->by_key, key) : NULL;
+    if (!found) return;
+    if (found->routes) {
+        s->info.route_config = found->routes;
+        if (p) s->route_pin = pin_hold(p);
+        return;
+    }
+    stream_pin_table(s, found->table, found->table_hash);
+    if (!s->info.route_config) s->scope_name = str_dup(s->arena, found->name);
+}
+
 /* Pins the routes as they are now: one table for the whole stream. */
 static void stream_pin_routes(struct http_stream *s)
 {
@@ -236,10 +268,10 @@ static void stream_pin_routes(struct http_stream *s)
         s->info.route_config = conf->routes;
         return;
     }
-    struct pin *p = worker_find(s->m->worker, TABLE_ROUTES, conf->rds_name, conf->rds_hash);
-    if (!p) return;
-    s->route_pin = pin_hold(p);
-    s->info.route_config = (const struct route_config *)(const void *)p->obj;
+    if (conf->scope_builder)
+        stream_pin_scope(s);
+    else
+        stream_pin_table(s, conf->rds_name, conf->rds_hash);
 }
 
 const struct route *stream_route(struct http_stream *s)

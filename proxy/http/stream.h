@@ -49,7 +49,8 @@ struct http_stream {
     struct filter_slot *slots;
     uint16_t slot_count;
 
-    struct pin *route_pin;
+    struct pin *route_pin; /* of the routes, or of the set of scopes that has them */
+    struct str scope_name; /* a scope was found, and its table is not there: in the arena */
     bool route_known;
     struct route_choice choice; /* cluster for this stream; valid while route_known */
 

@@ -22,6 +22,7 @@ enum table {
     TABLE_RUNTIME,    /* struct runtime_values, one entry named "" */
     TABLE_SECRETS,    /* TLS secrets */
     TABLE_EXTENSIONS, /* struct extension_conf (proxy/api), by the key of its slot */
+    TABLE_SCOPES,     /* struct scope_set (proxy/http/scopes.h) */
     TABLE_COUNT
 };
 

@@ -88,3 +88,32 @@ def test_500_versions_of_virtual_hosts(control_plane, skiff, upstream):
     load.stop()
     moving.stop()
     assert not plane.nacks
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+def test_500_versions_of_scopes(control_plane, skiff, upstream, delta):
+    plane, up = control_plane(), upstream("a")
+
+    def table(name):
+        return {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [config.route()]}]}
+
+    def scope(number):
+        where = {"route_configuration": table("inside")} if number % 5 == 4 else {"route_configuration_name": f"t{number % 3}"}
+        return {"name": "s", "key": {"fragments": [{"string_key": "test"}]}, **where}
+    hcm = config.hcm(rds={})
+    del hcm["typed_config"]["rds"]
+    hcm["typed_config"]["scoped_routes"] = {
+        "name": "scopes", "rds_config_source": ADS, "scoped_rds": {"scoped_rds_config_source": ADS},
+        "scope_key_builder": {"fragments": [{"header_value_extractor": {"name": ":authority", "index": 0}}]}}
+    plane.set("cluster", [])
+    plane.set("listener", [config.listener("main", [hcm])])
+    plane.set("scoped_route", [scope(0)])
+    plane.set("route", [table(f"t{i}") for i in range(3)])
+    proxy = skiff(ads_bootstrap(plane.port, delta=delta, clusters=[config.cluster("a", [up.port])]))
+    load = Load(proxy.port())
+    for number in range(1, VERSIONS + 1):
+        plane.set("scoped_route", [scope(number)])
+        plane.wait_ack("scoped_route")
+    load.wait_more(20)
+    load.stop()
+    assert not plane.nacks
