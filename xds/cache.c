@@ -150,7 +150,7 @@ static void cache_write(struct cache *c)
     struct arena *a = arena_new("cache", 0);
     LIST_FOREACH (&c->x->sources, it) {
         const struct source *s = CONTAINER_OF(it, struct source, link);
-        for (int k = 0; s->is_remote && k < XDS_KINDS; k++)
+        for (int k = 0; s->is_remote && k < XDS_SCOPE_SET; k++) /* sets are of our own making */
             cache_add_section(c, s, (enum xds_kind)k, &body);
     }
     int err = cache_file_write(a, c->path, c->identity, sb_str(&body));
@@ -205,6 +205,8 @@ static bool cache_wants(const struct cache *c, enum xds_kind kind, const char *n
     const struct top *top = xds_top(c->x, kind);
     const struct resource *r = resource_find(c->x, kind, str_of(name));
     if (r && (r->present || r->error.len)) return false;
+    const struct kind_ops *ops = kind_of(kind);
+    if (!r && ops->wants) return ops->wants(c->x, str_of(name));
     return top ? top->watched : r && r->watchers;
 }
 

@@ -326,6 +326,12 @@ static void kind_scope_missing(struct resource *r)
     (void)r; /* nobody waits for one by name */
 }
 
+static bool kind_scope_wants(const struct xds *x, struct str name)
+{
+    (void)name;
+    return !list_empty(&x->scope_sets);
+}
+
 const struct kind_ops kind_scoped_route = {
     .type_url = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
     .label = "ScopedRouteConfiguration",
@@ -335,6 +341,7 @@ const struct kind_ops kind_scoped_route = {
     .remove = kind_scope_remove,
     .ready = kind_scope_ready,
     .missing = kind_scope_missing,
+    .wants = kind_scope_wants,
 };
 
 /* --- the kind of sets

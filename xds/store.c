@@ -25,7 +25,7 @@ const struct kind_ops *kind_of(enum xds_kind kind)
 
 bool kind_of_url(struct str type_url, enum xds_kind *kind)
 {
-    for (int k = 0; k < XDS_KINDS; k++) {
+    for (int k = 0; k < XDS_SCOPE_SET; k++) { /* a set is no resource of a control plane */
         if (!str_eq(str_of(kind_of((enum xds_kind)k)->type_url), type_url)) continue;
         *kind = (enum xds_kind)k;
         return true;

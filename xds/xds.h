@@ -55,7 +55,7 @@ enum xds_kind {
     XDS_EXTENSION,
     XDS_VIRTUAL_HOST,
     XDS_SCOPED_ROUTE,
-    XDS_SCOPE_SET, /* all scopes of a connection manager: no resource of a control plane */
+    XDS_SCOPE_SET, /* last: all scopes of a connection manager; no resource of a control plane */
     XDS_KINDS
 };
 struct xds_view {
