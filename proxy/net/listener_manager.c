@@ -1,5 +1,5 @@
-/* Main's listeners: sockets by address, what changed in an update, orders to the workers, the drain
- * of what was replaced. */
+/* Main's listeners: sockets by address, what changed in an update, the drain of what was replaced.
+ * What the workers are told is in listener_orders.c. */
 #include "proxy/net/listener_manager.h"
 
 #include <string.h>
@@ -7,24 +7,8 @@
 #include "base/arena.h"
 #include "base/errors.h"
 #include "base/must.h"
-#include "proxy/net/listener_internal.h"
+#include "proxy/net/listener_manager_internal.h"
 
-enum manager_stat {
-    MANAGER_ADDED,
-    MANAGER_CREATE_FAILURE,
-    MANAGER_CREATE_SUCCESS,
-    MANAGER_IN_PLACE,
-    MANAGER_MODIFIED,
-    MANAGER_REMOVED,
-    MANAGER_STOPPED,
-    MANAGER_CHAINS_DRAINING,
-    MANAGER_ACTIVE,
-    MANAGER_DRAINING,
-    MANAGER_WARMING,
-    MANAGER_PINNED,
-    MANAGER_STARTED,
-    MANAGER_STAT_COUNT
-};
 static const struct stat_def manager_stat_defs[MANAGER_STAT_COUNT] = {
     [MANAGER_ADDED] = {"listener_added", STAT_COUNTER, 0},
     [MANAGER_CREATE_FAILURE] = {"listener_create_failure", STAT_COUNTER, 0},
@@ -41,43 +25,6 @@ static const struct stat_def manager_stat_defs[MANAGER_STAT_COUNT] = {
     [MANAGER_STARTED] = {"workers_started", STAT_GAUGE, 0},
 };
 enum { DRAIN_DEFAULT_US = 600 * 1000 * 1000 };
-
-/* A listener of main's. */
-struct managed {
-    struct list link;           /* manager.order */
-    struct listener_conf *conf; /* a reference */
-    struct bound **bound;       /* by index in base->addresses; NULL entries: not bound */
-    size_t bound_count;
-    struct stat_group *stats; /* keeps the counters over updates */
-};
-/* What was replaced or removed, until its drain time is over: only its gauge and its statistics'
- * life. */
-struct draining {
-    struct list link;
-    struct loop_timer timer;
-    struct listener_manager *manager;
-    enum manager_stat gauge;
-    uint64_t count;
-    struct stat_group *stats;
-};
-/* The drain of the process. */
-struct process_drain {
-    struct loop_timer timer;
-    uint64_t until_us;
-    void (*done)(void *arg);
-    void *arg;
-    bool running;
-};
-struct listener_manager {
-    struct runtime *rt;
-    struct map by_name; /* struct managed * */
-    struct list order;
-    struct list drains;
-    struct stat_group *stats;
-    uint64_t drain_us;
-    bool immediate, started;
-    struct process_drain drain;
-};
 
 /* --- workers' hooks
  * ------------------------------------------------------------------------------------ */
@@ -186,116 +133,6 @@ static void drain_begin(struct listener_manager *m, enum manager_stat gauge, uin
     list_push_back(&m->drains, &d->link);
     stat_add(m->stats, gauge, count);
     loop_timer_start(m->rt->main, &d->timer, m->drain_us, drain_over);
-}
-
-/* --- orders to the workers
- * ---------------------------------------------------------------------------------- */
-
-struct set_job {
-    struct stat_group *stats;
-    uint64_t workers;
-    struct listener_order *orders; /* one for each worker */
-};
-
-static void set_in_worker(struct worker *w, void *arg)
-{
-    struct set_job *job = arg;
-    worker_listener_set(w, &job->orders[w->index]);
-}
-
-static void set_done(void *arg)
-{
-    struct set_job *job = arg;
-    stat_add(job->stats, MANAGER_CREATE_SUCCESS, job->workers);
-    stat_group_unref(&job->stats);
-    mem_free(job->orders);
-    mem_free(job);
-}
-
-static size_t bound_used(const struct managed *l)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < l->bound_count; i++)
-        n += l->bound[i] != NULL;
-    return n;
-}
-
-static void order_fill(struct listener_order *o, const struct listener_manager *m,
-                       const struct managed *l)
-{
-    struct listener_conf *c = l->conf;
-    *o = (struct listener_order){
-        .rt = m->rt, .conf = c, .drain_us = m->drain_us, .immediate = m->immediate};
-    (void)obj_ref(&c->obj);
-    (void)obj_ref(&c->base->obj);
-    for (size_t i = 0; i < c->chain_count; i++)
-        (void)obj_ref(&c->chains[i]->obj);
-    if (c->default_chain) (void)obj_ref(&c->default_chain->obj);
-    o->bound = mem_array(bound_used(l), sizeof(struct bound *));
-    for (size_t i = 0; i < l->bound_count; i++) {
-        if (!l->bound[i]) continue;
-        l->bound[i]->holders++;
-        o->bound[o->bound_count++] = l->bound[i];
-    }
-}
-
-static void tell_workers(struct listener_manager *m, const struct managed *l)
-{
-    struct set_job *job = mem_alloc(sizeof(*job));
-    job->stats = stat_group_ref(m->stats);
-    job->workers = m->rt->concurrency;
-    job->orders = mem_array(m->rt->concurrency, sizeof(*job->orders));
-    for (unsigned i = 0; i < m->rt->concurrency; i++)
-        order_fill(&job->orders[i], m, l);
-    runtime_each_worker(m->rt, set_in_worker, job, set_done);
-}
-
-struct plain_job {
-    struct str name; /* heap */
-    uint64_t drain_us;
-    bool immediate, inbound_only;
-};
-
-static struct plain_job *plain_job_new(const struct listener_manager *m, struct str name)
-{
-    struct plain_job *job = mem_alloc(sizeof(*job));
-    char *copy = mem_alloc(name.len + 1);
-    if (name.len) memcpy(copy, name.ptr, name.len);
-    job->name = str_make(copy, name.len);
-    job->drain_us = m->drain_us;
-    job->immediate = m->immediate;
-    return job;
-}
-
-static void plain_job_done(void *arg)
-{
-    struct plain_job *job = arg;
-    mem_free((void *)(uintptr_t)job->name.ptr);
-    mem_free(job);
-}
-
-static void remove_in_worker(struct worker *w, void *arg)
-{
-    const struct plain_job *job = arg;
-    worker_listener_remove(w, job->name, job->drain_us, job->immediate);
-}
-
-static void start_in_worker(struct worker *w, void *arg)
-{
-    (void)arg;
-    worker_listeners_start(w);
-}
-
-static void stop_in_worker(struct worker *w, void *arg)
-{
-    const struct plain_job *job = arg;
-    worker_listeners_stop(w, job->inbound_only);
-}
-
-static void drain_in_worker(struct worker *w, void *arg)
-{
-    const struct plain_job *job = arg;
-    worker_listeners_drain(w, job->inbound_only, job->drain_us, job->immediate);
 }
 
 /* --- sockets of an update
@@ -451,7 +288,7 @@ static void managed_add(struct listener_manager *m, struct listener_conf *conf,
     (void)map_put(&m->by_name, conf->obj.name, l);
     stat_inc(m->stats, MANAGER_ADDED);
     stat_inc(m->stats, MANAGER_ACTIVE);
-    tell_workers(m, l);
+    order_set(m, l);
 }
 
 static void managed_update(struct listener_manager *m, struct managed *l,
@@ -475,7 +312,7 @@ static void managed_update(struct listener_manager *m, struct managed *l,
     l->bound_count = conf->base->address_count;
     (void)map_put(&m->by_name, conf->obj.name, l); /* the key lives in the object */
     stat_inc(m->stats, MANAGER_MODIFIED);
-    tell_workers(m, l);
+    order_set(m, l);
     unref_all(old_bound, old_count);
     struct obj *o = &old->obj;
     obj_unref(&o);
@@ -503,7 +340,7 @@ bool listener_manager_remove(struct listener_manager *m, struct str name)
 {
     struct managed *l = find(m, name);
     if (!l) return false;
-    runtime_each_worker(m->rt, remove_in_worker, plain_job_new(m, name), plain_job_done);
+    order_remove(m, name);
     drain_begin(m, MANAGER_DRAINING, 1, l->stats);
     stat_inc(m->stats, MANAGER_REMOVED);
     stat_dec(m->stats, MANAGER_ACTIVE);
@@ -523,7 +360,7 @@ void listener_manager_start_workers(struct listener_manager *m)
     if (m->started) return;
     m->started = true;
     stat_set(m->stats, MANAGER_STARTED, 1);
-    runtime_each_worker(m->rt, start_in_worker, NULL, NULL);
+    order_start(m);
 }
 
 void listener_manager_set_warming(struct listener_manager *m, size_t count)
@@ -538,13 +375,12 @@ void listener_manager_count_failure(struct listener_manager *m)
 
 void listener_manager_stop_listening(struct listener_manager *m, enum listener_stop which)
 {
-    struct plain_job *job = plain_job_new(m, STR_NONE);
-    job->inbound_only = which == LISTENER_STOP_INBOUND;
-    runtime_each_worker(m->rt, stop_in_worker, job, plain_job_done);
+    bool inbound_only = which == LISTENER_STOP_INBOUND;
+    order_stop(m, inbound_only);
     enum { TRAFFIC_INBOUND = 1 };
     LIST_FOREACH (&m->order, it) {
         struct managed *l = CONTAINER_OF(it, struct managed, link);
-        if (job->inbound_only && l->conf->base->traffic_direction != TRAFFIC_INBOUND) continue;
+        if (inbound_only && l->conf->base->traffic_direction != TRAFFIC_INBOUND) continue;
         for (size_t i = 0; i < l->bound_count; i++)
             bound_unref(&l->bound[i]);
         stat_inc(m->stats, MANAGER_STOPPED);
@@ -579,9 +415,7 @@ static void process_drain_look(struct loop_timer *t)
 void listener_manager_drain(struct listener_manager *m, enum listener_stop which,
                             void (*done)(void *arg), void *arg)
 {
-    struct plain_job *job = plain_job_new(m, STR_NONE);
-    job->inbound_only = which == LISTENER_STOP_INBOUND;
-    runtime_each_worker(m->rt, drain_in_worker, job, plain_job_done);
+    order_drain(m, which == LISTENER_STOP_INBOUND);
     if (m->drain.running) return;
     m->drain = (struct process_drain){.until_us = loop_now_us(m->rt->main) + m->drain_us,
                                       .done = done,
