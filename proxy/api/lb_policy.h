@@ -24,6 +24,7 @@ struct lb_ask {
     const struct headers *headers;
     const struct metadata *metadata_match; /* envoy.lb criteria of the route, merged */
     uint32_t attempt;    /* how often a host was chosen and avoided in this choice */
+    uint32_t again;      /* how often a later answer was LB_AGAIN in this choice */
     uint32_t tries_left; /* host_selection_retry_max_attempts */
     bool (*avoid)(const struct lb_ask *ask,
                   const struct host *h); /* retry host predicates; NULL: none */
@@ -116,6 +117,12 @@ struct cluster;
 struct cluster_feed; /* proxy/upstream/cluster.h */
 struct cluster_type {
     struct extension ext;
+    /* Main, after the rest of the cluster was translated, which it may still change. NULL: told.
+     * The result is c->custom_conf. May be NULL. */
+    const void *(*conf_create)(const struct conf_at *at, const struct ProtobufCMessage *msg,
+                               struct cluster *c);
+    /* What CLUSTER_PROVIDED means; its conf is custom_conf. NULL: no policy of its own. */
+    const struct lb_policy_type *lb;
     bool (*start)(
         struct cluster *c,
         struct runtime *rt); /* begins resolving; tells hosts through cluster_set_hosts() */

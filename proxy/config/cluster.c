@@ -343,6 +343,17 @@ static void cluster_on_free(struct obj *o)
     if (la) obj_unref(&la);
 }
 
+/* A cluster type of an extension sees the whole cluster. */
+static bool custom_conf(const struct conf_at *at, struct cluster *c)
+{
+    if (c->discovery != CLUSTER_CUSTOM || !c->custom->conf_create) return true;
+    struct conf_at type = conf_field(at, "cluster_type");
+    struct conf_at here = conf_field(&type, "typed_config");
+    c->custom_conf = c->custom->conf_create(&here, c->custom_conf, c);
+    if (c->lb && c->lb == c->custom->lb) c->lb_conf = c->custom_conf;
+    return c->custom_conf != NULL;
+}
+
 struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Cluster__V3__Cluster *m)
 {
     struct cluster *c = obj_new_in(cx->arena, sizeof(*c));
@@ -373,6 +384,7 @@ struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Clust
     ok = translate_cluster_http(&at, m, c) && ok;
     ok = translate_cluster_lb(&at, m, c) && ok;
     if (m->metadata) c->metadata = conf_metadata(&metadata, m->metadata);
+    ok = custom_conf(&at, c) && ok;
     if (ok) return c;
     cluster_on_free(&c->obj);
     return NULL;

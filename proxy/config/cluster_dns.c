@@ -14,8 +14,9 @@
 
 enum { REFRESH_MS = 5000 };
 
-static bool resolvers(const struct conf_at *at, const char *field,
-                      Envoy__Config__Core__V3__Address *const *v, size_t n, struct dns_settings *d)
+bool translate_dns_servers(const struct conf_at *at, const char *field,
+                           Envoy__Config__Core__V3__Address *const *v, size_t n,
+                           struct dns_settings *d)
 {
     struct addr *out = ARENA_ARRAY(conf_arena(at), struct addr, n);
     bool ok = true;
@@ -36,9 +37,9 @@ static void resolver_options(const Envoy__Config__Core__V3__DnsResolverOptions *
     d->no_default_search = m->no_default_search_domain;
 }
 
-static bool typed_resolver(const struct conf_at *at,
-                           const Envoy__Config__Core__V3__TypedExtensionConfig *m,
-                           struct dns_settings *d)
+bool translate_dns_resolver(const struct conf_at *at,
+                            const Envoy__Config__Core__V3__TypedExtensionConfig *m,
+                            struct dns_settings *d)
 {
     static const char cares[] =
         "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
@@ -59,13 +60,13 @@ static bool typed_resolver(const struct conf_at *at,
     const Envoy__Extensions__Network__DnsResolver__Cares__V3__CaresDnsResolverConfig *x =
         (const void *)msg;
     resolver_options(x->dns_resolver_options, d);
-    return resolvers(&here, "resolvers", x->resolvers, x->n_resolvers, d);
+    return translate_dns_servers(&here, "resolvers", x->resolvers, x->n_resolvers, d);
 }
 
 /* Envoy: without a failure rate the refresh rate serves; the maximum defaults to ten times the
  * base. */
-static bool failure_rate(const struct conf_at *at, const Google__Protobuf__Duration *base,
-                         const Google__Protobuf__Duration *most, bool set, struct dns_settings *d)
+bool translate_dns_failure(const struct conf_at *at, const Google__Protobuf__Duration *base,
+                           const Google__Protobuf__Duration *most, bool set, struct dns_settings *d)
 {
     d->failure_base_us = d->failure_max_us = d->refresh_us;
     if (!set) return true;
@@ -92,18 +93,19 @@ static bool from_fields(const struct conf_at *at, const Envoy__Config__Cluster__
     bool ok = conf_duration(&rate, m->dns_refresh_rate, d->refresh_us, &d->refresh_us);
     ok = conf_duration(&jitter, m->dns_jitter, 0, &d->jitter_us) && ok;
     const Envoy__Config__Cluster__V3__Cluster__RefreshRate *f = m->dns_failure_refresh_rate;
-    ok = failure_rate(&failure, f ? f->base_interval : NULL, f ? f->max_interval : NULL, f != NULL,
-                      d) &&
+    ok = translate_dns_failure(&failure, f ? f->base_interval : NULL, f ? f->max_interval : NULL,
+                               f != NULL, d) &&
          ok;
     if (m->typed_dns_resolver_config)
-        return typed_resolver(&typed, m->typed_dns_resolver_config, d) && ok;
+        return translate_dns_resolver(&typed, m->typed_dns_resolver_config, d) && ok;
     if (m->dns_resolution_config) {
         resolver_options(m->dns_resolution_config->dns_resolver_options, d);
-        return resolvers(&old, "resolvers", m->dns_resolution_config->resolvers,
-                         m->dns_resolution_config->n_resolvers, d) &&
+        return translate_dns_servers(&old, "resolvers", m->dns_resolution_config->resolvers,
+                                     m->dns_resolution_config->n_resolvers, d) &&
                ok;
     }
-    return resolvers(at, "dns_resolvers", m->dns_resolvers, m->n_dns_resolvers, d) && ok;
+    return translate_dns_servers(at, "dns_resolvers", m->dns_resolvers, m->n_dns_resolvers, d) &&
+           ok;
 }
 
 /* cluster_type envoy.cluster.dns. */
@@ -127,11 +129,11 @@ static bool from_cluster_type(const struct conf_at *at, const Google__Protobuf__
     ok = conf_duration(&jitter, x->dns_jitter, 0, &d->jitter_us) && ok;
     const Envoy__Extensions__Clusters__Dns__V3__DnsCluster__RefreshRate *f =
         x->dns_failure_refresh_rate;
-    ok = failure_rate(&failure, f ? f->base_interval : NULL, f ? f->max_interval : NULL, f != NULL,
-                      d) &&
+    ok = translate_dns_failure(&failure, f ? f->base_interval : NULL, f ? f->max_interval : NULL,
+                               f != NULL, d) &&
          ok;
     return (!x->typed_dns_resolver_config ||
-            typed_resolver(&typed, x->typed_dns_resolver_config, d)) &&
+            translate_dns_resolver(&typed, x->typed_dns_resolver_config, d)) &&
            ok;
 }
 

@@ -17,5 +17,16 @@ bool translate_cluster_lb(const struct conf_at *at, const Envoy__Config__Cluster
                           struct cluster *c);
 bool translate_cluster_dns(const struct conf_at *at, const Envoy__Config__Cluster__V3__Cluster *m,
                            struct cluster *c);
+struct Envoy__Config__Core__V3__TypedExtensionConfig;
+/* Parts of DNS settings: the resolver's own, its servers, and how soon a failure is tried again. */
+bool translate_dns_resolver(const struct conf_at *at,
+                            const struct Envoy__Config__Core__V3__TypedExtensionConfig *m,
+                            struct dns_settings *d);
+bool translate_dns_servers(const struct conf_at *at, const char *field,
+                           struct Envoy__Config__Core__V3__Address *const *v, size_t n,
+                           struct dns_settings *d);
+bool translate_dns_failure(const struct conf_at *at, const struct Google__Protobuf__Duration *base,
+                           const struct Google__Protobuf__Duration *most, bool set,
+                           struct dns_settings *d);
 bool translate_cluster_sockets(const struct conf_at *at,
                                const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c);

@@ -287,6 +287,10 @@ static bool policy_enum(const struct conf_at *at, const Envoy__Config__Cluster__
                 &here,
                 "cluster: LB policy CLUSTER_PROVIDED needs a cluster type that provides one");
         if (c->discovery == CLUSTER_ORIGINAL_DST) return original_dst(at, m, c);
+        if (c->custom->lb) {
+            c->lb = c->custom->lb;
+            return true;
+        }
         return policy_named(&here, "envoy.load_balancing_policies.cluster_provided", NULL, c);
     case ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_POLICY__LOAD_BALANCING_POLICY_CONFIG:
         return conf_fail(&here, "cluster: field load_balancing_policy need to be set");

@@ -89,6 +89,7 @@ struct runtime {
     const struct on_demand_ops *on_demand;
     void *on_demand_arg;
     struct list tls_contexts; /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
+    struct map dns_caches;    /* main: by name (proxy/upstream/dns_cache.c) */
     void *access_logs;        /* log files of proxy/http/access_log_file.c, opaque here */
 };
 

@@ -27,6 +27,7 @@ static void choice_done(struct lb_later *l, enum lb_answer a, struct host *h)
         c->ask.tries_left--;
         c->ask.attempt++;
     }
+    if (a == LB_AGAIN) c->ask.again++;
     if (a == LB_AGAIN || avoided)
         loop_later(c->uc->worker->loop, &c->again, choice_again);
     else

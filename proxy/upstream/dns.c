@@ -2,6 +2,7 @@
  * channel for each set of resolvers. */
 #include <ares.h>
 #include <netdb.h>
+#include <stdio.h>
 
 #include "base/arena.h"
 #include "base/list.h"
@@ -232,6 +233,19 @@ static void result_collect(const struct ares_addrinfo *info, int family, struct 
     }
 }
 
+/* Envoy's words for a failure, without spaces. */
+static struct str failure_text(int status, char *to, size_t room)
+{
+    bool none = status == ARES_ENOTFOUND || status == ARES_ENODATA;
+    int n = snprintf(to, room, "%s:%s", none ? "cares_norecords" : "cares_failure",
+                     ares_strerror(status));
+    size_t len = n > 0 && (size_t)n < room ? (size_t)n : room - 1;
+    for (size_t i = 0; i < len; i++) {
+        if (to[i] == ' ') to[i] = '_';
+    }
+    return str_make(to, len);
+}
+
 static void query_done(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 {
     enum { ADDRESSES_MOST = 4096 };
@@ -255,6 +269,8 @@ static void query_done(void *arg, int status, int timeouts, struct ares_addrinfo
         .ok = status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND, .v = v};
     if (info && n < ADDRESSES_MOST) result_collect(info, q->family, v, &r);
     if (info) ares_freeaddrinfo(info);
+    char why[80];
+    if (status != ARES_SUCCESS) r.why = failure_text(status, why, sizeof(why));
     if (q->done) q->done(q->arg, &r);
     mem_free(v);
     mem_free(q);

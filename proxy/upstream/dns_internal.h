@@ -7,6 +7,7 @@ struct dns_result {
     bool ok;
     const struct addr *v; /* without port; valid during the call */
     size_t count;
+    struct str why; /* without addresses: as Envoy names the failure, no spaces; during the call */
     uint32_t ttl_s; /* the shortest; 0 when none */
 };
 /* Begins; done may be called before it returns. The query ends with done or dns_cancel. */

@@ -11,7 +11,8 @@ struct build {
     struct arena *scratch;
     struct map old_by_text; /* struct host * */
     struct map seen;
-    bool unique; /* only the first of equal addresses counts (all but STATIC) */
+    bool unique; /* only the first of equal addresses counts (all but STATIC and custom types) */
+    bool named;  /* custom types: a host is told by its name, too */
     uint32_t kept;
     bool added, updated;
 };
@@ -41,12 +42,18 @@ static void host_update(struct build *b, struct host *h, const struct endpoint *
     if (host_health_change(h, now, all & ~now)) b->updated = true;
 }
 
+static struct str key_of(const struct build *b, struct str text, struct str name)
+{
+    return b->named && name.len ? str_fmt(b->scratch, "%.*s %.*s", STR_ARG(text), STR_ARG(name))
+                                : text;
+}
+
 /* A host with one reference of the caller's; NULL: a duplicate. */
 static struct host *host_for(struct build *b, const struct locality_endpoints *l,
                              const struct endpoint *e)
 {
     char text[ADDR_TEXT_MAX];
-    struct str key = str_make(text, addr_format(&e->addr, text));
+    struct str key = key_of(b, str_make(text, addr_format(&e->addr, text)), e->hostname);
     if (b->unique) {
         if (map_get(&b->seen, key)) return NULL;
         key = str_dup(b->scratch, key);
@@ -96,10 +103,13 @@ static bool weights_changed(const struct cluster *c, const struct host_set *old,
 struct host_set *membership_build(const struct cluster *c, const struct load_assignment *la,
                                   const struct host_set *old, bool *changed, bool *updated)
 {
-    struct build b = {
-        .c = c, .scratch = arena_new("membership", 1024), .unique = c->discovery != CLUSTER_STATIC};
+    struct build b = {.c = c,
+                      .scratch = arena_new("membership", 1024),
+                      .unique = c->discovery != CLUSTER_STATIC && c->discovery != CLUSTER_CUSTOM,
+                      .named = c->discovery == CLUSTER_CUSTOM};
     for (uint32_t i = 0; old && i < old->host_count; i++)
-        map_put(&b.old_by_text, old->hosts[i]->text, old->hosts[i]);
+        map_put(&b.old_by_text, key_of(&b, old->hosts[i]->text, old->hosts[i]->name),
+                old->hosts[i]);
     struct host_group *groups = ARENA_ARRAY(b.scratch, struct host_group, la->count);
     for (size_t i = 0; i < la->count; i++)
         group_fill(&b, &groups[i], &la->v[i]);
