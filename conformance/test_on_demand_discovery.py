@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from discovery import HTTP_RBAC, ON_DEMAND, Stage, stamp
-from harness import config
+from harness import client, config
 from harness.controlplane import ADS
 from harness.wait import wait_for
 
@@ -266,3 +266,47 @@ def test_a_route_may_switch_clusters_on_demand_off(stage):
     assert stage.ask(headers=[("x-cluster", "late")]) == (503, None)
     assert not [r for r in stage.plane.delta_requests if "late" in r.resource_names_subscribe]
 
+
+
+# --- TCP
+
+TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+
+
+def tcp(stage, **over):
+    stage.listener([{"name": "tcp", "typed_config": {"@type": TCP_PROXY, "stat_prefix": "t", "cluster": "late", **over}}])
+    stage.plane.answer_unknown = False
+    stage.start()
+
+
+def test_a_connection_waits_for_its_cluster(stage):
+    tcp(stage, on_demand={"odcds_config": ADS})
+    waiting = Waiting(stage)
+    stage.plane.wait_subscribed_name("cluster", "late")
+    stage.plane.set("cluster", [config.cluster("late", [stage.up.port])])
+    assert waiting.result() == (200, None)
+    assert stage.ask() == (200, None)
+    stage.sees_stats({"t.on_demand_cluster_attempt": 1, "t.on_demand_cluster_success": 1, "t.on_demand_cluster_timeout": 0,
+                      "t.on_demand_cluster_missing": 0}, r"^tcp\.t\.on_demand")
+
+
+def test_a_connection_whose_cluster_does_not_come_in_time(stage):
+    tcp(stage, on_demand={"odcds_config": ADS, "timeout": "0.2s"})
+    assert Waiting(stage).result() == "closed"
+    stage.sees_stats({"t.on_demand_cluster_timeout": 1, "t.on_demand_cluster_missing": 0, "t.downstream_cx_no_route": 1}, r"^tcp\.t\.")
+
+
+def test_a_connection_whose_cluster_nobody_has(stage):
+    tcp(stage, on_demand={"odcds_config": ADS})
+    stage.plane.answer_unknown = True
+    assert Waiting(stage).result() == "closed"
+    stage.sees_stats({"t.on_demand_cluster_timeout": 0, "t.on_demand_cluster_missing": 1, "t.downstream_cx_no_route": 1}, r"^tcp\.t\.")
+
+
+def test_a_connection_that_leaves_while_it_waits(stage):
+    tcp(stage, on_demand={"odcds_config": ADS})
+    with client.Client(stage.proxy.port()) as leaving:
+        leaving.send(b"x")
+        stage.plane.wait_subscribed_name("cluster", "late")
+    stage.plane.set("cluster", [config.cluster("late", [stage.up.port])])
+    stage.sees((200, None))

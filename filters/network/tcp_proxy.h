@@ -4,6 +4,7 @@
 #include "base/loop.h"
 #include "proxy/api/access_logger.h"
 #include "proxy/api/network_filter.h"
+#include "proxy/api/on_demand.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/api/upstream.h"
 #include "proxy/net/conn.h"
@@ -29,6 +30,15 @@ enum tcp_stat {
     TCP_STAT_COUNT
 };
 extern const struct stat_def tcp_stat_defs[TCP_STAT_COUNT];
+
+/* With on_demand only. */
+enum tcp_on_demand_stat {
+    TCP_ON_DEMAND_ATTEMPT,
+    TCP_ON_DEMAND_MISSING,
+    TCP_ON_DEMAND_SUCCESS,
+    TCP_ON_DEMAND_TIMEOUT,
+    TCP_ON_DEMAND_STAT_COUNT
+};
 
 /* One cluster that connections may go to. */
 struct tcp_target {
@@ -66,7 +76,10 @@ struct tcp_conf {
     bool early_data; /* bytes are taken before the upstream is there */
     size_t early_most;
     const struct tcp_tunnel_conf *tunnel; /* NULL: raw connections */
-    struct stat_group *stats;             /* NULL when only validating */
+    const void *on_demand; /* ConfigSource where unknown clusters are asked for; NULL: nowhere */
+    uint64_t on_demand_us; /* how long a connection waits for one */
+    struct stat_group *on_demand_stats;
+    struct stat_group *stats; /* NULL when only validating */
     struct conn_byte_stats bytes;
 };
 /* Main. NULL: told. */
@@ -102,6 +115,9 @@ struct tcp_proxy {
     struct loop_timer idle, duration, log_timer, retry;
     uint64_t moved; /* bytes written on both sides when the idle timer was started */
     uint32_t attempts;
+    struct on_demand question; /* for the cluster, while it is asked for */
+    struct tcp_target asked;   /* what was chosen then, in the connection's arena */
+    uint64_t asked_us;         /* 0: nothing was asked for */
     bool ended;
     bool paused; /* the client is not read: no upstream yet, or the early data's limit */
     bool down_ended, up_ended; /* the client's, the upstream's end was read */

@@ -218,6 +218,26 @@ static bool conf_tunnel(
     return ok && headers_ok;
 }
 
+static const struct stat_def tcp_on_demand_stat_defs[TCP_ON_DEMAND_STAT_COUNT] = {
+    [TCP_ON_DEMAND_ATTEMPT] = {"on_demand_cluster_attempt", STAT_COUNTER, 0},
+    [TCP_ON_DEMAND_MISSING] = {"on_demand_cluster_missing", STAT_COUNTER, 0},
+    [TCP_ON_DEMAND_SUCCESS] = {"on_demand_cluster_success", STAT_COUNTER, 0},
+    [TCP_ON_DEMAND_TIMEOUT] = {"on_demand_cluster_timeout", STAT_COUNTER, 0},
+};
+
+/* Envoy: without a source nothing is asked for. */
+static bool conf_on_demand(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    enum { ON_DEMAND_US = 60 * 1000 * 1000 };
+    if (!m->on_demand || !m->on_demand->odcds_config) return true;
+    struct conf_at here = conf_field(at, "on_demand"), timeout = conf_field(&here, "timeout");
+    c->on_demand = m->on_demand->odcds_config;
+    struct str prefix = str_fmt(conf_arena(at), "tcp.%s.", m->stat_prefix);
+    c->on_demand_stats =
+        conf_stat_group(at, prefix, tcp_on_demand_stat_defs, TCP_ON_DEMAND_STAT_COUNT);
+    return conf_duration(&timeout, m->on_demand->timeout, ON_DEMAND_US, &c->on_demand_us);
+}
+
 static void conf_stats(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
 {
     struct str prefix = str_fmt(conf_arena(at), "tcp.%s.", m->stat_prefix);
@@ -240,6 +260,7 @@ const struct tcp_conf *tcp_conf_create(const struct conf_at *at, const struct Pr
     ok &= conf_connect_mode(at, m, c);
     struct conf_at tunnel = conf_field(at, "tunneling_config");
     ok &= conf_tunnel(&tunnel, m->tunneling_config, c);
+    ok &= conf_on_demand(at, m, c);
     conf_stats(at, m, c);
     return ok ? c : NULL;
 }

@@ -275,12 +275,41 @@ static void hash_fill(struct tcp_proxy *p, struct lb_ask *ask)
     }
 }
 
+static void connect_answered(struct on_demand *d, bool found)
+{
+    struct tcp_proxy *p = CONTAINER_OF(d, struct tcp_proxy, question);
+    uint64_t waited_us = loop_now_us(p->base.worker->loop) - p->asked_us;
+    enum tcp_on_demand_stat what = TCP_ON_DEMAND_SUCCESS;
+    if (!found)
+        what = waited_us >= p->conf->on_demand_us ? TCP_ON_DEMAND_TIMEOUT : TCP_ON_DEMAND_MISSING;
+    stat_inc(p->conf->on_demand_stats, what);
+    tcp_connect(p);
+}
+
+/* Asks once for a cluster that nobody has. True: the connection waits. */
+static bool connect_asks(struct tcp_proxy *p, const struct tcp_target *t)
+{
+    struct worker *w = p->base.worker;
+    if (!p->conf->on_demand || p->asked_us) return false;
+    struct on_demand_question q = {.kind = ON_DEMAND_CLUSTER,
+                                   .name = t->cluster,
+                                   .source = p->conf->on_demand,
+                                   .timeout_us = p->conf->on_demand_us};
+    p->asked = *t;
+    p->asked.cluster = str_dup(network_filter_arena(&p->base), t->cluster);
+    p->asked_us = loop_now_us(w->loop);
+    stat_inc(p->conf->on_demand_stats, TCP_ON_DEMAND_ATTEMPT);
+    return on_demand_ask(w, &p->question, &q, connect_answered);
+}
+
 void tcp_connect(struct tcp_proxy *p)
 {
     struct worker *w = p->base.worker;
-    struct tcp_target target;
-    bool routed = target_choose(p, &target);
+    struct tcp_target target = p->asked;
+    if (p->question.call) return; /* still waiting for the cluster */
+    bool routed = p->asked_us || target_choose(p, &target);
     struct upstream_cluster *uc = routed ? upstream_find(w, target.cluster, target.hash) : NULL;
+    if (!uc && routed && connect_asks(p, &target)) return;
     if (!uc) {
         stat_inc(p->conf->stats, TCP_CX_NO_ROUTE);
         stream_info_flag(&p->info, routed ? RF_NC : RF_NR);
@@ -317,6 +346,7 @@ void tcp_link_drop(struct tcp_proxy *p, enum tcp_drop how)
 {
     struct tcp_link *l = p->link;
     loop_timer_stop(&p->retry);
+    on_demand_cancel(&p->question);
     if (!l) return;
     p->link = NULL;
     if (l->tunnel) {
