@@ -119,6 +119,7 @@ def listeners(c):
         "their_ciphers": one(ctx([c.server_rsa], over={"prefer_client_ciphers": True})),
         "curves": one(ctx([s], tls_params={"ecdh_curves": ["P-384", "P-256"]})),
         "sigalgs": one(ctx([c.server_rsa], tls_params={"signature_algorithms": ["rsa_pss_rsae_sha512", "rsa_pkcs1_sha384"]})),
+        "fips": one(ctx([c.server_rsa, s], tls_params={"compliance_policies": ["FIPS_202205"]})),
         "tickets": one(ctx([s], over={"session_ticket_keys": {"keys": [file(c.tickets)]}})),
         "tickets_2": one(ctx([s], over={"session_ticket_keys": {"keys": [file(c.tickets)]}})),
         "no_tickets": one(ctx([s], over={"disable_stateless_session_resumption": True})),
@@ -205,6 +206,10 @@ def down_rows():
         row("signature SHA-1 1.2", "rsa", args=[*T12, "-sigalgs", "RSA+SHA1", "-cipher", "DEFAULT:@SECLEVEL=0"]),
         row("no signature in common", "rsa", args=["-sigalgs", "ECDSA+SHA256"]),
         row("configured signature", "sigalgs"), row("configured signature 1.2", "sigalgs", args=[*T12, "-sigalgs", "RSA+SHA384:RSA+SHA256"]),
+        *(row(f"fips: {name}", "fips", args=args) for name, args in (
+            ("any", []), ("1.2", T12), ("X25519", ["-groups", "X25519"]), ("P-384", ["-groups", "P-384"]), ("P-521", ["-groups", "P-521"]),
+            ("ChaCha20", ["-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"]), ("ChaCha20 1.2", [*T12, "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"]),
+            ("CBC 1.2", [*T12, "-cipher", "ECDHE-RSA-AES128-SHA"]), ("RSA 1.2", [*T12, "-cipher", "ECDHE-RSA-AES256-GCM-SHA384"]))),
         # choice of certificate
         row("RSA and ECDSA: modern", "two"), row("RSA and ECDSA: only RSA", "two", args=[*T12, "-cipher", "aRSA"]),
         row("RSA and ECDSA: only ECDSA", "two", args=[*T12, "-cipher", "aECDSA"]), row("RSA and ECDSA: RSA signatures only", "two", args=["-sigalgs", "RSA-PSS+SHA256"]),

@@ -101,6 +101,9 @@ static bool target_identity(struct xds *x, const struct conf_at *at,
         cert = s->tls_certificate;
     }
     if (!cert) return true;
+    if (cert->pkcs12 || cert->password)
+        return conf_fail(
+            at, "pkcs12 and password are not supported for the connection to a control plane");
     return target_text(at, cert->certificate_chain, &t->cert_chain_pem) &&
            target_text(at, cert->private_key, &t->key_pem);
 }
@@ -185,11 +188,11 @@ static bool target_validation(const struct conf_at *at, const TLS(CertificateVal
     if (!v) return true;
     /* What gRPC cannot check must not be left out silently. */
     if (v->n_verify_certificate_hash || v->n_verify_certificate_spki || v->crl ||
-        v->allow_expired_certificate)
+        v->allow_expired_certificate || v->custom_validator_config || v->max_verify_depth)
         return conf_fail(
             at,
-            "verify_certificate_hash, verify_certificate_spki, crl and allow_expired_certificate are not supported for "
-            "the connection to a control plane");
+            "verify_certificate_hash, verify_certificate_spki, crl, allow_expired_certificate, custom_validator_config and "
+            "max_verify_depth are not supported for the connection to a control plane");
     if (v->trust_chain_verification !=
             ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED &&
         !target_text(at, v->trusted_ca, &t->roots_pem))
@@ -251,6 +254,11 @@ static bool target_tls(struct xds *x, const struct conf_at *at,
     const TLS(UpstreamTlsContext) *m = (const void *)proto_any_unpack(
         a, socket->typed_config, desc, at->cx->opts, NULL, at->cx->errors);
     if (!m) return false;
+    if (m->auto_sni_san_validation)
+        return conf_fail(
+            at,
+            "auto_sni_san_validation is not supported for the connection to a control plane: name it in "
+            "match_typed_subject_alt_names");
     t->tls = true;
     if (m->sni[0]) t->sni = str_z(a, str_of(m->sni));
     return !m->common_tls_context || (target_identity(x, at, m->common_tls_context, t) &&

@@ -46,6 +46,7 @@ static void tls_params(const struct conf_at *at, const TLS(TlsParameters) * m, s
     if (!m) return;
     c->min_version = (enum tls_version)m->tls_minimum_protocol_version;
     c->max_version = (enum tls_version)m->tls_maximum_protocol_version;
+    c->fips = m->n_compliance_policies > 0; /* the only policy there is */
     c->ciphers = tls_strings(a, m->cipher_suites, m->n_cipher_suites);
     c->cipher_count = m->n_cipher_suites;
     c->curves = tls_strings(a, m->ecdh_curves, m->n_ecdh_curves);

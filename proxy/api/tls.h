@@ -135,6 +135,7 @@ struct tls_conf {
     const struct str *ciphers, *curves, *sigalgs, *alpn;
     size_t cipher_count, curve_count, sigalg_count, alpn_count;
     const struct tls_key_log *key_log; /* NULL: none */
+    bool fips;                         /* compliance policy FIPS_202205 */
     /* server */
     bool require_client, require_sni, no_tickets, no_cache, full_scan, prefer_client_ciphers;
     uint64_t session_timeout_s;

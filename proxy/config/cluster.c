@@ -21,6 +21,8 @@
 #include "proxy/api/transport_socket.h"
 #include "proxy/config/cluster_internal.h"
 #include "proxy/config/socket.h"
+#include "proxy/runtime/runtime.h"
+#include "proxy/stats/stats.h"
 
 enum {
     BREAKER_USUAL = 1024,
@@ -119,6 +121,23 @@ static bool transport_of(const struct conf_at *at,
     return *out != NULL;
 }
 
+static void free_stat(void *p)
+{
+    struct stat_group *g = p;
+    stat_group_unref(&g);
+}
+
+static struct stat_group *match_stat(const struct conf_at *at, struct str name)
+{
+    struct arena *a = conf_arena(at);
+    if (!at->cx->rt || !at->cx->rt->stats || at->cx->validate_only) return NULL;
+    struct str full =
+        str_fmt(a, "%.*s%.*s.total_match_count", STR_ARG(at->cx->scope), STR_ARG(name));
+    struct stat_group *g = stat_single_get(at->cx->rt->stats, full, STAT_COUNTER, 0);
+    arena_on_free(a, free_stat, g);
+    return g;
+}
+
 static bool transport_matches(const struct conf_at *at,
                               const Envoy__Config__Cluster__V3__Cluster *m, struct cluster *c)
 {
@@ -133,6 +152,7 @@ static bool transport_matches(const struct conf_at *at,
         struct conf_at socket = conf_field(&here, "transport_socket");
         v[i].name = str_dup(conf_arena(at), str_of(x->name));
         v[i].match = x->match ? conf_struct(conf_arena(at), x->match) : NULL;
+        v[i].total = match_stat(at, v[i].name);
         if (map_put(&names, v[i].name, &v[i]))
             ok = conf_fail(&here, "the name \"%s\" is used twice", x->name);
         if (!x->transport_socket)

@@ -157,9 +157,13 @@ static bool locality_translate(const struct conf_at *at, const struct endpoint_c
     l->v = ARENA_ARRAY(a, struct endpoint, n);
     l->count = n;
     bool ok = true;
+    struct conf_at where = conf_field(at, "metadata");
+    const struct metadata *metadata = m->metadata ? conf_metadata(&where, m->metadata) : NULL;
     for (size_t i = 0; i < n; i++) {
         struct conf_at here = conf_index(at, "lb_endpoints", i);
         ok = endpoint_translate(&here, cx, v[i], &l->v[i]) && ok;
+        l->v[i].locality_metadata = metadata;
+        if (metadata) l->v[i].metadata_hash ^= proto_hash(&m->metadata->base) * 31;
     }
     return ok;
 }

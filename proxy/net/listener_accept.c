@@ -184,10 +184,13 @@ static void step_end(struct accept_step *s)
     loop_later(s->base->worker->loop, &s->later, step_free);
 }
 
+/* Envoy: the listener's log tells of connections that its filters refuse, too. */
 static void step_close(struct accept_step *s, struct str details)
 {
+    struct stream_info end = {.code_details = STR_NONE};
     step_end(s);
     s->a.info->termination_details = details;
+    listener_log(s->base, s->a.info, &end);
     (void)close(s->a.fd);
     mem_free(s->a.info);
     arena_free(&s->a.arena);
@@ -380,9 +383,7 @@ static void step_start(struct worker_listener *l, int fd, struct conn_info *info
     balance_add(l->base);
     info->listener_name = l->base->conf->obj.name;
     if (!step_filters(s)) {
-        struct stream_info end = {.code_details = STR_NONE};
         stat_inc(l->base->stats, LISTENER_EXTENSION_MISSING);
-        listener_log(l->base, info, &end);
         step_close(s, STR_NONE);
         return;
     }

@@ -55,9 +55,26 @@ static bool staple_allows(const struct tls_conn *t, const struct tls_cert *c)
  * ------------------------------------------------------------------------------------------------
  */
 
+/* TLS 1.3: a curve of keys is named by its signature algorithm. */
+static bool client_signs(SSL *ssl, int curve)
+{
+    enum { ECDSA = 3, SHA256 = 4, SHA384 = 5, SHA512 = 6 };
+    unsigned char wanted = curve == NID_secp384r1   ? SHA384
+                           : curve == NID_secp521r1 ? SHA512
+                                                    : SHA256;
+    int count = SSL_get_sigalgs(ssl, -1, NULL, NULL, NULL, NULL, NULL);
+    for (int i = 0; i < count; i++) {
+        unsigned char sign = 0, hash = 0;
+        (void)SSL_get_sigalgs(ssl, i, NULL, NULL, NULL, &sign, &hash);
+        if (sign == ECDSA && hash == wanted) return true;
+    }
+    return false;
+}
+
 /* May the client know the curve of the key? One that lists no curves knows all. */
 static bool client_knows(const struct tls_conn *t, const struct tls_cert *c)
 {
+    if (c->curve && SSL_version(t->ssl) >= TLS1_3_VERSION) return client_signs(t->ssl, c->curve);
     int curves[GROUPS_MOST];
     long count = SSL_get1_groups(t->ssl, NULL);
     if (!c->curve || count <= 0 || count > GROUPS_MOST) return true;

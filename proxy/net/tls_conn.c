@@ -253,8 +253,26 @@ static bool key_usage_fits(const struct tls_conn *t)
     return (X509_get_key_usage(peer) & wanted) != 0;
 }
 
+/* What a session remembers of its client is worth nothing once the certificate has expired. */
+static bool session_expired(const struct tls_conn *t)
+{
+    X509 *peer = SSL_get0_peer_certificate(t->ssl);
+    const struct tls_validation *v = t->dynamic ? t->dynamic : t->conf->validation;
+    return t->conf->server && SSL_session_reused(t->ssl) && peer && v && v->store &&
+           !v->c.allow_expired && !v->c.accept_untrusted &&
+           X509_cmp_current_time(X509_get0_notAfter(peer)) < 0;
+}
+
 static int handshake_end(struct tls_conn *t)
 {
+    if (session_expired(t)) {
+        t->failure =
+            STR("TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:"
+                "certificate has expired:TLS_error_end");
+        stat_inc(t->conf->stats, TLS_STAT_FAIL_ERROR);
+        t->counted = true;
+        return TRANSPORT_ERROR;
+    }
     if (!key_usage_fits(t)) {
         t->failure = STR(
             "TLS_error:|268435758:SSL routines:OPENSSL_internal:KEY_USAGE_BIT_INCORRECT:TLS_error_end");

@@ -43,8 +43,9 @@ struct endpoint {
     int status;          /* envoy.config.core.v3.HealthStatus */
     bool canary;         /* envoy.lb canary */
     bool disable_active_hc;
-    const struct metadata *metadata; /* NULL: none */
-    uint64_t metadata_hash;
+    const struct metadata *metadata;          /* NULL: none */
+    const struct metadata *locality_metadata; /* of its locality; NULL: none */
+    uint64_t metadata_hash;                   /* of both */
     struct str health_hostname;
     const struct addr *health_addr; /* NULL: as addr */
 };
@@ -129,6 +130,7 @@ struct transport_match {
     const struct value
         *match; /* VALUE_STRUCT: all fields must be in the endpoint's metadata; NULL: matches all */
     const struct transport_socket *socket;
+    struct stat_group *total; /* total_match_count; NULL: no statistics */
 };
 struct dns_settings {
     int family; /* Cluster.DnsLookupFamily */

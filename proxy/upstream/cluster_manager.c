@@ -203,6 +203,19 @@ static void membership_stats(struct cluster_entry *e, bool changed)
                  s->max_weight); /* Envoy: static clusters leave it at 0 */
 }
 
+static void count_matches(struct cluster_entry *e, const struct cluster *c,
+                          const struct locality_endpoints *l)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        const struct transport_match *m =
+            upstream_socket_match(c, l->v[i].metadata, l->v[i].locality_metadata);
+        if (m)
+            stat_inc(m->total, 0);
+        else
+            stat_inc(e->shared->stats, CLUSTER_STAT_DEFAULT_TOTAL_MATCH_COUNT);
+    }
+}
+
 /* Builds hosts for version c; publishes them when c serves already and they differ. False: nothing
  * differed. */
 static bool hosts_apply(struct cluster_manager *cm, struct cluster_entry *e,
@@ -212,7 +225,7 @@ static bool hosts_apply(struct cluster_manager *cm, struct cluster_entry *e,
     /* Envoy chooses the transport socket when it makes a host, and it makes one for each endpoint
      * of each update. */
     for (size_t i = 0; i < la->count; i++)
-        stat_add(e->shared->stats, CLUSTER_STAT_DEFAULT_TOTAL_MATCH_COUNT, la->v[i].count);
+        count_matches(e, c, &la->v[i]);
     struct host_set *now = membership_build(c, la, e->hosts, &changed, &updated);
     if (!updated && !force) {
         hosts_drop(&now);

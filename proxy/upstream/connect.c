@@ -9,7 +9,7 @@
 #include "proxy/upstream/upstream_internal.h"
 
 /* Envoy: the first match whose fields are all in the endpoint's metadata
- * ("envoy.transport_socket_match"). */
+ * ("envoy.transport_socket_match"), then the first in its locality's. */
 static bool match_in(const struct value *want, const struct metadata *m)
 {
     if (!want || want->u.fields.count == 0) return true;
@@ -22,14 +22,25 @@ static bool match_in(const struct value *want, const struct metadata *m)
     return true;
 }
 
+const struct transport_match *upstream_socket_match(const struct cluster *c,
+                                                    const struct metadata *endpoint,
+                                                    const struct metadata *locality)
+{
+    const struct metadata *const from[] = {endpoint, locality};
+    for (size_t k = 0; k < (locality ? 2 : 1); k++) {
+        for (size_t i = 0; i < c->socket_match_count; i++) {
+            if (match_in(c->socket_matches[i].match, from[k])) return &c->socket_matches[i];
+        }
+    }
+    return NULL;
+}
+
 const struct transport_socket *upstream_socket(const struct upstream_cluster *uc,
                                                const struct host *h)
 {
-    const struct cluster *c = uc->conf;
-    for (size_t i = 0; i < c->socket_match_count; i++) {
-        if (match_in(c->socket_matches[i].match, h->metadata)) return c->socket_matches[i].socket;
-    }
-    return c->socket;
+    const struct transport_match *m =
+        upstream_socket_match(uc->conf, h->metadata, h->locality_metadata);
+    return m ? m->socket : uc->conf->socket;
 }
 
 const struct transport_proxied *upstream_proxied(const struct lb_ask *ask,

@@ -38,13 +38,13 @@ static void value_dup_to(struct arena *a, struct value *to, const struct value *
     }
 }
 
-static void host_set_metadata(struct host *h, const struct metadata *from)
+static const struct metadata *host_own_metadata(struct host *h, const struct metadata *from)
 {
-    if (!from) return;
-    h->arena = arena_new("host", 256);
+    if (!from) return NULL;
+    if (!h->arena) h->arena = arena_new("host", 256);
     struct metadata *to = ARENA_NEW(h->arena, struct metadata);
     value_dup_to(h->arena, &to->root, &from->root);
-    h->metadata = to;
+    return to;
 }
 
 /* Envoy: endpoints that are UNHEALTHY, DRAINING or TIMEOUT take no traffic; DEGRADED only when
@@ -86,7 +86,8 @@ struct host *host_new(const struct endpoint *e, const struct addr *addr,
     h->priority = priority;
     h->meaning = meaning;
     h->canary = e->canary;
-    host_set_metadata(h, e->metadata);
+    h->metadata = host_own_metadata(h, e->metadata);
+    h->locality_metadata = host_own_metadata(h, e->locality_metadata);
     atomic_init(&h->refs, 1);
     atomic_init(&h->weight, e->weight ? e->weight : 1);
     atomic_init(&h->health, host_health_of_status(e->status));

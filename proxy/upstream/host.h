@@ -56,8 +56,9 @@ struct host {
     struct str text;                /* "ip:port" */
     struct str health_name;         /* hostname of health checks, may be empty */
     struct host_locality locality;
-    const struct metadata *metadata; /* NULL: none; in arena */
-    struct arena *arena;             /* of the metadata; NULL: none */
+    const struct metadata *metadata;          /* NULL: none; in arena */
+    const struct metadata *locality_metadata; /* the same */
+    struct arena *arena;                      /* of the metadata; NULL: none */
     /* main only */
     uint32_t mark; /* generation in which an update saw it */
 };

@@ -139,6 +139,10 @@ void upstream_connect_end(struct upstream_cluster *uc, struct host *h,
                           const struct upstream_conn_end *end);
 /* enum conn_end -> why no connection came about, and its text. */
 enum upstream_failure upstream_connect_failure(int conn_end);
+/* NULL: none fits, the cluster's own socket. Either metadata may be NULL. Any thread. */
+const struct transport_match *upstream_socket_match(const struct cluster *c,
+                                                    const struct metadata *endpoint,
+                                                    const struct metadata *locality);
 /* The transport socket that connections to a host get; NULL: raw. */
 const struct transport_socket *upstream_socket(const struct upstream_cluster *uc,
                                                const struct host *h);

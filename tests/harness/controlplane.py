@@ -37,7 +37,9 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2  # noqa:
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2  # noqa: F401
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2  # noqa: F401
 from envoy.service.runtime.v3 import rtds_pb2
+from envoy.service.secret.v3 import sds_pb2_grpc
 
 KINDS = {
     "listener": listener_pb2.Listener,
@@ -45,11 +47,12 @@ KINDS = {
     "route": route_pb2.RouteConfiguration,
     "endpoint": endpoint_pb2.ClusterLoadAssignment,
     "runtime": rtds_pb2.Runtime,
+    "secret": secret_pb2.Secret,
     "extension": extension_pb2.TypedExtensionConfig,
     "scoped_route": scoped_route_pb2.ScopedRouteConfiguration,
     "virtual_host": route_components_pb2.VirtualHost,
 }
-ORDER = ("cluster", "endpoint", "listener", "extension", "scoped_route", "route", "virtual_host", "runtime")
+ORDER = ("cluster", "endpoint", "secret", "listener", "extension", "scoped_route", "route", "virtual_host", "runtime")
 PREFIX = "type.googleapis.com/"
 URL = {kind: PREFIX + message.DESCRIPTOR.full_name for kind, message in KINDS.items()}
 KIND = {url: kind for kind, url in URL.items()}
@@ -89,7 +92,7 @@ class Stream:
 
 
 class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
-    def __init__(self, port=0, version=0):
+    def __init__(self, port=0, version=0, credentials=None):
         self.changed = threading.Condition()
         self.resources = {kind: {} for kind in KINDS}
         self.versions = {kind: version for kind in KINDS}
@@ -99,7 +102,11 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self.live, self.stopping, self.muted = set(), False, False
         self.server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, self.server)
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        secrets = sds_pb2_grpc.SecretDiscoveryServiceServicer()
+        secrets.StreamSecrets = self.StreamAggregatedResources
+        sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(secrets, self.server)
+        where = f"127.0.0.1:{port}"
+        self.port = self.server.add_secure_port(where, credentials) if credentials else self.server.add_insecure_port(where)
         assert self.port, f"port {port} is not free"
         self.server.start()
 
