@@ -69,6 +69,7 @@ static void mux_type_free(struct mux_type *t)
     mux_keep(&t->version, STR_NONE);
     mux_keep(&t->nonce, STR_NONE);
     mux_keep(&t->packed, STR_NONE);
+    mux_keep(&t->refusal, STR_NONE);
     list_remove(&t->link);
     mem_free(t);
 }
@@ -209,12 +210,31 @@ static struct mux_type *mux_wishing(const struct mux *m)
     return NULL;
 }
 
-bool mux_next(struct mux *m, struct arena *a, struct str *bytes)
+/* The oldest answer that may go out; a type's answers keep their order. */
+static struct mux_answer *mux_answer_due(const struct mux *m, uint64_t now_us)
+{
+    LIST_FOREACH (&m->answers, it) {
+        struct mux_answer *answer = CONTAINER_OF(it, struct mux_answer, in_order);
+        if (answer->type->answers.next == &answer->link && answer->due_us <= now_us) return answer;
+    }
+    return NULL;
+}
+
+uint64_t mux_due_us(const struct mux *m)
+{
+    uint64_t due = 0;
+    LIST_FOREACH (&m->answers, it) {
+        const struct mux_answer *answer = CONTAINER_OF(it, struct mux_answer, in_order);
+        if (!due || answer->due_us < due) due = answer->due_us;
+    }
+    return due;
+}
+
+bool mux_next(struct mux *m, uint64_t now_us, struct arena *a, struct str *bytes)
 {
     if (!m->connected) return false;
     /* Answers go before new wishes: an update's ACK is seen before what the update made us want. */
-    struct mux_answer *answer =
-        list_empty(&m->answers) ? NULL : CONTAINER_OF(m->answers.next, struct mux_answer, in_order);
+    struct mux_answer *answer = mux_answer_due(m, now_us);
     struct mux_type *t = answer ? answer->type : mux_wishing(m);
     if (!t) return false;
     *bytes = m->variant == MUX_SOTW ? mux_sotw_request(m, t, answer, a)
@@ -244,10 +264,26 @@ size_t mux_pending(const struct mux *m)
     return n;
 }
 
-static void mux_answer(struct mux *m, struct mux_type *t, struct str nonce, struct str error)
+/* State of the world: many a control plane sends what was refused again at once. The same refusal
+ * as before is held back a little, ever longer, so that the two do not keep each other busy. */
+static uint64_t mux_hold_us(struct mux *m, struct mux_type *t, struct str error)
+{
+    enum { HOLD_FIRST_US = 1000, HOLD_MOST_US = 100000, DOUBLINGS_MOST = 8 };
+    bool same = error.len && str_eq(error, t->refusal);
+    mux_keep(&t->refusal, error);
+    t->repeats = same ? t->repeats + 1 : 0;
+    if (!same || m->variant == MUX_DELTA) return 0;
+    uint64_t hold = (uint64_t)HOLD_FIRST_US
+                    << (t->repeats < DOUBLINGS_MOST ? t->repeats : DOUBLINGS_MOST);
+    return hold < HOLD_MOST_US ? hold : HOLD_MOST_US;
+}
+
+static void mux_answer(struct mux *m, struct mux_type *t, struct str nonce, struct str error,
+                       uint64_t now_us)
 {
     struct mux_answer *answer = mem_alloc(sizeof *answer);
     answer->type = t;
+    answer->due_us = now_us + mux_hold_us(m, t, error);
     mux_keep(&answer->nonce, nonce);
     mux_keep(&answer->error, error);
     mux_keep(&answer->version, t->version);
@@ -272,7 +308,7 @@ static void mux_note_versions(struct mux_type *t, const struct mux_update *u)
     }
 }
 
-bool mux_message(struct mux *m, struct str bytes, struct arena *a, struct str *why)
+bool mux_message(struct mux *m, uint64_t now_us, struct str bytes, struct arena *a, struct str *why)
 {
     struct mux_update u = {0};
     bool ok = m->variant == MUX_SOTW ? mux_sotw_decode(bytes, a, &u, why)
@@ -286,7 +322,7 @@ bool mux_message(struct mux *m, struct str bytes, struct arena *a, struct str *w
         mux_keep(&t->version, u.version);
         if (m->variant == MUX_DELTA) mux_note_versions(t, &u);
     }
-    mux_answer(m, t, u.nonce, error);
+    mux_answer(m, t, u.nonce, error, now_us);
     m->events->on_wanted(m->arg);
     return true;
 }

@@ -56,10 +56,14 @@ void mux_have(struct mux *m, const char *type_url, struct str name, struct str v
 /* A new stream is up: everything is asked for anew, with what is known already. */
 void mux_connected(struct mux *m);
 void mux_disconnected(struct mux *m);
-/* The next request to send, in `a`; false: none. Call again after each one was taken. */
-bool mux_next(struct mux *m, struct arena *a, struct str *bytes);
+/* The next request to send, in `a`; false: none now. Call again after each one was taken. */
+bool mux_next(struct mux *m, uint64_t now_us, struct arena *a, struct str *bytes);
+/* When mux_next will have something though nothing happens before (a NACK that is held back); 0:
+ * never. */
+uint64_t mux_due_us(const struct mux *m);
 /* A response arrived. False: undecodable, the stream must be closed; *why in `a`. */
-bool mux_message(struct mux *m, struct str bytes, struct arena *a, struct str *why);
+bool mux_message(struct mux *m, uint64_t now_us, struct str bytes, struct arena *a,
+                 struct str *why);
 /* Requests that wait to be sent (control_plane.pending_requests). */
 size_t mux_pending(const struct mux *m);
 /* ACKs and NACKs among them. Each response makes one: the owner must bound them by not reading on.

@@ -20,6 +20,7 @@ struct mux_answer {
     struct mux_type *type;
     struct str nonce, error; /* error empty: ACK */
     struct str version;      /* sotw: last accepted when it was made */
+    uint64_t due_us;         /* not before this */
 };
 
 struct mux_type {
@@ -32,6 +33,8 @@ struct mux_type {
     bool changed;       /* the set of wanted names changed since the last request */
     struct str version; /* sotw: last accepted; heap copy */
     struct str nonce;   /* of the last response on this stream; heap copy */
+    unsigned repeats;   /* how often the last refusal was the same as the one before it */
+    struct str refusal; /* its text; heap copy */
     struct str packed;  /* sotw: resource_names as they go out, while names_packed; heap copy */
     bool names_packed;
     bool left_out; /* sotw: the last request left names out that are wanted: one more follows */

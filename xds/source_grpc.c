@@ -31,6 +31,7 @@ struct source_grpc {
     unsigned failures;
     struct loop_timer retry;
     struct loop_timer trim;
+    struct loop_timer held; /* for a NACK that is held back */
     struct loop_later pump;
 };
 
@@ -46,6 +47,8 @@ static void source_grpc_read(struct source_grpc *g)
     grpc_stream_read(g->stream);
 }
 
+static void source_grpc_held(struct loop_timer *t);
+
 /* Sends one request if the stream can take one; the next follows when it was taken. */
 static void source_grpc_pump(struct loop_later *later)
 {
@@ -53,14 +56,22 @@ static void source_grpc_pump(struct loop_later *later)
     if (!g->open || g->sending) return;
     struct arena *a = arena_new("xds request", 0);
     struct str bytes;
-    if (mux_next(g->mux, a, &bytes)) {
+    uint64_t now = loop_now_us(xds_loop(g->source.x)), due = mux_due_us(g->mux);
+    if (mux_next(g->mux, now, a, &bytes)) {
         g->sending = true;
         grpc_stream_send(g->stream, bytes);
+    } else if (due > now) {
+        loop_timer_start(xds_loop(g->source.x), &g->held, due - now, source_grpc_held);
     }
     arena_free(&a);
     source_grpc_read(g);
     if (g->source.is_ads)
         stat_set(g->source.x->control_plane, CONTROL_PLANE_PENDING, mux_pending(g->mux));
+}
+
+static void source_grpc_held(struct loop_timer *t)
+{
+    source_grpc_pump(&CONTAINER_OF(t, struct source_grpc, held)->pump);
 }
 
 static void source_grpc_wanted(void *arg)
@@ -150,7 +161,7 @@ static void source_grpc_on_message(void *arg, struct str bytes)
      * calm. */
     if (bytes.len >= TRIM_FROM)
         loop_timer_start(xds_loop(g->source.x), &g->trim, TRIM_AFTER_US, source_grpc_trim);
-    if (mux_message(g->mux, bytes, a, &why))
+    if (mux_message(g->mux, loop_now_us(xds_loop(g->source.x)), bytes, a, &why))
         source_grpc_read(g);
     else
         source_grpc_down(g, STATUS_INTERNAL, why);
@@ -208,6 +219,7 @@ static void source_grpc_stop(struct source *s)
     struct source_grpc *g = source_grpc_of(s);
     loop_timer_stop(&g->retry);
     loop_timer_stop(&g->trim);
+    loop_timer_stop(&g->held);
     loop_later_cancel(&g->pump);
     grpc_stream_close(&g->stream);
     g->open = false;

@@ -20,6 +20,7 @@ struct fixture {
     const char *nack;       /* what on_update answers; NULL: ACK */
     const char *then_watch; /* an EDS name that on_update begins to watch */
     size_t updates, resources, removed;
+    uint64_t now_us;
     Envoy__Config__Core__V3__Node node;
 };
 
@@ -60,7 +61,7 @@ typedef Envoy__Service__Discovery__V3__DeltaDiscoveryRequest delta_message;
 static const void *fixture_next(struct fixture *f, const ProtobufCMessageDescriptor *desc)
 {
     struct str bytes;
-    if (!mux_next(f->mux, f->arena, &bytes)) return NULL;
+    if (!mux_next(f->mux, f->now_us, f->arena, &bytes)) return NULL;
     ProtobufCAllocator alloc = proto_arena_allocator(f->arena);
     return protobuf_c_message_unpack(desc, &alloc, bytes.len, (const uint8_t *)bytes.ptr);
 }
@@ -88,7 +89,7 @@ static void respond(struct fixture *f, const char *type_url, const char *version
     r.resources = list;
     r.n_resources = resources;
     struct str why;
-    assert_true(mux_message(f->mux, proto_pack(f->arena, &r.base), f->arena, &why));
+    assert_true(mux_message(f->mux, f->now_us, proto_pack(f->arena, &r.base), f->arena, &why));
 }
 
 static void respond_delta(struct fixture *f, const char *nonce, const char *name,
@@ -111,7 +112,7 @@ static void respond_delta(struct fixture *f, const char *nonce, const char *name
     r.removed_resources = gone;
     r.n_removed_resources = removed ? 1 : 0;
     struct str why;
-    assert_true(mux_message(f->mux, proto_pack(f->arena, &r.base), f->arena, &why));
+    assert_true(mux_message(f->mux, f->now_us, proto_pack(f->arena, &r.base), f->arena, &why));
 }
 
 static void test_first_request_carries_the_node_and_later_ones_do_not(void **state)
@@ -226,7 +227,7 @@ static void test_an_undecodable_message_is_told(void **state)
     struct fixture f;
     struct str why = STR_NONE;
     fixture_init(&f, MUX_SOTW);
-    assert_false(mux_message(f.mux, STR("\x0a\xff\xff\xff"), f.arena, &why));
+    assert_false(mux_message(f.mux, f.now_us, STR("\x0a\xff\xff\xff"), f.arena, &why));
     assert_true(why.len > 0);
     respond(&f, "type.googleapis.com/nobody.asked", "v", "n", 0); /* passed over */
     assert_int_equal(f.updates, 0);
@@ -357,6 +358,38 @@ static void test_each_response_has_its_own_answer(void **state)
     fixture_release(&f);
 }
 
+/* The second and later refusals with the same text wait; another type's answers do not. */
+static void test_the_same_refusal_again_is_held_back(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, MUX_SOTW);
+    mux_watch(f.mux, CDS, STR(""));
+    mux_watch(f.mux, EDS, STR("e"));
+    mux_connected(f.mux);
+    f.now_us = 1000000;
+    assert_non_null(next_sotw(&f));
+    assert_non_null(next_sotw(&f));
+    f.nack = "bad";
+    respond(&f, CDS, "1", "n1", 1);
+    assert_string_equal(next_sotw(&f)->response_nonce, "n1");
+    for (int i = 0; i < 20; i++) {
+        respond(&f, CDS, "2", "n2", 1);
+        assert_null(next_sotw(&f));
+        f.nack = NULL;
+        respond(&f, EDS, "1", "e1", 1);
+        assert_string_equal(next_sotw(&f)->response_nonce, "e1");
+        f.nack = "bad";
+        assert_true(mux_due_us(f.mux) > f.now_us && mux_due_us(f.mux) <= f.now_us + 100000);
+        f.now_us = mux_due_us(f.mux);
+        assert_string_equal(next_sotw(&f)->response_nonce, "n2");
+    }
+    f.nack = "worse";
+    respond(&f, CDS, "3", "n3", 1);
+    assert_string_equal(next_sotw(&f)->response_nonce, "n3");
+    fixture_release(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_delta_nack_carries_the_error),
         cmocka_unit_test(test_a_name_wanted_anew_is_asked_for_anew),
         cmocka_unit_test(test_each_response_has_its_own_answer),
+        cmocka_unit_test(test_the_same_refusal_again_is_held_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
