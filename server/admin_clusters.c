@@ -5,7 +5,7 @@
 #include "base/regex.h"
 #include "envoy/admin/v3/clusters.pb-c.h"
 #include "proxy/upstream/cluster_manager.h"
-#include "server/admin_address.h"
+#include "proxy/config/address_message.h"
 #include "server/admin_internal.h"
 #include "server/server.h"
 
@@ -207,7 +207,7 @@ static Envoy__Admin__V3__HostStatus *json_host(struct arena *a, const struct hos
     locality->region = str_z(a, h->locality.region);
     locality->zone = str_z(a, h->locality.zone);
     locality->sub_zone = str_z(a, h->locality.sub_zone);
-    m->address = admin_address(a, &h->addr);
+    m->address = address_message(a, &h->addr);
     m->health_status = json_health(a, h);
     m->weight = host_weight_get(h);
     m->hostname = str_z(a, h->name);

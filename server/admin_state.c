@@ -13,7 +13,7 @@
 #include "proto/print.h"
 #include "proxy/net/listener_manager.h"
 #include "proxy/runtime/runtime.h"
-#include "server/admin_address.h"
+#include "proxy/config/address_message.h"
 #include "server/admin_internal.h"
 #include "server/server.h"
 #include "server/server_stats.h"
@@ -200,7 +200,7 @@ static void listener_json(void *arg, const struct listener_view *v)
         Envoy__Admin__V3__ListenerStatus *status = ARENA_NEW(a, Envoy__Admin__V3__ListenerStatus);
         envoy__admin__v3__listener_status__init(status);
         status->name = str_z(a, v->name);
-        status->local_address = admin_address(a, v->addr);
+        status->local_address = address_message(a, v->addr);
         l->v[l->count++] = status;
         return;
     }
@@ -209,7 +209,7 @@ static void listener_json(void *arg, const struct listener_view *v)
         status->additional_local_addresses =
             ARENA_ARRAY(a, Envoy__Config__Core__V3__Address *, l->cap);
     status->additional_local_addresses[status->n_additional_local_addresses++] =
-        admin_address(a, v->addr);
+        address_message(a, v->addr);
 }
 
 void admin_page_listeners(struct admin_request *r)

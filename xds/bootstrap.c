@@ -5,6 +5,7 @@
 #include "base/rand.h"
 #include "proto/equal.h"
 #include "proto/proto.h"
+#include "xds/load_report.h"
 #include "xds/source.h"
 #include "xds/xds_internal.h"
 
@@ -227,5 +228,7 @@ bool xds_load_bootstrap(struct xds *x, const struct ProtobufCMessage *bootstrap,
     bootstrap_clusters(x, errors);
     bootstrap_dynamic(x, &cx);
     bootstrap_listeners(x, errors);
+    struct conf_at root = conf_root(&cx);
+    (void)load_report_new(x, &root, &x->load_report); /* what is wrong is counted in errors */
     return errors->count == before;
 }

@@ -6,11 +6,10 @@
 #include "base/log.h"
 #include "proto/proto.h"
 #include "xds/cache.h"
+#include "xds/control_plane.h"
 #include "xds/grpc_stream.h"
 #include "xds/source.h"
-#include "xds/target.h"
 
-enum { BACKOFF_BASE_US = 500000, BACKOFF_MAX_US = 30000000 };
 /* A control plane that sends without end and does not read its answers is not read either. */
 enum { ANSWERS_MOST = 256 };
 enum { TRIM_FROM = 1 << 20, TRIM_AFTER_US = 1000000 };
@@ -18,12 +17,8 @@ enum { TRIM_FROM = 1 << 20, TRIM_AFTER_US = 1000000 };
 struct source_grpc {
     struct source source;
     struct arena *arena; /* of the configuration */
-    const char *cluster; /* envoy_grpc; NULL: google_grpc */
-    const char *target_uri;
-    const char *authority, *method, *name; /* name: "StreamAggregatedResources", for the log */
-    struct grpc_header *headers;
-    size_t header_count;
-    uint64_t backoff_base_us, backoff_max_us;
+    struct control_plane plane;
+    const char *method, *name; /* name: "StreamAggregatedResources", for the log */
     struct mux *mux;
     struct grpc_stream *stream;
     bool open, sending;
@@ -112,22 +107,16 @@ static void source_grpc_retry(struct loop_timer *t)
     source_grpc_connect(CONTAINER_OF(t, struct source_grpc, retry));
 }
 
-/* Envoy's jittered exponential back-off: uniform below base * 2^n, at most the maximum. */
 static void source_grpc_back_off(struct source_grpc *g)
 {
-    struct rng rng;
-    rng_init(&rng, 0);
-    uint64_t most = g->backoff_base_us << (g->failures < 16 ? g->failures : 16);
-    if (most > g->backoff_max_us) most = g->backoff_max_us;
-    g->failures++;
-    loop_timer_start(xds_loop(g->source.x), &g->retry, rng_below(&rng, most) + 1000,
+    loop_timer_start(xds_loop(g->source.x), &g->retry, control_plane_back_off_us(&g->failures),
                      source_grpc_retry);
 }
 
 static void source_grpc_down(struct source_grpc *g, int status, struct str text)
 {
     log_warn(LOG_C_CONFIG, "%s gRPC config stream to %s closed: %d, %.*s", g->name,
-             g->cluster ? g->cluster : g->target_uri, status, STR_ARG(text));
+             control_plane_name(&g->plane), status, STR_ARG(text));
     grpc_stream_close(&g->stream);
     g->holding = false;
     if (g->open) mux_disconnected(g->mux);
@@ -176,20 +165,14 @@ static void source_grpc_connect(struct source_grpc *g)
 {
     struct xds *x = g->source.x;
     struct arena *a = arena_new("xds target", 0);
-    struct grpc_target t = {
-        .authority = g->authority, .headers = g->headers, .header_count = g->header_count};
     struct str why;
-    if (g->cluster && !target_of_cluster(x, str_of(g->cluster), a, &t, &why)) {
-        log_warn(LOG_C_CONFIG, "cannot connect to the xDS cluster '%s' now: %.*s", g->cluster,
+    g->stream = control_plane_open(x, &g->plane, g->method, &stream_events, g, a, &why);
+    if (!g->stream) {
+        log_warn(LOG_C_CONFIG, "cannot connect to the xDS cluster '%s' now: %.*s", g->plane.cluster,
                  STR_ARG(why));
         store_source_failed(x, &g->source);
         source_grpc_back_off(g);
-        arena_free(&a);
-        return;
     }
-    if (!g->cluster) t.address = g->target_uri;
-    if (!x->grpc) x->grpc = grpc_client_new(xds_loop(x));
-    g->stream = grpc_stream_open(x->grpc, &t, g->method, &stream_events, g);
     arena_free(&a);
 }
 
@@ -285,61 +268,15 @@ static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api,
     }
 }
 
-/* The GrpcService: a cluster of the bootstrap or a target of gRPC's own. */
-static bool source_service(struct source_grpc *g,
-                           const Envoy__Config__Core__V3__GrpcService *service,
-                           const struct conf_at *at)
-{
-    for (size_t i = 0; i < service->n_initial_metadata; i++) {
-        const Envoy__Config__Core__V3__HeaderValue *h = service->initial_metadata[i];
-        if (!g->headers)
-            g->headers = ARENA_ARRAY(g->arena, struct grpc_header, service->n_initial_metadata);
-        struct str value = h->raw_value.len
-                               ? str_make((const char *)h->raw_value.data, h->raw_value.len)
-                               : str_of(h->value);
-        g->headers[g->header_count++] = (struct grpc_header){
-            str_dup_lower(g->arena, str_of(h->key)).ptr, str_z(g->arena, value)};
-    }
-    if (service->target_specifier_case ==
-        ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
-        const Envoy__Config__Core__V3__GrpcService__EnvoyGrpc *e = service->envoy_grpc;
-        struct conf_at name_at = conf_field(at, "envoy_grpc.cluster_name");
-        if (at->cx->cluster_known &&
-            !at->cx->cluster_known(at->cx->cluster_known_arg, str_of(e->cluster_name)))
-            return conf_fail(&name_at, "no static cluster is named '%s'", e->cluster_name);
-        g->cluster = str_z(g->arena, str_of(e->cluster_name));
-        if (e->authority && e->authority[0]) g->authority = str_z(g->arena, str_of(e->authority));
-        return true;
-    }
-    if (service->target_specifier_case !=
-        ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_GOOGLE_GRPC)
-        return conf_fail(at, "needs envoy_grpc or google_grpc");
-    const Envoy__Config__Core__V3__GrpcService__GoogleGrpc *google = service->google_grpc;
-    struct conf_at google_at = conf_field(at, "google_grpc");
-    if (google->channel_credentials || google->n_call_credentials ||
-        google->n_channel_credentials_plugin)
-        return conf_fail(
-            &google_at,
-            "credentials are not supported; use envoy_grpc with a cluster that has a transport_socket");
-    g->target_uri = str_z(g->arena, str_of(google->target_uri));
-    return true;
-}
-
 struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
                                enum xds_kind kind, const struct conf_at *at)
 {
     enum mux_variant variant = MUX_SOTW;
     if (!source_variant(api, at, &variant)) return NULL;
-    if (api->n_grpc_services != 1) {
-        struct conf_at services_at = conf_field(at, "grpc_services");
-        conf_fail(&services_at, "needs exactly one service, has %zu", api->n_grpc_services);
-        return NULL;
-    }
     struct arena *a = arena_new("xds source", 1024);
     struct source_grpc *g = ARENA_NEW(a, struct source_grpc);
-    struct conf_at service_at = conf_index(at, "grpc_services", 0);
     g->arena = a;
-    if (!source_service(g, api->grpc_services[0], &service_at)) {
+    if (!control_plane_read(&g->plane, a, api, at)) {
         arena_free(&a);
         return NULL;
     }
@@ -350,8 +287,6 @@ struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__Api
     g->source.is_remote = true;
     g->name = variant == MUX_SOTW ? m->sotw : m->delta;
     g->method = str_fmt(a, "/%s/%s", m->service, g->name).ptr;
-    g->backoff_base_us = BACKOFF_BASE_US;
-    g->backoff_max_us = BACKOFF_MAX_US;
     g->mux = mux_new(variant, x->node, api->set_node_on_first_message_only, &mux_events, g);
     return &g->source;
 }

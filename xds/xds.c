@@ -8,6 +8,7 @@
 #include "proxy/upstream/cluster_manager.h"
 #include "xds/cache.h"
 #include "xds/grpc_stream.h"
+#include "xds/load_report.h"
 #include "xds/source.h"
 #include "xds/xds_internal.h"
 
@@ -130,6 +131,7 @@ void xds_start(struct xds *x)
     x->phase = XDS_STATIC;
     if (x->env.cache_directory) x->cache = cache_new(x, x->env.cache_directory);
     cluster_manager_on_active(x->env.clusters, xds_on_active, x);
+    load_report_start(x->load_report);
     LIST_FOREACH (&x->sources, it)
         source_start(CONTAINER_OF(it, struct source, link));
     cluster_manager_on_static_ready(x->env.clusters, xds_on_static_ready, x);
@@ -137,6 +139,7 @@ void xds_start(struct xds *x)
 
 void xds_stop(struct xds *x)
 {
+    load_report_free(&x->load_report);
     cache_flush(x->cache);
     x->phase = XDS_STOPPED;
     demands_free(x);

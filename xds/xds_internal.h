@@ -289,7 +289,8 @@ struct xds {
     struct top cds, lds;
     struct layers *layers;
     struct stat_group *control_plane;
-    struct cache *cache; /* --config-cache; may be NULL */
+    struct load_report *load_report; /* NULL: none */
+    struct cache *cache;             /* --config-cache; may be NULL */
 };
 /* Looks whether the phase is over and begins the next. */
 void xds_advance(struct xds *x);

@@ -216,7 +216,7 @@ enum lb_answer balance_choose(struct upstream_cluster *uc, const struct lb_ask *
     return answer;
 }
 
-enum upstream_drop upstream_drop(struct upstream_cluster *uc)
+static enum upstream_drop upstream_drop_decide(struct upstream_cluster *uc)
 {
     for (uint32_t i = 0; uc->hosts && i < uc->hosts->drop_count; i++) {
         const struct drop_overload *d = &uc->hosts->drops[i];
@@ -225,4 +225,12 @@ enum upstream_drop upstream_drop(struct upstream_cluster *uc)
         if (rng_below(&uc->worker->rng, d->denominator) < d->numerator) return UPSTREAM_DROP_SOME;
     }
     return UPSTREAM_DROP_NO;
+}
+
+enum upstream_drop upstream_drop(struct upstream_cluster *uc)
+{
+    enum upstream_drop drop = upstream_drop_decide(uc);
+    if (drop != UPSTREAM_DROP_NO) /* for load reports */
+        atomic_fetch_add_explicit(&uc->conf->shared->drop_overload, 1, memory_order_relaxed);
+    return drop;
 }

@@ -100,6 +100,7 @@ struct breaker_counts {
     _Atomic uint32_t pending, requests, retries, pools;
 };
 struct cluster_shared {
+    _Atomic uint64_t drop_overload; /* requests dropped by drop_overloads; workers, relaxed */
     struct breaker_counts counts[BREAKER_PRIORITIES];
     _Atomic uint32_t most[BREAKER_PRIORITIES][BREAKER_KINDS]; /* set by main, relaxed */
     bool tracked[BREAKER_PRIORITIES]; /* main: the "remaining" gauges were last set */

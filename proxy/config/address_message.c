@@ -1,9 +1,9 @@
-/* Addresses as admin's messages have them. */
-#include "server/admin_address.h"
+/* Addresses as messages have them. */
+#include "proxy/config/address_message.h"
 
 #include "base/arena.h"
 
-Envoy__Config__Core__V3__Address *admin_address(struct arena *a, const struct addr *addr)
+Envoy__Config__Core__V3__Address *address_message(struct arena *a, const struct addr *addr)
 {
     char text[ADDR_TEXT_MAX];
     Envoy__Config__Core__V3__Address *m = ARENA_NEW(a, Envoy__Config__Core__V3__Address);
