@@ -7,6 +7,8 @@ Each row: name, header list, body frames, verdict.
 Every row is sent to an HTTP/1 and to an HTTP/2 upstream; rows of responses come from a hostile HTTP/2 upstream to an
 HTTP/1 client. After each row a plain request must still work.
 """
+import itertools
+
 import pytest
 
 from harness import client, config, http2
@@ -149,7 +151,7 @@ class Stage:
 
     def __init__(self, binary, concurrency):
         self.one, self.two = Upstream("one", handler=self.serve), http2.Upstream2("two")
-        self.raw = []
+        self.raw, self.rows = [], itertools.count()
         modes = {"allow": {}, "reject": {"headers_with_underscores_action": "REJECT_REQUEST"}, "drop": {"headers_with_underscores_action": "DROP_HEADER"}}
         listeners = [config.listener(f"{target}-{mode}", [config.hcm([config.route("/", target)], stat_prefix=mode, common_http_protocol_options=over)])
                      for target in ("one", "two") for mode, over in modes.items()]
@@ -157,12 +159,9 @@ class Stage:
         self.proxy = Proxy(binary, config.bootstrap(listeners, clusters), concurrency=concurrency)
 
     def serve(self, connection):
-        """Answers each request; `raw` has (head, body as framed, bytes after it)."""
         while True:
-            entry = []
             request = connection.read_request()
-            self.raw.append(entry)
-            entry.append(request)
+            self.raw.append(request)
             connection.read_body(request)
             connection.answer({"body": "one"}, request, "one")
 
@@ -170,12 +169,9 @@ class Stage:
         self.raw.clear()
         self.two.play()
 
-    def whole(self):
-        """The requests that came to their end, as (name of the upstream, request)."""
-        return [("one", e[0]) for e in self.raw if e[0].whole] + [("two", r) for r in self.two.requests if r.whole]
-
     def begun(self):
-        return [("one", e[0]) for e in self.raw] + [("two", r) for r in self.two.requests]
+        """The requests whose heads came; some are `whole`."""
+        return list(self.raw) + list(self.two.requests)
 
     def plain(self, target):
         with http2.Client(self.proxy.port(f"{target}-allow")) as peer:
@@ -209,6 +205,8 @@ def one_framing(request):
 
 def play(stage, target, mode, fields, body, trailers, verdict):
     stage.forget()
+    row = f"row-{next(stage.rows)}"  # the upstream may see the end of the row before only now
+    fields = fields + [("x-row", row)]
     with http2.Client(stage.proxy.port(f"{target}-{mode}")) as peer:
         stream = peer.open(fields, body is None and trailers is None)
         if body is not None:
@@ -218,8 +216,8 @@ def play(stage, target, mode, fields, body, trailers, verdict):
         message = peer.wait(stream)
         got = message.status if message.reset is None and message.complete else 0
     stage.plain(target)
-    begun = [r for _, r in stage.begun() if r.path != "/plain"]
-    whole = [r for _, r in stage.whole() if r.path != "/plain"]
+    begun = [r for r in stage.begun() if r.path != "/plain" and r.header("x-row", row) == row]
+    whole = [r for r in begun if r.whole]
     for request in begun:
         one_framing(request)
     if verdict == "reject":
