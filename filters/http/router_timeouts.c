@@ -14,23 +14,6 @@ bool router_header_ms(const struct headers *h, enum header_id id, uint64_t *us)
     return true;
 }
 
-/* grpc-timeout: at most 8 digits and a unit. False: absent or junk. */
-static bool grpc_timeout(const struct headers *h, uint64_t *us)
-{
-    struct str v = headers_get(h, HDR_GRPC_TIMEOUT);
-    uint64_t n;
-    if (v.len < 2 || v.len > 9 || !str_to_u64(str_sub(v, 0, v.len - 1), &n)) return false;
-    switch (v.ptr[v.len - 1]) {
-    case 'H': *us = n * 3600 * 1000000; return true;
-    case 'M': *us = n * 60 * 1000000; return true;
-    case 'S': *us = n * 1000000; return true;
-    case 'm': *us = n * 1000; return true;
-    case 'u': *us = n; return true;
-    case 'n': *us = n / 1000; return true;
-    default: return false;
-    }
-}
-
 static uint64_t route_timeout(const struct router *r)
 {
     const struct route *t = r->route;
@@ -38,7 +21,7 @@ static uint64_t route_timeout(const struct router *r)
         return 0; /* the connection manager's business then */
     if (!r->is_grpc || !t->has_max_grpc_timeout) return t->timeout_us;
     uint64_t us = 0;
-    (void)grpc_timeout(r->req, &us);
+    (void)headers_grpc_timeout(r->req, &us);
     if (t->has_legacy_grpc_offset && t->legacy_grpc_offset_us < us) us -= t->legacy_grpc_offset_us;
     if (t->max_grpc_timeout_us > 0 && (us == 0 || us > t->max_grpc_timeout_us))
         us = t->max_grpc_timeout_us;

@@ -85,6 +85,8 @@ uint32_t headers_status(const struct headers *h);
 void headers_set_status(struct headers *h, uint32_t status);
 /* Token lists: does the comma-separated value of id contain the token (case-insensitively)? */
 bool headers_has_token(const struct headers *h, enum header_id id, struct str token);
+/* grpc-timeout: at most 8 digits and a unit. False: absent or junk. */
+bool headers_grpc_timeout(const struct headers *h, uint64_t *us);
 /* Is the content type gRPC's: "application/grpc" or "application/grpc+..."? (application/grpc-web
  * is not, as in Envoy.) */
 static inline bool headers_is_grpc(const struct headers *h)

@@ -231,3 +231,19 @@ bool headers_has_token(const struct headers *h, enum header_id id, struct str to
     }
     return false;
 }
+
+bool headers_grpc_timeout(const struct headers *h, uint64_t *us)
+{
+    struct str v = headers_get(h, HDR_GRPC_TIMEOUT);
+    uint64_t n;
+    if (v.len < 2 || v.len > 9 || !str_to_u64(str_sub(v, 0, v.len - 1), &n)) return false;
+    switch (v.ptr[v.len - 1]) {
+    case 'H': *us = n * 3600 * 1000000; return true;
+    case 'M': *us = n * 60 * 1000000; return true;
+    case 'S': *us = n * 1000000; return true;
+    case 'm': *us = n * 1000; return true;
+    case 'u': *us = n; return true;
+    case 'n': *us = n / 1000; return true;
+    default: return false;
+    }
+}

@@ -26,8 +26,10 @@ static void stat_hcm(struct http_stream *s, enum hcm_stat which)
 static void stream_timeout_reply(struct http_stream *s, uint32_t status, const char *body,
                                  const char *details, enum response_flag flag)
 {
+    enum { GRPC_DEADLINE_EXCEEDED = 4 };
     struct local_reply r = {
         .status = status, .body = str_of(body), .details = str_of(details), .grpc_status = -1};
+    if (str_eq(r.details, STR("max_duration_timeout"))) r.grpc_status = GRPC_DEADLINE_EXCEEDED;
     if (flag != RF_COUNT) r.flags = (uint64_t)1 << flag;
     stream_reply(s, NULL, &r);
 }
@@ -292,6 +294,18 @@ void stream_forget_route(struct http_stream *s)
     s->route_known = false;
 }
 
+/* Envoy: grpc-timeout, capped, less the route's offset, takes the place of the longest life. */
+static uint64_t stream_grpc_deadline(const struct http_stream *s, const struct route *r,
+                                     uint64_t fallback)
+{
+    uint64_t us;
+    if (!headers_grpc_timeout(s->info.req, &us)) return fallback;
+    if (r->grpc_timeout_max_us && us > r->grpc_timeout_max_us) us = r->grpc_timeout_max_us;
+    if (r->has_grpc_timeout_offset && r->grpc_timeout_offset_us < us)
+        us -= r->grpc_timeout_offset_us;
+    return us;
+}
+
 /* The route may know better than the connection manager how long a stream may live and idle. */
 static void stream_route_times(struct http_stream *s)
 {
@@ -303,6 +317,7 @@ static void stream_route_times(struct http_stream *s)
         stream_touch(s);
     }
     if (r && r->has_max_stream_duration) most = r->max_stream_duration_us;
+    if (r && r->has_grpc_timeout_max) most = stream_grpc_deadline(s, r, most);
     uint64_t age = loop_now_us(s->m->worker->loop) - s->info.start_us;
     if (most)
         loop_timer_start(s->m->worker->loop, &s->max_timer, most > age ? most - age : 0,
