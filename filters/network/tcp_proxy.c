@@ -3,10 +3,12 @@
  * configuration in tcp_proxy_conf.c. */
 #include "filters/network/tcp_proxy.h"
 
+#include "base/arena.h"
 #include "base/must.h"
 #include "base/rand.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
 #include "proxy/api/cluster_stats.h"
+#include "proxy/api/metadata.h"
 #include "proxy/runtime/runtime.h"
 
 static struct tcp_proxy *proxy_of(struct network_filter *f)
@@ -24,6 +26,11 @@ static void proxy_log(struct tcp_proxy *p, enum access_log_type type)
     if (!c->access_log || access_log_empty(c->access_log)) return;
     struct stream_info *i = &p->info;
     struct worker *w = p->base.worker;
+    if (!i->request_id.len) { /* %STREAM_ID% */
+        char uuid[37];
+        rng_uuid(&w->rng, uuid);
+        i->request_id = str_dup(network_filter_arena(&p->base), str_of(uuid));
+    }
     i->arena = w->scratch;
     i->end_us = loop_now_us(w->loop);
     i->flags |= i->conn->flags;
@@ -56,11 +63,27 @@ static uint64_t bytes_moved(const struct tcp_proxy *p)
     return conn_bytes_written(p->base.conn) + (p->link ? tcp_link_written(p->link) : 0);
 }
 
-static void idle_fire(struct loop_timer *t)
+static void idle_look(struct loop_timer *t);
+
+/* Activity only notes the time; the timer looks four times in an idle period, because a slow reader
+ * of a full queue is not idle. */
+static void idle_wait(struct tcp_proxy *p, uint64_t left)
+{
+    enum { LOOKS = 4, LOOK_LEAST_US = 1000 };
+    uint64_t step = p->idle_us / LOOKS > LOOK_LEAST_US ? p->idle_us / LOOKS : LOOK_LEAST_US;
+    loop_timer_start(p->base.worker->loop, &p->idle, left < step ? left : step, idle_look);
+}
+
+static void idle_look(struct loop_timer *t)
 {
     struct tcp_proxy *p = CONTAINER_OF(t, struct tcp_proxy, idle);
-    if (bytes_moved(p) != p->moved) { /* a slow reader takes what is queued */
-        tcp_proxy_active(p);
+    uint64_t now = loop_now_us(p->base.worker->loop), moved = bytes_moved(p);
+    /* What the last activity itself wrote is no activity of its own. */
+    if (!p->fresh && moved != p->moved) p->active_us = now;
+    p->fresh = false;
+    p->moved = moved;
+    if (now - p->active_us < p->idle_us) {
+        idle_wait(p, p->idle_us - (now - p->active_us));
         return;
     }
     stat_inc(p->conf->stats, TCP_IDLE_TIMEOUT);
@@ -69,9 +92,10 @@ static void idle_fire(struct loop_timer *t)
 
 void tcp_proxy_active(struct tcp_proxy *p)
 {
-    if (!p->conf->idle_us) return;
-    p->moved = bytes_moved(p);
-    loop_timer_start(p->base.worker->loop, &p->idle, p->conf->idle_us, idle_fire);
+    if (!p->idle_us) return;
+    p->active_us = loop_now_us(p->base.worker->loop);
+    p->fresh = true;
+    if (!loop_timer_running(&p->idle)) idle_wait(p, p->idle_us);
 }
 
 static void duration_fire(struct loop_timer *t)
@@ -80,6 +104,24 @@ static void duration_fire(struct loop_timer *t)
     stream_info_flag(&p->info, RF_DT);
     stat_inc(p->conf->stats, TCP_MAX_DURATION);
     conn_close(p->base.conn, CONN_CLOSE_NOW);
+}
+
+static struct str state_text(struct tcp_proxy *p, struct str name)
+{
+    const struct filter_state_entry *e =
+        filter_state_find(network_filter_info(&p->base)->state, name);
+    return e && e->text ? e->text(e->object, p->base.worker->scratch) : STR_NONE;
+}
+
+/* What filters before this one say about this connection alone. */
+static void overrides_take(struct tcp_proxy *p)
+{
+    uint64_t idle_ms;
+    p->idle_us = p->conf->idle_us;
+    if (str_to_u64(state_text(p, STR("envoy.tcp_proxy.per_connection_idle_timeout_ms")), &idle_ms))
+        p->idle_us = idle_ms * 1000;
+    p->tunnels = p->conf->tunnel &&
+                 !str_eq(state_text(p, STR("envoy.tcp_proxy.disable_tunneling")), STR("true"));
 }
 
 static void timers_start(struct tcp_proxy *p)
@@ -195,6 +237,7 @@ static enum net_flow tcp_proxy_on_new(struct network_filter *f)
 {
     struct tcp_proxy *p = proxy_of(f);
     const struct tcp_conf *c = p->conf;
+    overrides_take(p);
     timers_start(p);
     if (!c->early_data) {
         p->paused = true;

@@ -51,7 +51,10 @@ struct tcp_target {
 struct tcp_tunnel_conf {
     const struct format *hostname;
     bool post;
-    struct str path; /* POST */
+    struct str path;                  /* POST */
+    bool keep_headers, keep_trailers; /* the response's, in filter state */
+    bool request_id;
+    struct str id_header, id_key; /* request_id: where it goes */
     const struct header_change *headers;
 };
 enum tcp_connect_mode { TCP_CONNECT_NOW, TCP_CONNECT_ON_DATA };
@@ -113,11 +116,15 @@ struct tcp_proxy {
     struct stream_info info;
     struct buf early;
     struct loop_timer idle, duration, log_timer, retry;
-    uint64_t moved; /* bytes written on both sides when the idle timer was started */
+    uint64_t active_us; /* the last activity */
+    uint64_t moved;     /* bytes written on both sides as of the idle timer's last look */
+    bool fresh;         /* there was activity since then */
+    uint64_t idle_us;   /* as configured, or as filter state says; 0: none */
     uint32_t attempts;
     struct on_demand question; /* for the cluster, while it is asked for */
     struct tcp_target asked;   /* what was chosen then, in the connection's arena */
     uint64_t asked_us;         /* 0: nothing was asked for */
+    bool tunnels;              /* attempts are tunnels */
     bool ended;
     bool paused; /* the client is not read: no upstream yet, or the early data's limit */
     bool down_ended, up_ended; /* the client's, the upstream's end was read */

@@ -6,11 +6,15 @@
 #include "envoy/config/core/v3/backoff.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
+#include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
+#include "envoy/extensions/request_id/uuid/v3/uuid.pb-c.h"
 #include "envoy/type/v3/hash_policy.pb-c.h"
 #include "envoy/type/v3/percent.pb-c.h"
 #include "filters/common/stats.h"
 #include "filters/network/tcp_proxy.h"
+#include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
+#include "proto/decode.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/config/access_log.h"
 #include "proxy/http/route_internal.h" /* merging metadata criteria */
@@ -193,6 +197,32 @@ static bool conf_connect_mode(const struct conf_at *at, const TcpProxy *m, struc
         &field, "max_early_data_bytes must be set when upstream_connect_mode is not IMMEDIATE");
 }
 
+static bool conf_request_id(
+    const struct conf_at *at,
+    const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingConfig *m,
+    struct tcp_tunnel_conf *t)
+{
+    struct arena *a = conf_arena(at);
+    if (!m->request_id_extension || !m->request_id_extension->typed_config) return true;
+    struct conf_at extension = conf_field(at, "request_id_extension"),
+                   place = conf_field(&extension, "typed_config");
+    const Google__Protobuf__Any *any = m->request_id_extension->typed_config;
+    const ProtobufCMessageDescriptor *uuid =
+        &envoy__extensions__request_id__uuid__v3__uuid_request_id_config__descriptor;
+    struct str name = proto_any_name(a, any);
+    if (!str_eq(name, str_of(uuid->name)))
+        return conf_fail(&place, "request id extension \"%.*s\" is not supported", STR_ARG(name));
+    struct proto_path root = proto_path_root(conf_path(&place));
+    t->request_id = true;
+    t->id_header = m->request_id_header && m->request_id_header[0]
+                       ? str_dup_lower(a, str_of(m->request_id_header))
+                       : STR("x-request-id");
+    t->id_key = m->request_id_metadata_key && m->request_id_metadata_key[0]
+                    ? str_dup(a, str_of(m->request_id_metadata_key))
+                    : STR("tunnel_request_id");
+    return proto_any_unpack(a, any, uuid, at->cx->opts, &root, at->cx->errors) != NULL;
+}
+
 static bool conf_tunnel(
     const struct conf_at *at,
     const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingConfig *m,
@@ -214,6 +244,9 @@ static bool conf_tunnel(
     if (t->path.len && !t->post)
         ok = conf_fail(&path, "Can't set a post path when POST method isn't used");
     if (t->path.len == 0) t->path = STR("/");
+    t->keep_headers = m->propagate_response_headers;
+    t->keep_trailers = m->propagate_response_trailers;
+    ok &= conf_request_id(at, m, t);
     c->tunnel = t;
     return ok && headers_ok;
 }

@@ -2,10 +2,12 @@
  * the bodies are the connection's bytes. */
 #include "base/arena.h"
 #include "base/must.h"
+#include "base/rand.h"
 #include "filters/network/tcp_proxy.h"
 #include "proxy/api/format.h"
 #include "proxy/api/header_change.h"
 #include "proxy/api/headers.h"
+#include "proxy/api/metadata.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/upstream/cluster.h" /* is its transport secure? */
@@ -29,6 +31,19 @@ static struct tcp_tunnel *tunnel_of(struct upstream_attempt *a)
  * ---------------------------------------------------------------------------------------------------------------
  */
 
+/* Envoy: a new one for each attempt, also told in dynamic metadata. */
+static void tunnel_request_id(struct tcp_tunnel *t, struct tcp_proxy *p, struct headers *h)
+{
+    const struct tcp_tunnel_conf *c = p->conf->tunnel;
+    struct conn_info *conn = network_filter_info(&p->base);
+    char uuid[37];
+    rng_uuid(&p->base.worker->rng, uuid);
+    struct value v = {.kind = VALUE_STRING, .u.text = str_dup(t->arena, str_of(uuid))};
+    headers_add(h, c->id_header, v.u.text);
+    metadata_set(&conn->metadata, network_filter_arena(&p->base),
+                 STR("envoy.filters.network.tcp_proxy"), c->id_key, &v);
+}
+
 static struct headers *tunnel_request(struct tcp_tunnel *t, struct tcp_proxy *p)
 {
     const struct tcp_tunnel_conf *c = p->conf->tunnel;
@@ -42,6 +57,7 @@ static struct headers *tunnel_request(struct tcp_tunnel *t, struct tcp_proxy *p)
         headers_add_id(h, HDR_PATH, c->path);
         headers_add_id(h, HDR_SCHEME, socket && socket->secure ? STR("https") : STR("http"));
     }
+    if (c->request_id) tunnel_request_id(t, p, h);
     header_change_apply(c->headers, h, info);
     return h;
 }
@@ -86,6 +102,37 @@ static void tunnel_on_failure(struct upstream_attempt *a, enum upstream_failure 
     tunnel_over(t, why, detail);
 }
 
+/* One header as {key, value}. */
+static void header_value(struct arena *a, const struct header *x, struct value *out)
+{
+    struct value_field *f = ARENA_ARRAY(a, struct value_field, 2);
+    f[0] = (struct value_field){.name = STR("key"),
+                                .value = {.kind = VALUE_STRING, .u.text = str_dup(a, x->name)}};
+    f[1] = (struct value_field){.name = STR("value"),
+                                .value = {.kind = VALUE_STRING, .u.text = str_dup(a, x->value)}};
+    *out = (struct value){.kind = VALUE_STRUCT, .u.fields = {.fields = f, .count = 2}};
+}
+
+/* What the tunnel's end answered, as filter state of the client's connection (a core.v3.HeaderMap).
+ */
+static void tunnel_keep(struct tcp_proxy *p, const struct headers *h, struct str name)
+{
+    struct arena *a = network_filter_arena(&p->base);
+    struct conn_info *conn = network_filter_info(&p->base);
+    struct value *items = ARENA_ARRAY(a, struct value, h->live), *all = ARENA_NEW(a, struct value);
+    struct value_field *field = ARENA_NEW(a, struct value_field);
+    size_t count = 0;
+    const struct header *x;
+    for (uint32_t it = 0; count < h->live && (x = headers_next(h, &it));)
+        header_value(a, x, &items[count++]);
+    *field = (struct value_field){
+        .name = STR("headers"),
+        .value = {.kind = VALUE_LIST, .u.list = {.items = items, .count = count}}};
+    *all = (struct value){.kind = VALUE_STRUCT, .u.fields = {.fields = field, .count = 1}};
+    struct filter_state_entry e = {.name = name, .object = all, .value = all, .read_only = true};
+    (void)filter_state_set(&conn->state, a, &e);
+}
+
 /* Envoy: only 200 opens the tunnel. */
 static void tunnel_on_headers(struct upstream_attempt *a, struct headers *h, bool end)
 {
@@ -93,6 +140,8 @@ static void tunnel_on_headers(struct upstream_attempt *a, struct headers *h, boo
     struct tcp_tunnel *t = tunnel_of(a);
     struct tcp_link *l = t->link;
     if (!l->proxy) return;
+    if (l->proxy->conf->tunnel->keep_headers)
+        tunnel_keep(l->proxy, h, STR("envoy.tcp_proxy.propagate_response_headers"));
     if (headers_status(h) == STATUS_OK && !end) {
         l->up = true;
         tcp_proxy_connected(l->proxy);
@@ -115,9 +164,10 @@ static void tunnel_on_data(struct upstream_attempt *a, struct buf *data, bool en
 
 static void tunnel_on_trailers(struct upstream_attempt *a, struct headers *trailers)
 {
-    (void)trailers;
     struct buf none = {0};
     struct tcp_link *l = tunnel_of(a)->link;
+    if (l->proxy && l->proxy->conf->tunnel->keep_trailers)
+        tunnel_keep(l->proxy, trailers, STR("envoy.tcp_proxy.propagate_response_trailers"));
     if (l->proxy) tcp_proxy_upstream_read(l->proxy, &none, true);
 }
 

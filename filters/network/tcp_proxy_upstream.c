@@ -32,7 +32,7 @@ static void link_flush_alone(struct tcp_link *l)
 {
     struct tcp_proxy *p = l->proxy;
     l->proxy = NULL;
-    l->idle_us = p->conf->idle_us;
+    l->idle_us = p->idle_us;
     l->stats = p->conf->stats ? stat_group_ref(p->conf->stats) : NULL;
     if (conn_write_queued(l->conn) == 0) {
         conn_close(l->conn, CONN_CLOSE_FLUSH);
@@ -312,7 +312,7 @@ void tcp_connect(struct tcp_proxy *p)
     if (!uc && routed && connect_asks(p, &target)) return;
     if (!uc) {
         stat_inc(p->conf->stats, TCP_CX_NO_ROUTE);
-        stream_info_flag(&p->info, routed ? RF_NC : RF_NR);
+        stream_info_flag(&p->info, RF_NC); /* Envoy: also for an empty name */
         tcp_proxy_give_up(p);
         return;
     }
@@ -336,7 +336,7 @@ void tcp_connect(struct tcp_proxy *p)
                          .metadata_match = target.metadata_match,
                          .attempt = p->attempts};
     hash_fill(p, &ask);
-    if (p->conf->tunnel)
+    if (p->tunnels)
         tcp_tunnel_start(l, uc, &ask); /* l may be gone after either */
     else
         upstream_tcp_start(w, uc, &l->tcp, &ask);

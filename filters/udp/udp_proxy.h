@@ -94,6 +94,7 @@ struct udp_session {
     uint64_t id, start_us, start_wall_us, active_us;
     uint64_t rx_bytes, rx_datagrams, tx_bytes, tx_datagrams, tx_errors;
     uint64_t flags; /* response flags */
+    char uuid[37];  /* %STREAM_ID%; made for the first log line */
     bool over;
 };
 

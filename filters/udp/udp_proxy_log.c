@@ -30,6 +30,7 @@ void udp_session_log(struct udp_session *s, enum access_log_type type)
         {"datagrams_received", s->rx_datagrams}, {"datagrams_sent", s->tx_datagrams},
         {"errors_sent", s->tx_errors},
     };
+    if (!s->uuid[0]) rng_uuid(&w->rng, s->uuid);
     struct metadata *m = NULL;
     struct value name = {.kind = VALUE_STRING, .u.text = s->cluster};
     metadata_set(&m, w->scratch, ns, STR("cluster_name"), &name);
@@ -48,6 +49,7 @@ void udp_session_log(struct udp_session *s, enum access_log_type type)
                                .start_wall_us = s->start_wall_us,
                                .end_us = loop_now_us(w->loop),
                                .remote = s->peer,
+                               .request_id = str_of(s->uuid),
                                .flags = s->flags,
                                .random = rng_next(&w->rng),
                                .bytes_received = s->rx_bytes,

@@ -53,6 +53,7 @@ struct filter_state_entry {
     const void *object;
     struct str (*text)(const void *object,
                        struct arena *a); /* %FILTER_STATE(name:PLAIN)% ; NULL: none */
+    const struct value *value;           /* %FILTER_STATE(name:TYPED)%; NULL: the text */
     bool read_only, shared;
     struct filter_state_entry *next;
 };

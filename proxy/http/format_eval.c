@@ -284,6 +284,12 @@ void eval_filter_state(const struct format_part *p, const struct format_cx *cx,
         return; /* no upstream filter state and no fields of objects yet */
     const struct filter_state_entry *e = filter_state_find(cx->info->state, p->name);
     if (!e && cx->info->conn) e = filter_state_find(cx->info->conn->state, p->name);
+    enum { PLAIN = 1 };
+    if (e && e->value && p->choice != PLAIN) {
+        r->kind = FORMAT_VALUE;
+        r->value = e->value;
+        return;
+    }
     if (!e || !e->text) return;
     r->kind = FORMAT_STRING;
     r->text = e->text(e->object, cx->scratch);

@@ -1,7 +1,9 @@
 /* One upstream connection: its options, and what is counted when it begins and when it ends. */
+#include "base/arena.h"
 #include "base/must.h"
 #include "proxy/api/lb_policy.h"
 #include "proxy/api/metadata.h"
+#include "proxy/api/stream_info.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/net/conn.h"
@@ -51,6 +53,48 @@ const struct transport_proxied *upstream_proxied(const struct lb_ask *ask,
     if (!c) return NULL;
     *out = (struct transport_proxied){c->remote, c->local, c->proxy_tlvs};
     return out;
+}
+
+static struct str state_text(const struct lb_ask *ask, struct str name)
+{
+    const struct filter_state_entry *e =
+        ask->stream ? filter_state_find(ask->stream->state, name) : NULL;
+    if (!e && ask->downstream) e = filter_state_find(ask->downstream->state, name);
+    return e && e->text ? e->text(e->object, ask->worker->scratch) : STR_NONE;
+}
+
+struct upstream_names upstream_names_of(const struct lb_ask *ask)
+{
+    bool stream = ask->stream && ask->stream->state;
+    bool conn = ask->downstream && ask->downstream->state;
+    if (!stream && !conn) return (struct upstream_names){0};
+    return (struct upstream_names){
+        .sni = state_text(ask, STR("envoy.network.upstream_server_name")),
+        .sans = state_text(ask, STR("envoy.network.upstream_subject_alt_names")),
+        .alpn = state_text(ask, STR("envoy.network.application_protocols")),
+    };
+}
+
+static const struct str *split(struct str list, struct arena *a, size_t *count)
+{
+    size_t most = 1;
+    for (size_t i = 0; i < list.len; i++)
+        most += list.ptr[i] == ',';
+    struct str *v = ARENA_ARRAY(a, struct str, most), rest = list;
+    *count = 0;
+    while (rest.len) {
+        size_t at = str_find_char(rest, ',');
+        v[(*count)++] = str_sub(rest, 0, at);
+        rest = at == SIZE_MAX ? STR_NONE : str_sub(rest, at + 1, SIZE_MAX);
+    }
+    return v;
+}
+
+void upstream_names_ask(const struct upstream_names *n, struct arena *a, struct transport_ask *ask)
+{
+    if (n->sni.len) ask->sni = n->sni;
+    if (n->sans.len) ask->verify_sans = split(n->sans, a, &ask->verify_san_count);
+    if (n->alpn.len) ask->alpn = split(n->alpn, a, &ask->alpn_count);
 }
 
 struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p,

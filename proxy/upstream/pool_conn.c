@@ -368,5 +368,6 @@ void pc_new(struct pool *p)
         ask.verify_sans = &server_name;
         ask.verify_san_count = 1;
     }
+    upstream_names_ask(&p->kind.names, p->uc->worker->scratch, &ask);
     pc->conn = upstream_connect(p->uc, p->host, p->priority, &ask, &pc_events, pc);
 }

@@ -26,6 +26,7 @@ void pool_kind_of(const struct upstream_cluster *uc, const struct lb_ask *ask, c
 {
     const struct transport_socket *socket = upstream_socket(uc, h);
     *out = (struct pool_kind){.server_name = server_name_of(uc, ask)};
+    if (socket) out->names = upstream_names_of(ask);
     if (!socket || !socket->per_downstream) return;
     out->per_downstream = upstream_proxied(ask, &out->proxied) != NULL;
     out->per_tlvs = socket->per_tlvs;
@@ -44,6 +45,7 @@ static struct str addr_bytes(const struct addr *a)
 uint64_t pool_kind_hash(const struct pool_kind *k)
 {
     uint64_t hash = k->server_name.len ? hash_str(k->server_name) : 0;
+    hash = mix(mix(mix(hash, k->names.sni), k->names.sans), k->names.alpn);
     if (!k->per_downstream) return hash;
     hash = mix(mix(hash, addr_bytes(&k->proxied.from)), addr_bytes(&k->proxied.to));
     return k->per_tlvs ? mix(hash, k->proxied.tlvs) : hash;
@@ -53,6 +55,9 @@ bool pool_kind_same(const struct pool_kind *a, const struct pool_kind *b)
 {
     if (!str_eq(a->server_name, b->server_name) || a->per_downstream != b->per_downstream)
         return false;
+    if (!str_eq(a->names.sni, b->names.sni) || !str_eq(a->names.sans, b->names.sans) ||
+        !str_eq(a->names.alpn, b->names.alpn))
+        return false;
     if (!a->per_downstream) return true;
     return addr_eq(&a->proxied.from, &b->proxied.from) && addr_eq(&a->proxied.to, &b->proxied.to) &&
            (!a->per_tlvs || str_eq(a->proxied.tlvs, b->proxied.tlvs));
@@ -60,7 +65,8 @@ bool pool_kind_same(const struct pool_kind *a, const struct pool_kind *b)
 
 size_t pool_kind_size(const struct pool_kind *k)
 {
-    return k->server_name.len + k->proxied.tlvs.len;
+    return k->server_name.len + k->names.sni.len + k->names.sans.len + k->names.alpn.len +
+           k->proxied.tlvs.len;
 }
 
 static struct str put(char **room, struct str s)
@@ -75,5 +81,8 @@ void pool_kind_copy(struct pool_kind *to, const struct pool_kind *from, char *ro
 {
     *to = *from;
     to->server_name = put(&room, from->server_name);
+    to->names.sni = put(&room, from->names.sni);
+    to->names.sans = put(&room, from->names.sans);
+    to->names.alpn = put(&room, from->names.alpn);
     to->proxied.tlvs = put(&room, from->proxied.tlvs);
 }

@@ -8,6 +8,7 @@ struct pool_kind {
     /* HttpProtocolOptions.upstream_http_protocol_options.auto_sni and auto_san_validation; empty:
      * the cluster's own */
     struct str server_name;
+    struct upstream_names names;   /* of the client's filter state */
     bool per_downstream, per_tlvs; /* does `proxied` count, and do its TLVs? */
     struct transport_proxied proxied;
 };

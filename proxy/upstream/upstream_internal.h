@@ -128,6 +128,15 @@ struct transport_proxied;
 struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p,
                               const struct transport_ask *ask, const struct conn_events *events,
                               void *owner);
+/* Names for the transport that the client's filter state says (envoy.network.upstream_server_name,
+ * .upstream_subject_alt_names, .application_protocols; the latter two comma lists). Borrowed from
+ * the scratch arena. */
+struct upstream_names {
+    struct str sni, sans, alpn;
+};
+struct upstream_names upstream_names_of(const struct lb_ask *ask);
+/* They go before what the ask has; lists are made in `a`. */
+void upstream_names_ask(const struct upstream_names *n, struct arena *a, struct transport_ask *ask);
 /* Its end: gives back what upstream_connect counted. */
 struct upstream_conn_end {
     enum upstream_priority priority;

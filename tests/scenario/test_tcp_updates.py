@@ -8,7 +8,7 @@ from harness import config
 from harness.controlplane import ads_bootstrap
 from harness.upstream import Upstream
 from harness.wait import wait_for
-from test_tcp_proxy import connect, tcp
+from harness.tcp import connect, tcp
 
 pytestmark = pytest.mark.threads
 

@@ -10,7 +10,8 @@ from harness.proxy import Proxy
 from harness.upstream import Upstream
 from harness.wait import wait_for
 from test_tcp_filters import FIELDS, listening, normal
-from test_tcp_proxy import Run, connect, echo, greet_and_close, read_end, tcp
+from harness.tcp import connect, tcp
+from test_tcp_proxy import Run, echo, greet_and_close, read_end
 
 TLS = config.TYPE + "extensions.transport_sockets.tls.v3."
 INSPECT = [listening("tls_inspector", "tls_inspector.v3.TlsInspector")]

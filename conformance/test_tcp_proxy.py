@@ -1,6 +1,7 @@
 """tcp_proxy: the same exchanges on Skiff and on the real Envoy; what the client sees, the access log and the statistics must agree."""
 import json
 import os
+import re
 import socket
 import struct
 import time
@@ -9,22 +10,11 @@ import pytest
 
 from harness import config
 from harness.proxy import Proxy
+from harness.tcp import LOG, connect, tcp
 from harness.upstream import Upstream
 from harness.wait import wait_for
 
-TCP = config.TYPE + "extensions.filters.network.tcp_proxy.v3.TcpProxy"
-LOG = {"flags": "%RESPONSE_FLAGS%", "rx": "%BYTES_RECEIVED%", "tx": "%BYTES_SENT%", "cluster": "%UPSTREAM_CLUSTER%",
-       "host": "%UPSTREAM_HOST%", "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "type": "%ACCESS_LOG_TYPE%",
-       "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%", "protocol": "%PROTOCOL%", "code": "%RESPONSE_CODE%",
-       "sni": "%REQUESTED_SERVER_NAME%", "chain": "%FILTER_CHAIN_NAME%", "tries": "%UPSTREAM_HOSTS_ATTEMPTED%"}
 MEGABYTE = 1 << 20
-
-
-def tcp(name, log=None, fields=None, **over):
-    base = {"@type": TCP, "stat_prefix": name, "cluster": "echo"}
-    if log:
-        base["access_log"] = [config.file_log(os.path.join(log, name + ".log"), fields or LOG)]
-    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config.merge(base, over)}
 
 
 # --- upstreams ---
@@ -127,12 +117,6 @@ def read_end(sock):
     except ConnectionResetError:
         return got, "reset"
     return got, "end"
-
-
-def connect(port):
-    sock = socket.create_connection(("127.0.0.1", port), 60)
-    sock.settimeout(60)
-    return sock
 
 
 def talk(port, data=b"ping", half=True):
@@ -261,6 +245,39 @@ CASES += [
     ("tunnel_headers", talk_then_close, tunnelled(headers_to_add=[HEADER])),
     ("tunnel_post", lambda port: talk_then_close(port, until=b"]"), tunnelled(use_post=True, post_path="/tunnel")),
 ]
+UUID_EXTENSION = {"typed_config": {"@type": config.TYPE + "extensions.request_id.uuid.v3.UuidRequestIdConfig"}}
+KEPT = {"kept": "%FILTER_STATE(envoy.tcp_proxy.propagate_response_headers)%", "kept_plain": "%FILTER_STATE(envoy.tcp_proxy.propagate_response_headers:PLAIN)%",
+        "id": "%DYNAMIC_METADATA(envoy.filters.network.tcp_proxy)%"}
+
+
+def id_told(port):
+    """The names of what the tunnel was asked; the id itself is new each time."""
+    return re.sub(UUID, "<uuid>", talk_then_close(port).decode())
+
+
+UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+CASES += [
+    ("tunnel_kept", talk_then_close, tunnelled(propagate_response_headers=True)),
+    ("tunnel_kept_trailers", talk_then_close, tunnelled(propagate_response_trailers=True)),
+    ("tunnel_kept_refused", talk, tunnelled(hostname="refuse.example:1", propagate_response_headers=True)),
+    ("tunnel_id", id_told, tunnelled(request_id_extension=UUID_EXTENSION)),
+    ("tunnel_id_header", id_told, tunnelled(request_id_extension=UUID_EXTENSION, request_id_header="x-mine")),
+    ("tunnel_id_key", id_told, tunnelled(request_id_extension=UUID_EXTENSION, request_id_metadata_key="mine")),
+    ("tunnel_id_none", id_told, tunnelled(request_id_header="x-mine", request_id_metadata_key="mine")),
+    ("tunnel_id_and_header", id_told, tunnelled(request_id_extension=UUID_EXTENSION,
+                                                headers_to_add=[{"header": {"key": "x-request-id", "value": "more"}}])),
+    ("log_interval", say_once, {"cluster": "silent", "idle_timeout": "4s", "access_log_options": {"access_log_flush_interval": "2.5s"}}),
+    ("duration_jitter", say_once, {"cluster": "silent", "max_downstream_connection_duration": "0.3s",
+                                   "max_downstream_connection_duration_jitter_percentage": {"value": 10}}),
+    ("hash_source", talk, {"hash_policy": [{"source_ip": {}}]}),
+    ("hash_state", talk, {"hash_policy": [{"filter_state": {"key": "nothing"}}]}),
+    ("weighted_two", talk, {"cluster": None, "weighted_clusters": {"clusters": [{"name": "echo", "weight": 1}, {"name": "echo", "weight": 9}]}}),
+    ("weighted_unknown", talk, {"cluster": None, "weighted_clusters": {"clusters": [{"name": "nobody", "weight": 1}]}}),
+    ("metadata_match", talk, {"metadata_match": {"filter_metadata": {"envoy.lb": {"stage": "x"}}}}),
+    ("empty_cluster", talk, {"cluster": ""}),
+    ("old_log_fields", talk, {"flush_access_log_on_connected": True}),
+    ("idle_off", talk, {"idle_timeout": "0s"}),
+]
 STATS = ("tcp.", "cluster.")
 # Not compared: gauges of a moment, and how often a slow peer was met.
 LOOSE = ("buffered", "paused_reading", "resumed_reading", "backed_up", "drained", "_ms", "membership", "circuit_breakers", "lb_",
@@ -300,6 +317,8 @@ class Run:
             lines = [json.loads(line) for line in file]
         for line in lines:  # Envoy lists flags in the order in which they were set
             line["flags"] = sorted(line["flags"].split(","))
+            if line.get("id"):
+                line["id"] = {key: bool(re.fullmatch(UUID, value)) for key, value in line["id"].items()}
         return lines
 
     def run(self, name, client):
@@ -329,7 +348,7 @@ def both(skiff_binary, envoy_binary, folder, listeners):
 
 @pytest.fixture(scope="module")
 def runs(skiff_binary, envoy_binary, tmp_path_factory):
-    listeners = [lambda log, name=name, over=over: config.listener(name, [tcp(name, log=log, **over)]) for name, _, over in CASES]
+    listeners = [lambda log, name=name, over=over: config.listener(name, [tcp(name, log=log, fields={**LOG, **KEPT}, **over)]) for name, _, over in CASES]
     yield from both(skiff_binary, envoy_binary, tmp_path_factory.mktemp("tcp"), listeners)
 
 

@@ -8,11 +8,13 @@ import pytest
 
 from harness import config
 from harness.wait import wait_for
-from test_tcp_proxy import LOG, PORTS, both, connect, only_read, read_end, tcp
+from harness.tcp import LOG, connect, tcp
+from test_tcp_proxy import PORTS, both, only_read, read_end
 
 FIELDS = {**LOG, "details": "%CONNECTION_TERMINATION_DETAILS%", "rbac": "%DYNAMIC_METADATA(envoy.filters.network.rbac)%",
           "common": "%DYNAMIC_METADATA(envoy.common)%", "tlv": "%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol)%",
           "remote": "%DOWNSTREAM_REMOTE_ADDRESS%", "direct": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+          "seen": "%FILTER_STATE(seen)%", "seen_plain": "%FILTER_STATE(seen:PLAIN)%",
           "local": "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"}
 NET = config.TYPE + "extensions.filters.network."
 LISTENER = config.TYPE + "extensions.filters.listener."
@@ -88,6 +90,21 @@ def say(sock, data):
 def say_and_read(port, data=b"ping pong ping"):
     with connect(port) as sock:
         return say(sock, data)
+
+
+def say_and_wait(port):
+    """Stays until the proxy ends it."""
+    with connect(port) as sock:
+        sock.sendall(b"ping")
+        return read_end(sock)
+
+
+def state(*values):
+    return network("set_filter_state", "set_filter_state.v3.Config", on_new_connection=list(values))
+
+
+def value(key, text, **over):
+    return {"object_key": key, "format_string": {"text_format_source": {"inline_string": text}}, **over}
 
 
 def header_v1(text, data=b"ping"):
@@ -188,6 +205,16 @@ CASES += [
                                                   token_bucket=BUCKET)]),
     ("sni_cluster", cluster_by_sni("echo"), [network("sni_cluster", "sni_cluster.v3.SniCluster")], INSPECT),
     ("sni_cluster_unknown", cluster_by_sni("nobody"), [network("sni_cluster", "sni_cluster.v3.SniCluster")], INSPECT),
+    ("state_cluster", say_and_read, [state(value("envoy.tcp_proxy.cluster", "echo"))], []),
+    ("state_cluster_unknown", say_and_read, [state(value("envoy.tcp_proxy.cluster", "nobody"))], []),
+    ("state_last_wins", say_and_read, [state(value("envoy.tcp_proxy.cluster", "nobody"), value("envoy.tcp_proxy.cluster", "echo"))], []),
+    ("state_empty_skipped", say_and_read, [state(value("envoy.tcp_proxy.cluster", "%REQUESTED_SERVER_NAME%", skip_if_empty=True))], []),
+    ("state_text", say_and_read, [state(value("seen", "ip %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", factory_key="envoy.string"))], []),
+    ("state_idle", say_and_wait, [state(value("envoy.tcp_proxy.per_connection_idle_timeout_ms", "1500"))], []),
+    ("state_bad_number", say_and_read, [state(value("envoy.tcp_proxy.per_connection_idle_timeout_ms", "soon"))], []),
+    ("state_shared", say_and_read, [state(value("seen", "shared", factory_key="envoy.string", shared_with_upstream="TRANSITIVE"))], []),
+    ("state_rbac", say_and_read, [state(value("seen", "echo", factory_key="envoy.string")),
+                                  rbac("state_rbac", rules(principal={"filter_state": {"key": "seen", "string_match": {"exact": "echo"}}}))], []),
     ("tls_plain", say_and_read, [], INSPECT),
     ("tls_sni", lambda port: hello(port, "Name.Example", ["h2", "http/1.1"]), [], INSPECT),
     ("tls_garbage", lambda port: say_and_read(port, b"\x16\x03\x01\x00\x05hello"), [], INSPECT),
