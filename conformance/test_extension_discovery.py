@@ -5,6 +5,7 @@ import pytest
 
 from discovery import (HEADER_MUTATION, HTTP_RBAC, NETWORK_RBAC, TLS_INSPECTOR, Stage, discovered, stamp, write_file)
 from harness import client, config
+from harness.controlplane import separate
 from harness.wait import wait_for
 
 EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
@@ -250,3 +251,12 @@ def test_config_dump(stage):
     assert [section.get("ecds_filters", []) for section in only if section.get("ecds_filters")] == [[entry("x", stamp("1"))]]
     found = stage.proxy.admin_json("/config_dump?resource=ecds_filters&mask=version_info")["configs"]
     assert [{k: v for k, v in one.items() if k != "@type"} for one in found] == [{"version_info": "1"}]
+
+
+def test_over_a_stream_of_its_own(stage):
+    http(stage, discovered("x", HEADER_MUTATION, source=separate(stage.delta)))
+    stage.plane.set("extension", [extension("x", stamp("1"))])
+    stage.start()
+    stage.sees((200, "1"))
+    stage.plane.set("extension", [extension("x", stamp("2"))])
+    stage.sees((200, "2"))

@@ -5,7 +5,7 @@ import pytest
 
 from discovery import HTTP_RBAC, ON_DEMAND, Stage, stamp
 from harness import client, config
-from harness.controlplane import ADS
+from harness.controlplane import ADS, separate
 from harness.wait import wait_for
 
 
@@ -219,6 +219,18 @@ def test_vhds_over_state_of_the_world_is_refused(envoy_binary, skiff_binary):
             assert "vhds: only 'DELTA_GRPC' or 'ADS' (which uses Delta xDS) is supported" in stage.plane.wait_nack("route")
         finally:
             stage.stop()
+
+
+def test_virtual_hosts_over_a_stream_of_their_own(stage):
+    http(stage, on_demand())
+    stage.plane.set("route", [{"name": "web", "virtual_hosts": [host("static", "static.com")], "vhds": {"config_source": separate(True)}}])
+    stage.plane.answer_unknown = False
+    stage.plane.set_virtual_hosts("web", {})
+    stage.start()
+    waiting = Waiting(stage, host="two.com")
+    stage.plane.wait_subscribed_name("virtual_host", "web/two.com")
+    stage.plane.set_virtual_hosts("web", {"v2": host("v2", "two.com")}, {"v2": ["two.com"]})
+    assert waiting.result() == (200, None)
 
 
 # --- clusters

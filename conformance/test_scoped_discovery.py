@@ -6,7 +6,7 @@ import pytest
 
 from discovery import ON_DEMAND, Stage, write_file
 from harness import client, config
-from harness.controlplane import ADS
+from harness.controlplane import ADS, separate
 from harness.wait import wait_for
 
 SCOPE = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
@@ -216,3 +216,14 @@ def test_config_dump_of_inline_scopes(stage):
     [section] = stage.dump("ScopedRoutesConfigDump")
     assert section["inline_scoped_route_configs"] == [
         {"name": "scopes", "scoped_route_configs": [{"@type": SCOPE, **one} for one in scopes]}]
+
+
+def test_over_a_stream_of_its_own(stage):
+    source = separate(stage.delta)
+    stage.listener([hcm(stage, scoped_rds={"scoped_rds_config_source": source}, rds_config_source=source)])
+    stage.plane.set("scoped_route", [scope("s1", "t1", "a")])
+    stage.plane.set("route", [table("t1"), table("t2")])
+    stage.start()
+    stage.sees((200, "t1"), headers=headers("a"))
+    stage.plane.set("scoped_route", [scope("s1", "t2", "a")])
+    stage.sees((200, "t2"), headers=headers("a"))

@@ -66,14 +66,25 @@ static bool kind_route_accept(struct resource *r, const ProtobufCMessage *msg, s
     return true;
 }
 
-static void kind_route_remove(struct resource *r)
+static void route_drop(struct resource *r)
 {
     vhds_end(r);
     loop_timer_stop(&r->hold);
     list_remove(&r->waiting);
     obj_unref(&r->pending);
     obj_unref(&r->object);
+}
+
+static void kind_route_remove(struct resource *r)
+{
+    route_drop(r);
     runtime_publish(r->x->env.rt, TABLE_ROUTES, r->name, NULL);
+}
+
+static void kind_route_left(struct resource *r)
+{
+    route_drop(r);
+    retire(r->x, TABLE_ROUTES, XDS_ROUTE, r->name);
 }
 
 static bool kind_route_ready(struct resource *r)
@@ -99,6 +110,7 @@ const struct kind_ops kind_route = {
     .stays = true,
     .accept = kind_route_accept,
     .remove = kind_route_remove,
+    .left = kind_route_left,
     .ready = kind_route_ready,
     .missing = kind_route_missing,
 };

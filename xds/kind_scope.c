@@ -386,7 +386,7 @@ static void kind_scope_set_remove(struct resource *set)
     obj_unref(&set->pending);
     store_drop_needs(&set->pending_needs);
     store_drop_needs(&set->needs);
-    runtime_publish(set->x->env.rt, TABLE_SCOPES, set->name, NULL);
+    retire(set->x, TABLE_SCOPES, XDS_SCOPE_SET, set->name);
     demand_answer_scopes(set);
     scope_follower_free(set);
 }

@@ -185,7 +185,11 @@ static void resource_unwatch(struct resource *r)
     source_unwatch(r->source, source_kind(r), source_name(r));
     resource_unknow(r);
     if (r->present) {
-        kind_of(r->kind)->remove(r);
+        const struct kind_ops *ops = kind_of(r->kind);
+        if (ops->left)
+            ops->left(r);
+        else
+            ops->remove(r);
         r->present = false;
     }
     resource_keep(&r->error, STR_NONE);

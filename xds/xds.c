@@ -40,6 +40,7 @@ struct xds *xds_new(const struct xds_env *env)
     list_init(&x->waiting);
     list_init(&x->vhds);
     list_init(&x->scope_sets);
+    list_init(&x->retired);
     x->cds.x = x->lds.x = x;
     demands_serve(x);
     x->control_plane = stat_group_get(env->rt->stats, STR("control_plane."),
@@ -143,6 +144,7 @@ void xds_stop(struct xds *x)
     cache_flush(x->cache);
     x->phase = XDS_STOPPED;
     demands_free(x);
+    retired_free(x);
     cache_free(&x->cache);
     loop_timer_stop(&x->cds.fetch);
     loop_timer_stop(&x->lds.fetch);

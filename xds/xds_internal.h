@@ -75,6 +75,10 @@ void resource_unknow(struct resource *r);
 void resource_forget(struct resource *r);
 /* kind_secret.c: stops watching the files of a secret. NULL is fine. */
 void secret_files_free(struct secret_files **files);
+/* retired.c: what nobody needs any more stays published while old connections drain; unless it is
+ * needed again, it goes then. */
+void retire(struct xds *x, enum table t, enum xds_kind kind, struct str name);
+void retired_free(struct xds *x);
 /* kind_extension.c: a place begins to use r (counted); what is known of r is put there. */
 struct extension_use *extension_use_add(struct resource *r, struct extension_slot *slot);
 void extension_use_drop(struct resource *r, struct extension_use *u);
@@ -156,6 +160,8 @@ struct kind_ops {
     bool (*ready)(struct resource *r);
     /* initial_fetch_timeout passed or the resource does not exist */
     void (*missing)(struct resource *r);
+    /* Nobody needs it any more; optional, instead of `remove`. */
+    void (*left)(struct resource *r);
     /* A version was refused; optional. */
     void (*refused)(struct resource *r, const struct mux_resource *m);
     /* Is a resource of this name of use, though nobody asked for it by name? Optional. */
@@ -280,6 +286,7 @@ struct xds {
     struct list waiting;       /* resources with a pending object */
     struct list vhds;          /* struct vhds.link */
     struct list scope_sets;    /* struct scope_follower.link */
+    struct list retired;       /* struct retired.link */
     struct map demands;        /* struct demand *: requests that wait (on_demand.c) */
     size_t demanded;           /* names that requests made us ask for */
     struct loop_later wake;

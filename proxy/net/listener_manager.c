@@ -104,6 +104,11 @@ void listener_manager_free(struct listener_manager **mp)
     mem_free(m);
 }
 
+uint64_t listener_manager_drain_us(const struct listener_manager *m)
+{
+    return m->drain_us;
+}
+
 void listener_manager_set_drain(struct listener_manager *m, uint64_t drain_us,
                                 enum listener_drain_strategy how)
 {

@@ -17,6 +17,7 @@ enum listener_drain_strategy { LISTENER_DRAIN_GRADUAL, LISTENER_DRAIN_IMMEDIATE 
 struct listener_manager *listener_manager_new(struct runtime *rt);
 void listener_manager_free(struct listener_manager **m); /* after runtime_stop */
 /* --drain-time-s (default 600 s) and --drain-strategy (default gradual). */
+uint64_t listener_manager_drain_us(const struct listener_manager *m);
 void listener_manager_set_drain(struct listener_manager *m, uint64_t drain_us,
                                 enum listener_drain_strategy how);
 

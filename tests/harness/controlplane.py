@@ -53,6 +53,11 @@ KINDS = {
     "virtual_host": route_components_pb2.VirtualHost,
 }
 ORDER = ("cluster", "endpoint", "secret", "listener", "extension", "scoped_route", "route", "virtual_host", "runtime")
+# Services of one type each: (name, state of the world, delta).
+SEPARATE = [(f"envoy.service.{package}.v3.{name}", f"Stream{what}", f"Delta{what}") for package, name, what in (
+    ("cluster", "ClusterDiscoveryService", "Clusters"), ("route", "RouteDiscoveryService", "Routes"),
+    ("route", "ScopedRoutesDiscoveryService", "ScopedRoutes"), ("route", "VirtualHostDiscoveryService", "VirtualHosts"),
+    ("extension", "ExtensionConfigDiscoveryService", "ExtensionConfigs"))]
 PREFIX = "type.googleapis.com/"
 URL = {kind: PREFIX + message.DESCRIPTOR.full_name for kind, message in KINDS.items()}
 KIND = {url: kind for kind, url in URL.items()}
@@ -105,6 +110,13 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         secrets = sds_pb2_grpc.SecretDiscoveryServiceServicer()
         secrets.StreamSecrets = self.StreamAggregatedResources
         sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(secrets, self.server)
+        for service, sotw, delta in SEPARATE:
+            self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {
+                sotw: grpc.stream_stream_rpc_method_handler(
+                    self.StreamAggregatedResources, discovery_pb2.DiscoveryRequest.FromString, discovery_pb2.DiscoveryResponse.SerializeToString),
+                delta: grpc.stream_stream_rpc_method_handler(
+                    self.DeltaAggregatedResources, discovery_pb2.DeltaDiscoveryRequest.FromString,
+                    discovery_pb2.DeltaDiscoveryResponse.SerializeToString)}),))
         where = f"127.0.0.1:{port}"
         self.port = self.server.add_secure_port(where, credentials) if credentials else self.server.add_insecure_port(where)
         assert self.port, f"port {port} is not free"
@@ -353,4 +365,13 @@ def ads_bootstrap(port, clusters=(), listeners=(), node="test-node", layers=None
 
 
 ADS = {"ads": {}, "resource_api_version": "V3"}
+
+
+def separate(delta=False):
+    """A config source with a stream of its own, to the cluster of the control plane."""
+    return {"resource_api_version": "V3", "api_config_source": {
+        "api_type": "DELTA_GRPC" if delta else "GRPC", "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}]}}
+
+
 assert symbol_database  # the registry that json_format asks for Any types

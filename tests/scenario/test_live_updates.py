@@ -445,3 +445,15 @@ def test_long_streams_survive_updates(house):
         gate.set()
         response = c.read()
         assert response.body == b"abcdef" and response.complete
+
+
+def test_a_draining_connection_keeps_its_table(house):
+    """The listener turns to another table; a connection that it still drains is served by the old one."""
+    with client.Client(house.port) as kept:
+        assert kept.request().text == "old"
+        house.plane.set("route", [table([split({"old": 1})]), table([split({"new": 1})], "other")])
+        changed = rds_listener(table="other")
+        house.plane.set("listener", [changed])
+        house.plane.wait_ack("listener")
+        wait_for(lambda: house.bodies(3) == {"new"}, "the other table")
+        assert kept.request().text == "old"
