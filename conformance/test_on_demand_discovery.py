@@ -114,6 +114,27 @@ def test_a_request_with_a_body_waits(stage):
         assert stage.up.requests[-1].body == b"x" * 5000
 
 
+def test_a_request_that_leaves_while_it_waits(stage):
+    begin(stage)
+    with client.Client(stage.proxy.port()) as leaving:
+        leaving.send(b"GET / HTTP/1.1\r\nhost: two.com\r\n\r\n")
+        stage.plane.wait_subscribed_name("virtual_host", "web/two.com")
+    wait_for(lambda: stage.proxy.stat("http.main.downstream_rq_active") == 0, "the end of the request")
+    stage.plane.set_virtual_hosts("web", {"v2": host("v2", "two.com")}, {"v2": ["two.com"]})
+    stage.sees((200, None), host="two.com")
+
+
+def test_the_listener_goes_while_a_request_waits(stage):
+    begin(stage)
+    waiting = Waiting(stage, host="two.com")
+    stage.plane.wait_subscribed_name("virtual_host", "web/two.com")
+    stage.plane.set("listener", [])
+    wait_for(lambda: stage.proxy.stat("listener_manager.total_listeners_active") == 0, "the end of the listener")
+    if not stage.proxy.is_envoy:  # the table is nobody's any more: there is no such host
+        assert waiting.result() == (404, None)
+    assert stage.proxy.admin("/ready").status == 200
+
+
 def test_an_answer_for_another_host_is_no_route(stage):
     """The alias is answered, but no domain of the host fits."""
     begin(stage)

@@ -81,14 +81,18 @@ static const struct http_filter_type missing_filter = {.ext = {.name = "missing"
                                                        .decode_headers = missing_decode_headers};
 
 /* What the filter is for this stream: as configured, or as discovered last. */
-static struct extension_conf chain_resolve(struct http_stream *s, struct filter_slot *slot,
-                                           const struct http_filter_conf *c)
+static const struct http_filter_type *chain_resolve(struct http_stream *s, struct filter_slot *slot,
+                                                    const struct http_filter_conf *c,
+                                                    const void **conf)
 {
-    if (!c->slot) return (struct extension_conf){.type = &c->type->ext, .conf = c->conf};
+    *conf = c->conf;
+    if (!c->slot) return c->type;
     struct pin *p = worker_find(s->m->worker, TABLE_EXTENSIONS, c->slot->key, c->slot->hash);
-    if (!p) return (struct extension_conf){.type = &missing_filter.ext};
+    if (!p) return &missing_filter;
     slot->pin = pin_hold(p);
-    return *(const struct extension_conf *)(const void *)p->obj;
+    const struct extension_conf *found = (const struct extension_conf *)(const void *)p->obj;
+    *conf = found->conf;
+    return (const struct http_filter_type *)found->type;
 }
 
 static void chain_make_one(struct http_stream *s, struct filter_slot *slot,
@@ -96,14 +100,14 @@ static void chain_make_one(struct http_stream *s, struct filter_slot *slot,
 {
     slot->conf = c;
     if (!chain_enabled(s, c)) return;
-    struct extension_conf what = chain_resolve(s, slot, c);
-    const struct http_filter_type *type = (const struct http_filter_type *)what.type;
+    const void *conf;
+    const struct http_filter_type *type = chain_resolve(s, slot, c, &conf);
     size_t size = type->instance_size > sizeof(struct http_filter) ? type->instance_size
                                                                    : sizeof(struct http_filter);
     struct http_filter *f = arena_alloc(s->arena, size);
     f->type = type;
     f->stream = s;
-    f->conf = what.conf;
+    f->conf = conf;
     f->worker = s->m->worker;
     f->position = position;
     f->route_conf = chain_route_conf(s, c, type);
@@ -139,7 +143,7 @@ void chain_destroy(struct http_stream *s)
         struct http_filter *f = slot->f;
         slot->f = NULL;
         if (f && f->type->destroy) f->type->destroy(f);
-        pin_drop(s->m->worker, &slot->pin);
+        if (slot->pin) pin_drop(s->m->worker, &slot->pin);
         buf_release(&slot->side[HTTP_DECODE].held);
         buf_release(&slot->side[HTTP_ENCODE].held);
     }

@@ -283,6 +283,28 @@ static void test_delta_forgets_what_was_removed(void **state)
     fixture_release(&f);
 }
 
+/* All of a kind beside names is "*"; virtual hosts have no such name. */
+static void test_delta_says_star_beside_names_but_not_for_virtual_hosts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url;
+        size_t names;
+    } rows[] = {{CDS, 2}, {"type.googleapis.com/envoy.config.route.v3.VirtualHost", 1}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct fixture f;
+        fixture_init(&f, MUX_DELTA);
+        mux_watch(f.mux, rows[i].url, STR_NONE);
+        mux_watch(f.mux, rows[i].url, STR("web/a.com"));
+        mux_connected(f.mux);
+        const delta_message *m = next_delta(&f);
+        assert_non_null(m);
+        assert_int_equal(m->n_resource_names_subscribe, rows[i].names);
+        assert_string_equal(m->resource_names_subscribe[0], "web/a.com");
+        fixture_release(&f);
+    }
+}
+
 static void test_delta_nack_carries_the_error(void **state)
 {
     (void)state;
@@ -401,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_an_undecodable_message_is_told),
         cmocka_unit_test(test_delta_subscribes_unsubscribes_and_remembers_versions),
         cmocka_unit_test(test_delta_forgets_what_was_removed),
+        cmocka_unit_test(test_delta_says_star_beside_names_but_not_for_virtual_hosts),
         cmocka_unit_test(test_delta_nack_carries_the_error),
         cmocka_unit_test(test_a_name_wanted_anew_is_asked_for_anew),
         cmocka_unit_test(test_each_response_has_its_own_answer),
