@@ -200,8 +200,8 @@ struct stat_group **stats_groups(struct stats *s, size_t *count)
         for (struct stat_group *g = value; g; g = g->next_same)
             all[n++] = stat_group_ref(g);
     }
-    pthread_mutex_unlock(&s->lock);
     must(n == s->group_count);
+    pthread_mutex_unlock(&s->lock);
     *count = n;
     return all;
 }
