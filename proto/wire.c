@@ -151,6 +151,7 @@ static bool scan_string(struct scan *s, const struct proto_path *path, struct st
 /* The key of a serialised map entry, for paths; empty when it is no string. */
 static struct str entry_key(struct str body)
 {
+    if (!body.len) return STR("");
     struct cursor c = {.at = (const uint8_t *)body.ptr,
                        .end = (const uint8_t *)body.ptr + body.len};
     struct proto_piece p;
@@ -227,6 +228,7 @@ bool proto_wire_check(const ProtobufCMessageDescriptor *desc, struct str bytes,
                       struct errors *errors)
 {
     const struct proto_path root = proto_path_root(STR(""));
+    if (!bytes.ptr) bytes = STR("");
     struct scan scan = {.opts = opts, .errors = errors, .bytes = bytes.len};
     struct cursor cursor = {.at = (const uint8_t *)bytes.ptr,
                             .end = (const uint8_t *)bytes.ptr + bytes.len,

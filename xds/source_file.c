@@ -1,5 +1,7 @@
 /* Resources from a file: a DiscoveryResponse in YAML, JSON or protobuf bytes, read again whenever
  * the file changes (path_config_source). */
+#include <malloc.h>
+
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/watch.h"
@@ -8,7 +10,10 @@
 #include "proto/json.h"
 #include "xds/source.h"
 
-enum { FILE_MOST = 256 << 20 }; /* a file larger than this is refused */
+enum {
+    FILE_MOST = 256 << 20, /* a file larger than this is refused */
+    TRIM_FROM = 1 << 20    /* after a file of this size memory is given back to the system */
+};
 
 struct source_file {
     struct source source;
@@ -65,7 +70,7 @@ static void source_file_read(struct source_file *f)
 {
     struct arena *a = arena_new("decode", 0);
     struct errors errors = {.arena = a};
-    struct str text;
+    struct str text = STR_NONE;
     int err = file_read(a, f->path.ptr, FILE_MOST, &text);
     if (err < 0) {
         log_warn(LOG_C_CONFIG, "cannot read %.*s: %s", STR_ARG(f->path), strerror(-err));
@@ -83,6 +88,7 @@ static void source_file_read(struct source_file *f)
         }
     }
     arena_free(&a);
+    if (text.len >= TRIM_FROM) (void)malloc_trim(0); /* reading took far more than what is kept */
 }
 
 static void source_file_later(struct loop_later *later)

@@ -54,7 +54,7 @@ static enum route_yes_no yes_no(const Google__Protobuf__BoolValue *v)
 }
 
 static bool match_metadata(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
-                           struct route_entry *e)
+                           struct route_conditions *e)
 {
     if (!m->n_dynamic_metadata) return true;
     struct metadata_matcher *v =
@@ -88,7 +88,7 @@ static bool match_state_ranges(const struct conf_at *at,
 }
 
 static bool match_state(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
-                        struct route_entry *e)
+                        struct route_conditions *e)
 {
     if (!m->n_filter_state) return true;
     struct filter_state_matcher *v =
@@ -112,12 +112,10 @@ static bool match_state(const struct conf_at *at, const Envoy__Config__Route__V3
     return ok;
 }
 
-bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
-                           struct route_entry *e)
+static bool match_more(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
+                       struct route_conditions *e)
 {
     bool headers_ok, query_ok;
-    bool ok = match_path(at, m, e);
-    e->ignore_case = m->case_sensitive && !m->case_sensitive->value;
     e->grpc = m->grpc != NULL;
     if (m->runtime_fraction) {
         struct conf_at here = conf_field(at, "runtime_fraction");
@@ -136,9 +134,22 @@ bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route_
         e->tls_presented = yes_no(m->tls_context->presented);
         e->tls_validated = yes_no(m->tls_context->validated);
     }
-    ok = match_metadata(at, m, e) && ok;
+    bool ok = match_metadata(at, m, e);
     ok = match_state(at, m, e) && ok;
     return ok && headers_ok && query_ok;
+}
+
+bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
+                           struct route_entry *e)
+{
+    bool ok = match_path(at, m, e);
+    e->ignore_case = m->case_sensitive && !m->case_sensitive->value;
+    if (!m->grpc && !m->runtime_fraction && !m->n_headers && !m->n_query_parameters &&
+        !m->tls_context && !m->n_dynamic_metadata && !m->n_filter_state)
+        return ok;
+    struct route_conditions *more = ARENA_NEW(conf_arena(at), struct route_conditions);
+    e->more = more;
+    return match_more(at, m, more) && ok;
 }
 
 const struct route_match *conf_route_match(const struct conf_at *at,

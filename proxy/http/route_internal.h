@@ -15,10 +15,8 @@ struct filter_state_matcher {
 };
 enum route_yes_no { ROUTE_ANY, ROUTE_YES, ROUTE_NO };
 /* A route and what must be true for it. */
-struct route_entry {
-    struct route route; /* first: struct route * and struct route_entry * are the same address */
-    bool ignore_case;
-    const struct regex *regex; /* PATH_REGEX: whole path without query */
+/* What a request must be besides its path. Most routes ask for none of it. */
+struct route_conditions {
     bool grpc, has_fraction;
     struct str runtime_key;
     uint32_t numerator, denominator;
@@ -31,6 +29,12 @@ struct route_entry {
     const struct filter_state_matcher *state;
     size_t state_count;
     enum route_yes_no tls_presented, tls_validated;
+};
+struct route_entry {
+    struct route route; /* first: struct route * and struct route_entry * are the same address */
+    bool ignore_case;
+    const struct regex *regex;           /* PATH_REGEX: whole path without query */
+    const struct route_conditions *more; /* NULL: none */
 };
 
 /* Only what must be true (proxy/api/route_ops.h). */

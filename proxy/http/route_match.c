@@ -87,7 +87,7 @@ static bool yes_no_fits(enum route_yes_no wanted, bool is)
 }
 
 /* Envoy: without TLS a tls_context never matches. */
-static bool tls_fits(const struct search *s, const struct route_entry *e)
+static bool tls_fits(const struct search *s, const struct route_conditions *e)
 {
     const struct tls_info *t = s->info->conn ? s->info->conn->tls : NULL;
     if (!t) return false;
@@ -110,8 +110,9 @@ static bool state_fits(const struct search *s, const struct filter_state_matcher
     return false;
 }
 
-static bool rest_fits(const struct search *s, const struct route_entry *e)
+static bool rest_fits(const struct search *s, const struct route_conditions *e)
 {
+    if (!e) return true;
     if (e->has_fraction &&
         !runtime_fraction(s->worker, e->runtime_key, e->numerator, e->denominator, s->info->random))
         return false;
@@ -133,7 +134,7 @@ static bool rest_fits(const struct search *s, const struct route_entry *e)
 static bool entry_fits(const struct search *s, const struct route *r)
 {
     const struct route_entry *e = (const struct route_entry *)r;
-    return path_fits(s, e) && rest_fits(s, e);
+    return path_fits(s, e) && rest_fits(s, e->more);
 }
 
 /* Lists of candidates, each in order; the lowest ordinal of all comes first. */
@@ -251,7 +252,7 @@ bool route_match_fits(const struct route_match *m, struct worker *w, const struc
     s.full = headers_get(h, HDR_PATH);
     s.path = s.full.ptr ? matched_path(&plain, s.full, s.scratch) : STR_NONE;
     s.connect = str_eq(headers_get(h, HDR_METHOD), STR("CONNECT"));
-    return path_fits(&s, &m->entry) && rest_fits(&s, &m->entry);
+    return path_fits(&s, &m->entry) && rest_fits(&s, m->entry.more);
 }
 
 struct str route_virtual_cluster(const struct virtual_host *v, const struct headers *h,
