@@ -112,6 +112,7 @@ static void secret_reload(struct loop_later *later)
         secret_use(r, secret);
     } else {
         arena_free(&cx.arena);
+        stat_inc(r->stats, SECRET_ROTATION_FAILED);
         struct str why = errors_text(&errors, a, STR_NONE);
         log_warn(LOG_C_SECRET,
                  "secret \"%.*s\": the changed files are refused, the old ones serve on: %.*s",
@@ -167,4 +168,6 @@ const struct kind_ops kind_secret = {
     .remove = kind_secret_remove,
     .ready = kind_secret_ready,
     .missing = kind_secret_missing,
+    .stats = secret_stat_defs,
+    .stat_count = SECRET_STAT_COUNT,
 };

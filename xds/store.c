@@ -138,7 +138,8 @@ static void resource_timed_out(struct loop_timer *t)
 void resource_subscribe(struct resource *r, uint64_t timeout_us)
 {
     r->watchers++;
-    if (r->stats) stat_inc(r->stats, SUB_UPDATE_ATTEMPT);
+    /* Envoy: asking is an attempt, too; a file is not asked. */
+    if (r->stats && r->source->is_remote) stat_inc(r->stats, SUB_UPDATE_ATTEMPT);
     if (!r->done && timeout_us)
         loop_timer_start(xds_loop(r->x), &r->fetch, timeout_us, resource_timed_out);
     source_watch(r->source, source_kind(r), source_name(r));

@@ -27,6 +27,21 @@ const struct stat_def route_stat_defs[ROUTE_STAT_COUNT] = {
     SUB_STATS(0), [ROUTE_UPDATE_EMPTY] = {"update_empty", STAT_COUNTER, 0}};
 const struct stat_def vhds_stat_defs[ROUTE_STAT_COUNT] = {
     SUB_STATS(STAT_LAZY), [ROUTE_UPDATE_EMPTY] = {"update_empty", STAT_COUNTER, 0}};
+/* Envoy counts no reloads of secrets. */
+const struct stat_def secret_stat_defs[SECRET_STAT_COUNT] = {
+    [SUB_CONFIG_RELOAD] = {"config_reload", STAT_COUNTER, STAT_LAZY},
+    [SUB_INIT_FETCH_TIMEOUT] = {"init_fetch_timeout", STAT_COUNTER, 0},
+    [SUB_UPDATE_ATTEMPT] = {"update_attempt", STAT_COUNTER, 0},
+    [SUB_UPDATE_FAILURE] = {"update_failure", STAT_COUNTER, 0},
+    [SUB_UPDATE_REJECTED] = {"update_rejected", STAT_COUNTER, 0},
+    [SUB_UPDATE_SUCCESS] = {"update_success", STAT_COUNTER, 0},
+    [SUB_CONFIG_RELOAD_TIME] = {"config_reload_time_ms", STAT_GAUGE, STAT_LAZY},
+    [SUB_UPDATE_TIME] = {"update_time", STAT_GAUGE, 0},
+    [SUB_VERSION] = {"version", STAT_GAUGE, 0},
+    [SUB_UPDATE_DURATION] = {"update_duration", STAT_HISTOGRAM, 0},
+    [SUB_VERSION_TEXT] = {"version_text", STAT_TEXT, 0},
+    [SECRET_ROTATION_FAILED] = {"key_rotation_failed", STAT_COUNTER, 0},
+};
 const struct stat_def scope_stat_defs[SCOPE_STAT_COUNT] = {
     SUB_STATS(0),
     [SCOPE_ALL] = {"all_scopes", STAT_GAUGE, 0},

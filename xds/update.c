@@ -154,8 +154,8 @@ static void resource_accepted(struct applying *ap, struct resource *r, const str
     r->hash = ap->hash;
     r->updated_wall_us = loop_wall_us(xds_loop(ap->x));
     resource_keep(&r->failed_bytes, STR_NONE);
-    if (r->stats) stat_inc(r->stats, SUB_CONFIG_RELOAD);
-    if (r->stats && r->kind != XDS_EXTENSION)
+    if (r->stats && r->kind != XDS_SECRET) stat_inc(r->stats, SUB_CONFIG_RELOAD);
+    if (r->stats && r->kind != XDS_EXTENSION && r->kind != XDS_SECRET)
         stat_set(r->stats, SUB_CONFIG_RELOAD_TIME, r->updated_wall_us / 1000);
 }
 

@@ -80,7 +80,7 @@ static void xds_top_begin(struct xds *x, struct top *top, enum xds_kind kind)
 {
     if (!top->source || top->watched) return;
     top->watched = true;
-    stat_inc(top->stats, SUB_UPDATE_ATTEMPT);
+    if (top->source->is_remote) stat_inc(top->stats, SUB_UPDATE_ATTEMPT);
     if (top->fetch_us) loop_timer_start(xds_loop(x), &top->fetch, top->fetch_us, xds_top_timed_out);
     source_watch(top->source, kind, STR_NONE);
 }

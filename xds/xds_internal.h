@@ -235,6 +235,9 @@ extern const struct stat_def sub_stat_defs[SUB_COUNT];
 /* Of a filter's configuration: those, and two more. */
 enum { EXTENSION_CONFIG_CONFLICT = SUB_COUNT, EXTENSION_CONFIG_FAIL, EXTENSION_STAT_COUNT };
 extern const struct stat_def extension_stat_defs[EXTENSION_STAT_COUNT];
+/* Of a secret. */
+enum { SECRET_ROTATION_FAILED = SUB_COUNT, SECRET_STAT_COUNT };
+extern const struct stat_def secret_stat_defs[SECRET_STAT_COUNT];
 /* Of a route table, and of its virtual hosts. */
 enum { ROUTE_UPDATE_EMPTY = SUB_COUNT, ROUTE_STAT_COUNT };
 /* Of a set of scopes. */

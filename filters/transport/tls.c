@@ -33,7 +33,8 @@ static struct tls_secret_name tls_secret_need(const struct conf_at *at,
 {
     struct tls_secret_name n = {.name = str_dup(conf_arena(at), str_of(m->name))};
     n.hash = hash_str(n.name);
-    (void)conf_need(at, NEED_SECRET, n.name, m->sds_config);
+    conf_need(at, NEED_SECRET, n.name, m->sds_config)->stat_prefix =
+        str_fmt(conf_arena(at), "sds.%.*s.", STR_ARG(n.name));
     return n;
 }
 

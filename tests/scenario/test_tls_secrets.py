@@ -171,10 +171,12 @@ def test_files_swapped_as_by_kubernetes(skiff, pki, tmp_path):
     mount.put({**pair(pki.three), "tls.key": pki.one.key_text()})
     wait_for(lambda: "the old ones serve on" in proxy.log(), "the refusal of a pair that does not fit")
     assert who(proxy.port(), pki) == "two"
+    assert proxy.stat("sds.cert.key_rotation_failed") >= 1
     mount.put(pair(pki.three))
     wait_for(lambda: who(proxy.port(), pki) == "three", "the mended certificate")
 
 
+@pytest.mark.threads
 def test_500_rotations_lose_no_connection(skiff, control_plane, pki):
     plane = control_plane()
     plane.set("cluster", [])
