@@ -58,6 +58,12 @@ enum http_protocol {
     HTTP_PROTOCOL_3
 };
 
+/* Upstream connections come from this address (original_src filters). */
+struct original_src {
+    struct addr from; /* port 0: any */
+    uint32_t mark;    /* SO_MARK; 0: none */
+};
+
 /* One downstream connection's facts; lives as long as the connection. */
 struct conn_info {
     uint64_t id;
@@ -66,14 +72,15 @@ struct conn_info {
     struct addr direct_remote, direct_local; /* of the socket */
     struct str sni, alpn;                    /* empty: none */
     struct str filter_chain_name, listener_name;
-    struct str transport_failure;   /* TLS failure text */
-    struct str termination_details; /* CONNECTION_TERMINATION_DETAILS */
-    struct str code_details;        /* RESPONSE_CODE_DETAILS of a TCP log; may be empty */
-    const struct tls_info *tls;     /* proxy/api/tls_info.h; NULL: plaintext */
-    struct str proxy_tlvs;          /* of the PROXY header, those that may be passed on */
-    struct metadata *metadata;      /* listener filters' dynamic metadata; may be NULL */
-    struct filter_state *state;     /* connection-lifespan filter state; may be NULL */
-    int traffic_direction;          /* envoy.config.core.v3.TrafficDirection */
+    struct str transport_failure;            /* TLS failure text */
+    struct str termination_details;          /* CONNECTION_TERMINATION_DETAILS */
+    struct str code_details;                 /* RESPONSE_CODE_DETAILS of a TCP log; may be empty */
+    const struct tls_info *tls;              /* proxy/api/tls_info.h; NULL: plaintext */
+    struct str proxy_tlvs;                   /* of the PROXY header, those that may be passed on */
+    struct metadata *metadata;               /* listener filters' dynamic metadata; may be NULL */
+    struct filter_state *state;              /* connection-lifespan filter state; may be NULL */
+    const struct original_src *original_src; /* NULL: the system's choice */
+    int traffic_direction;                   /* envoy.config.core.v3.TrafficDirection */
     bool local_close;
     bool remote_reset; /* the peer reset it */
     uint64_t flags;    /* 1 << enum response_flag: what network filters say; for TCP logs */
@@ -126,8 +133,9 @@ struct stream_info {
     struct str virtual_cluster;
     struct str local_reply_body;
     struct upstream_info up;
-    struct metadata *dynamic;   /* dynamic metadata; NULL: none yet */
-    struct filter_state *state; /* request-lifespan filter state; NULL: none yet */
+    struct metadata *dynamic;                /* dynamic metadata; NULL: none yet */
+    struct filter_state *state;              /* request-lifespan filter state; NULL: none yet */
+    const struct original_src *original_src; /* goes before the connection's; NULL: as that says */
 };
 static inline void stream_info_flag(struct stream_info *i, enum response_flag f)
 {

@@ -35,6 +35,7 @@ struct transport_ask {
     size_t verify_san_count;
     const struct host *host;
     const struct transport_proxied *proxied; /* NULL: nobody (health checks) */
+    const struct original_src *source;       /* whence to connect; NULL: as the cluster says */
 };
 /* Results of io: >= 0 bytes; 0 from read = orderly end; negative: */
 enum {

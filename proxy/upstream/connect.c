@@ -7,6 +7,7 @@
 #include "proxy/api/stream_info.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/net/conn.h"
+#include "proxy/net/socket.h"
 #include "proxy/stats/stats.h"
 #include "proxy/upstream/upstream_internal.h"
 
@@ -53,6 +54,14 @@ const struct transport_proxied *upstream_proxied(const struct lb_ask *ask,
     if (!c) return NULL;
     *out = (struct transport_proxied){c->remote, c->local, c->proxy_tlvs};
     return out;
+}
+
+const struct original_src *upstream_source(const struct lb_ask *ask)
+{
+    const struct conn_info *c = ask->downstream;
+    if (ask->stream && ask->stream->original_src) return ask->stream->original_src;
+    if (!c && ask->stream) c = ask->stream->conn;
+    return c ? c->original_src : NULL;
 }
 
 static struct str state_text(const struct lb_ask *ask, struct str name)
@@ -112,9 +121,17 @@ struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum 
     const struct addr *bind =
         c->bind && addr_is_ip(&h->addr) && addr_is_v4(c->bind) == addr_is_v4(&h->addr) ? c->bind
                                                                                        : NULL;
+    struct socket_options options, *from = NULL;
+    if (ask->source) { /* goes before the cluster's, as in Envoy */
+        options = c->socket_options ? *c->socket_options : (struct socket_options){0};
+        options.transparent = true;
+        if (ask->source->mark) options.mark = (int)ask->source->mark;
+        bind = &ask->source->from;
+        from = &options;
+    }
     struct conn *conn =
-        conn_connect(uc->worker, &h->addr, bind, c->socket_options, upstream_socket(uc, h), ask,
-                     c->connect_timeout_us, &limits, events, owner);
+        conn_connect(uc->worker, &h->addr, bind, from ? from : c->socket_options,
+                     upstream_socket(uc, h), ask, c->connect_timeout_us, &limits, events, owner);
     conn_set_byte_stats(conn, &uc->bytes);
     return conn;
 }

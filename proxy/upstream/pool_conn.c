@@ -368,6 +368,7 @@ void pc_new(struct pool *p)
         ask.verify_sans = &server_name;
         ask.verify_san_count = 1;
     }
+    if (p->kind.source.from.len) ask.source = &p->kind.source;
     upstream_names_ask(&p->kind.names, p->uc->worker->scratch, &ask);
     pc->conn = upstream_connect(p->uc, p->host, p->priority, &ask, &pc_events, pc);
 }

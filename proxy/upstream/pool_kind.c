@@ -26,6 +26,8 @@ void pool_kind_of(const struct upstream_cluster *uc, const struct lb_ask *ask, c
 {
     const struct transport_socket *socket = upstream_socket(uc, h);
     *out = (struct pool_kind){.server_name = server_name_of(uc, ask)};
+    const struct original_src *source = upstream_source(ask);
+    if (source) out->source = *source;
     if (socket) out->names = upstream_names_of(ask);
     if (!socket || !socket->per_downstream) return;
     out->per_downstream = upstream_proxied(ask, &out->proxied) != NULL;
@@ -46,6 +48,7 @@ uint64_t pool_kind_hash(const struct pool_kind *k)
 {
     uint64_t hash = k->server_name.len ? hash_str(k->server_name) : 0;
     hash = mix(mix(mix(hash, k->names.sni), k->names.sans), k->names.alpn);
+    hash = mix(hash, addr_bytes(&k->source.from)) + k->source.mark;
     if (!k->per_downstream) return hash;
     hash = mix(mix(hash, addr_bytes(&k->proxied.from)), addr_bytes(&k->proxied.to));
     return k->per_tlvs ? mix(hash, k->proxied.tlvs) : hash;
@@ -57,6 +60,9 @@ bool pool_kind_same(const struct pool_kind *a, const struct pool_kind *b)
         return false;
     if (!str_eq(a->names.sni, b->names.sni) || !str_eq(a->names.sans, b->names.sans) ||
         !str_eq(a->names.alpn, b->names.alpn))
+        return false;
+    if (a->source.mark != b->source.mark || a->source.from.len != b->source.from.len ||
+        (a->source.from.len && !addr_eq(&a->source.from, &b->source.from)))
         return false;
     if (!a->per_downstream) return true;
     return addr_eq(&a->proxied.from, &b->proxied.from) && addr_eq(&a->proxied.to, &b->proxied.to) &&

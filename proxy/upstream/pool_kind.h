@@ -1,6 +1,7 @@
 /* What connections of one host and protocol are told apart by: the server name that they ask for
  * and whom they say that they serve. */
 #pragma once
+#include "proxy/api/stream_info.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/upstream/upstream_internal.h"
 
@@ -8,6 +9,7 @@ struct pool_kind {
     /* HttpProtocolOptions.upstream_http_protocol_options.auto_sni and auto_san_validation; empty:
      * the cluster's own */
     struct str server_name;
+    struct original_src source;    /* from.len 0: none */
     struct upstream_names names;   /* of the client's filter state */
     bool per_downstream, per_tlvs; /* does `proxied` count, and do its TLVs? */
     struct transport_proxied proxied;

@@ -143,6 +143,7 @@ static void tcp_chosen(void *arg, const struct lb_ask *ask, struct host *h)
     tcp_pending(t, true);
     struct transport_proxied proxied;
     struct transport_ask transport = {.host = t->host, .proxied = upstream_proxied(ask, &proxied)};
+    transport.source = upstream_source(ask);
     struct upstream_names names = upstream_names_of(ask);
     upstream_names_ask(&names, uc->worker->scratch, &transport);
     v->conn = upstream_connect(uc, t->host, t->priority, &transport, &tcp_events, t);

@@ -128,6 +128,8 @@ struct transport_proxied;
 struct conn *upstream_connect(struct upstream_cluster *uc, struct host *h, enum upstream_priority p,
                               const struct transport_ask *ask, const struct conn_events *events,
                               void *owner);
+/* The address that a filter wants the connection to come from; NULL: none. */
+const struct original_src *upstream_source(const struct lb_ask *ask);
 /* Names for the transport that the client's filter state says (envoy.network.upstream_server_name,
  * .upstream_subject_alt_names, .application_protocols; the latter two comma lists). Borrowed from
  * the scratch arena. */
