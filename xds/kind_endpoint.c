@@ -9,10 +9,7 @@ static bool kind_endpoint_accept(struct resource *r, const ProtobufCMessage *msg
 {
     struct load_assignment *la = translate_load_assignment(
         cx, (const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *)msg);
-    if (!la) {
-        cluster_manager_eds_stat(r->x->env.clusters, r->name, CLUSTER_EDS_REJECTED);
-        return false;
-    }
+    if (!la) return false;
     obj_unref(&r->object);
     r->object = obj_ref(&la->obj);
     cluster_manager_endpoints(r->x->env.clusters, r->name, la);

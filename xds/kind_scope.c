@@ -213,7 +213,7 @@ struct str scopes_settle(struct xds *x, struct source *s, const struct mux_updat
         struct resource *set = CONTAINER_OF(it, struct scope_follower, link)->set;
         if (set->source != s) continue;
         if (refused || conflict.len) {
-            sub_rejected(set->stats);
+            sub_count(set->stats, SUB_UPDATE_REJECTED);
         } else {
             sub_updated(set->stats, u->version, loop_wall_us(xds_loop(x)), took_us);
             resource_keep(&set->version, u->version);

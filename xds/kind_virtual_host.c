@@ -220,7 +220,7 @@ static void vhds_rebuild(struct vhds *v)
 static void vhds_timed_out(struct loop_timer *t)
 {
     struct vhds *v = CONTAINER_OF(t, struct vhds, fetch);
-    stat_inc(v->stats, SUB_INIT_FETCH_TIMEOUT);
+    sub_count(v->stats, SUB_INIT_FETCH_TIMEOUT);
     v->done = true;
     store_wake(v->route->x);
 }
@@ -409,7 +409,7 @@ void vhds_settle(struct xds *x, struct source *s, const struct mux_update *u, bo
         loop_timer_stop(&v->fetch);
         v->done = true;
         if (refused) {
-            sub_rejected(v->stats);
+            sub_count(v->stats, SUB_UPDATE_REJECTED);
         } else {
             sub_updated(v->stats, u->version, loop_wall_us(xds_loop(x)), took_us);
         }

@@ -2,6 +2,7 @@
  * what. */
 #include "base/arena.h"
 #include "base/must.h"
+#include "proxy/upstream/cluster_manager.h"
 #include "xds/source.h"
 #include "xds/xds_internal.h"
 
@@ -99,6 +100,20 @@ void resource_forget(struct resource *r)
     resource_free(r);
 }
 
+/* The endpoints' subscription is counted by each cluster that uses it. */
+void resource_count(const struct resource *r, enum sub_stat what)
+{
+    if (r->kind != XDS_ENDPOINT) {
+        sub_count(r->stats, what);
+        return;
+    }
+    enum cluster_eds_event event = what == SUB_UPDATE_REJECTED  ? CLUSTER_EDS_REJECTED
+                                   : what == SUB_UPDATE_FAILURE ? CLUSTER_EDS_FAILURE
+                                                                : CLUSTER_EDS_TIMEOUT;
+    cluster_manager_eds_stat(r->x->env.clusters, r->name, CLUSTER_EDS_ATTEMPT);
+    cluster_manager_eds_stat(r->x->env.clusters, r->name, event);
+}
+
 /* --- needs
  * ---------------------------------------------------------------------------------------------------
  */
@@ -130,7 +145,7 @@ static struct str source_name(const struct resource *r)
 static void resource_timed_out(struct loop_timer *t)
 {
     struct resource *r = CONTAINER_OF(t, struct resource, fetch);
-    if (r->stats) stat_inc(r->stats, SUB_INIT_FETCH_TIMEOUT);
+    resource_count(r, SUB_INIT_FETCH_TIMEOUT);
     kind_of(r->kind)->missing(r);
     store_done(r);
 }

@@ -67,9 +67,9 @@ void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uin
     stat_record(g, SUB_UPDATE_DURATION, took_us / 1000);
 }
 
-void sub_rejected(struct stat_group *g)
+void sub_count(struct stat_group *g, enum sub_stat what)
 {
     if (!g) return;
     stat_inc(g, SUB_UPDATE_ATTEMPT);
-    stat_inc(g, SUB_UPDATE_REJECTED);
+    stat_inc(g, what);
 }

@@ -92,13 +92,14 @@ static void resource_refused(struct applying *ap, struct resource *r, const stru
     resource_unknow(r); /* when the good version comes back, it ends the error */
     resource_keep(&r->error, text);
     resource_keep(&r->error_version, m->version);
+    if (!r->type_url.len) resource_keep(&r->type_url, m->type_url);
     resource_keep(&r->failed_bytes, m->bytes);
     r->failed_hash = ap->hash;
     r->error_wall_us = loop_wall_us(xds_loop(ap->x));
     log_warn(LOG_C_CONFIG, "%s \"%.*s\" is refused%s: %.*s", ap->ops->label, STR_ARG(r->name),
              r->present ? ", its last good version serves on" : "", STR_ARG(text));
     applying_refuse(ap, r->name, text);
-    sub_rejected(r->stats);
+    resource_count(r, SUB_UPDATE_REJECTED);
     if (ap->ops->refused) ap->ops->refused(r, m);
 }
 
@@ -246,6 +247,8 @@ static struct resource *applying_find(struct applying *ap, const struct mux_reso
     struct resource *r = resource_find(ap->x, ap->kind, name);
     if (!r && !ap->ops->full && !(ap->ops->wants && ap->ops->wants(ap->x, name)))
         return NULL; /* a name that nobody wants */
+    if (r && r->source && r->source != ap->source && !ap->ops->full)
+        return NULL; /* wanted from another source */
     if (r && r->is_static) {
         applying_refuse(ap, name, STR("is already defined in the bootstrap's static_resources"));
         return NULL;
@@ -288,7 +291,7 @@ static void applying_one(struct applying *ap, const struct mux_resource *m)
         applying_saw(ap, r);
         if (!applying_is_message(ap, m)) ap->garbled = true;
         applying_refuse(ap, r->name, r->error);
-        sub_rejected(r->stats);
+        resource_count(r, SUB_UPDATE_REJECTED);
     } else {
         applying_new(ap, r, m);
         applying_saw(ap, r);
@@ -367,7 +370,7 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
     struct top *top = xds_top(x, ap.kind);
     if (top) {
         if (ap.refused) {
-            sub_rejected(top->stats);
+            sub_count(top->stats, SUB_UPDATE_REJECTED);
         } else {
             sub_updated(top->stats, u->version, loop_wall_us(xds_loop(x)),
                         clock_now_us() - ap.began_us);
@@ -389,8 +392,8 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
 void store_source_failed(struct xds *x, struct source *s)
 {
     cache_source_failed(x->cache, s);
-    if (x->cds.source == s) stat_inc(x->cds.stats, SUB_UPDATE_FAILURE);
-    if (x->lds.source == s) stat_inc(x->lds.stats, SUB_UPDATE_FAILURE);
+    if (x->cds.source == s) sub_count(x->cds.stats, SUB_UPDATE_FAILURE);
+    if (x->lds.source == s) sub_count(x->lds.stats, SUB_UPDATE_FAILURE);
     for (int k = 0; k < XDS_KINDS; k++) {
         size_t it = 0;
         struct str key;
@@ -398,7 +401,7 @@ void store_source_failed(struct xds *x, struct source *s)
         if (kind_of((enum xds_kind)k)->full) continue;
         while (map_next(&x->store[k], &it, &key, &value)) {
             struct resource *r = value;
-            if (r->source == s && r->watchers && r->stats) stat_inc(r->stats, SUB_UPDATE_FAILURE);
+            if (r->source == s && r->watchers) resource_count(r, SUB_UPDATE_FAILURE);
         }
     }
 }

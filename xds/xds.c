@@ -71,7 +71,7 @@ static void xds_top_timed_out(struct loop_timer *t)
     struct top *top = CONTAINER_OF(t, struct top, fetch);
     log_warn(LOG_C_CONFIG, "the first %s response did not come in time; starting without it",
              top == &top->x->cds ? "CDS" : "LDS");
-    stat_inc(top->stats, SUB_INIT_FETCH_TIMEOUT);
+    sub_count(top->stats, SUB_INIT_FETCH_TIMEOUT);
     top->done = true;
     xds_advance(top->x);
 }

@@ -245,7 +245,10 @@ enum { SCOPE_ALL = SUB_COUNT, SCOPE_ACTIVE, SCOPE_ON_DEMAND, SCOPE_UPDATE_EMPTY,
 extern const struct stat_def scope_stat_defs[SCOPE_STAT_COUNT];
 extern const struct stat_def route_stat_defs[ROUTE_STAT_COUNT], vhds_stat_defs[ROUTE_STAT_COUNT];
 void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us);
-void sub_rejected(struct stat_group *g);
+/* SUB_UPDATE_REJECTED, SUB_UPDATE_FAILURE, SUB_INIT_FETCH_TIMEOUT: each is an attempt, too. */
+void sub_count(struct stat_group *g, enum sub_stat what);
+/* The same for the subscription of a resource. */
+void resource_count(const struct resource *r, enum sub_stat what);
 enum control_plane_stat {
     CONTROL_PLANE_CONNECTED,
     CONTROL_PLANE_PENDING,

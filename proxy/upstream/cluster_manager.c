@@ -445,6 +445,7 @@ void cluster_manager_endpoints(struct cluster_manager *cm, struct str service,
             obj_ref(&la->obj);
             e->la = la;
             struct stat_group *g = e->shared->stats;
+            stat_inc(g, CLUSTER_STAT_UPDATE_ATTEMPT);
             stat_inc(g, CLUSTER_STAT_UPDATE_SUCCESS);
             stat_set(g, CLUSTER_STAT_VERSION, hash_xxh64(la->obj.version, 0));
             loop_timer_stop(&e->stale);

@@ -176,9 +176,12 @@ class WirePlane(grpc.GenericRpcHandler):
     def refusal(self, message, kind=None):
         """Injects it; the text of the NACK."""
         self.inject(message)
-        answer = self.wait_answer(kind or KIND[message.type_url], message.nonce)
-        assert answer.error_detail.message, f"was accepted: {message.nonce}"
-        return answer.error_detail.message
+        kind = kind or KIND[message.type_url]
+        self.wait_answer(kind, message.nonce)
+
+        def texts():  # several streams may have got it
+            return [r.error_detail.message for r in self.of(kind) if r.response_nonce == message.nonce and r.error_detail.message]
+        return wait_for(texts, f"a refusal of {message.nonce}", 10)[0]
 
     def accepted(self, message):
         self.inject(message)
