@@ -16,6 +16,62 @@ from google.protobuf import descriptor_pb2, descriptor_pool  # noqa: E402
 F = descriptor_pb2.FieldDescriptorProto
 SLICES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "proto")
 OURS_ALONE = ("skiff/", "validate/", "istio/")  # Istio publishes no descriptors
+# Fields of Envoy 1.40's API (go-control-plane envoy/v1.40.0) that the descriptors on PyPI do not know yet.
+NEWER = {
+    "envoy.config.bootstrap.v3.Bootstrap": {43: "enable_worker_cpu_affinity"},
+    "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget": {3: "budget_interval"},
+    "envoy.config.cluster.v3.Cluster": {60: "per_connection_buffer_high_watermark_timeout", 61: "stats_matcher", 62: "queuing_policies"},
+    "envoy.config.cluster.v3.Cluster.PreconnectPolicy": {3: "preconnect_enabled_metadata"},
+    "envoy.config.cluster.v3.OutlierDetection": {26: "detect_degraded_hosts"},
+    "envoy.config.core.v3.BindConfig": {7: "validate_network_namespaces"},
+    "envoy.config.core.v3.HealthCheck": {27: "name"},
+    "envoy.config.core.v3.HealthCheck.HttpHealthCheck": {15: "use_alpn_protocol"},
+    "envoy.config.core.v3.Http2ProtocolOptions": {18: "enable_huffman_encoding", 19: "max_header_field_size_kb", 20: "disallow_obs_text", 21: "stream_reset_burst", 22: "stream_reset_rate"},
+    "envoy.config.core.v3.Http3ProtocolOptions": {9: "disallow_obs_text"},
+    "envoy.config.core.v3.HttpProtocolOptions": {8: "max_connection_duration_jitter"},
+    "envoy.config.core.v3.HttpService": {3: "formatters"},
+    "envoy.config.core.v3.PathConfigSource": {3: "poll_interval"},
+    "envoy.config.core.v3.SocketOption": {8: "ip_version"},
+    "envoy.config.core.v3.WatchedDirectory": {2: "watch_modify"},
+    "envoy.config.endpoint.v3.Endpoint": {5: "observability_name"},
+    "envoy.config.listener.v3.AdditionalAddress": {3: "tcp_keepalive"},
+    "envoy.config.listener.v3.Listener": {37: "tcp_keepalive", 38: "per_connection_buffer_high_watermark_timeout", 39: "stats_matcher"},
+    "envoy.config.metrics.v3.StatsConfig": {5: "allow_default_tag_overrides"},
+    "envoy.config.route.v3.RateLimit": {7: "x_ratelimit_option"},
+    "envoy.config.route.v3.RateLimit.Action.GenericKey": {3: "default_value"},
+    "envoy.config.route.v3.RateLimit.Action.HeaderValueMatch": {5: "default_value"},
+    "envoy.config.route.v3.RateLimit.Action.QueryParameterValueMatch": {5: "default_value"},
+    "envoy.config.route.v3.RateLimit.HitsAddend": {3: "is_negative_hits"},
+    "envoy.config.route.v3.RetryPolicy": {14: "refresh_cluster_on_retry"},
+    "envoy.config.route.v3.Route": {21: "route_specifiers"},
+    "envoy.config.route.v3.RouteConfiguration": {19: "route_specifiers"},
+    "envoy.config.route.v3.RouteMatch": {17: "cookies"},
+    "envoy.config.route.v3.VirtualHost": {26: "route_specifiers"},
+    "envoy.extensions.clusters.dns.v3.DnsCluster": {10: "dns_min_refresh_rate"},
+    "envoy.extensions.filters.http.fault.v3.FaultAbort": {6: "response_body"},
+    "envoy.extensions.filters.http.header_mutation.v3.Mutations": {6: "formatters"},
+    "envoy.extensions.filters.http.jwt_authn.v3.JwtClaimToHeader": {3: "claim_path"},
+    "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit": {19: "enable_retry_after_header"},
+    "envoy.extensions.filters.http.router.v3.Router": {10: "reject_connect_request_early_data"},
+    "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.KeyValuePair": {3: "value_string_encoding"},
+    "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz": {12: "shadow_mode"},
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": {61: "forward_proto_config", 62: "drain_timeout_jitter", 63: "record_route_resolution_stats"},
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails": {7: "format", 8: "issuer"},
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.Tracing": {13: "no_context_propagation"},
+    "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy": {23: "proxy_protocol_tlv_merge_policy", 24: "check_drain_close"},
+    "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TcpAccessLogOptions": {3: "flush_access_log_on_start"},
+    "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig": {10: "formatters"},
+    "envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig.UdpTunnelingConfig": {12: "formatters"},
+    "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost": {2: "selected_host_key"},
+    "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput": {2: "field"},
+    "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig": {12: "qcache_max_ttl"},
+    "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext": {18: "suppress_client_ca_list"},
+    "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig.TrustDomain": {3: "workload_trust_domain"},
+    "envoy.extensions.transport_sockets.tls.v3.TlsCertificate": {9: "tls_params"},
+    "envoy.type.matcher.v3.AddressMatcher": {2: "invert_match"},
+    "envoy.type.tracing.v3.CustomTag": {7: "value_type"},
+}
+NEWER_MESSAGES = ("envoy.config.route.v3.CookieMatcher",)
 WELL_KNOWN = "any duration empty field_mask struct timestamp wrappers descriptor".split()
 
 
@@ -48,6 +104,8 @@ def read_slices(folder):
 def walk(prefix, messages):
     for message in messages:
         name = f"{prefix}.{message.name}"
+        if name in NEWER_MESSAGES:
+            continue
         yield name, message
         yield from walk(name, message.nested_type)
 
@@ -99,7 +157,9 @@ def compare_message(pool, name, ours):
     theirs = published_message(pool, name)
     mine, upstream = ({f.number: f for f in m.field} for m in (ours, theirs))
     out = [f"{name}: field {upstream[n].name} = {n} is missing" for n in upstream.keys() - mine.keys()]
-    out += [f"{name}: field {mine[n].name} = {n} does not exist upstream" for n in mine.keys() - upstream.keys()]
+    newer = NEWER.get(name, {})
+    out += [f"{name}: field {mine[n].name} = {n} does not exist upstream" for n in mine.keys() - upstream.keys()
+            if newer.get(n) != mine[n].name]
     for number in mine.keys() & upstream.keys():
         out += compare_field(pool, f"{name}.{upstream[number].name}", mine[number], upstream[number])
     if not out and oneofs(ours) != oneofs(theirs):
@@ -152,3 +212,13 @@ def test_paths_and_packages_are_upstreams(world):
         assert theirs.package == file.package
         for name, _ in walk(file.package, file.message_type):
             assert pool.FindMessageTypeByName(name).file.name == file.name
+
+
+def test_newer_fields_are_still_unknown_there(world):
+    """What PyPI knows by now is compared with it and leaves the list."""
+    pool, _ = world
+    known = set()
+    for name, fields in NEWER.items():
+        published = {f.number for f in published_message(pool, name).field}
+        known |= {(name, number) for number in fields if number in published}
+    assert not known

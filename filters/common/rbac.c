@@ -65,9 +65,9 @@ static bool state_fits(const struct rbac_node *n, const struct rbac_ask *ask)
     struct addr address;
     if (!addr_parse(text, &address) && !addr_parse_ip(text, 0, &address)) return false;
     for (size_t i = 0; i < n->count; i++) {
-        if (cidr_contains(&n->ranges[i], &address)) return true;
+        if (cidr_contains(&n->ranges[i], &address)) return !n->invert;
     }
-    return false;
+    return n->invert;
 }
 
 static bool ports_fit(const struct rbac_node *n, const struct addr *local)

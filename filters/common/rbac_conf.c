@@ -255,6 +255,7 @@ static bool principal_addresses(const struct conf_at *at,
     }
     out->ranges = v;
     out->count = m->n_ranges;
+    out->invert = m->invert_match;
     return ok;
 }
 

@@ -34,6 +34,7 @@ struct rbac_node {
     struct metadata_matcher metadata;
     struct cidr range;
     const struct cidr *ranges; /* STATE_ADDRESS: count */
+    bool invert;               /* of ranges */
     int32_t from, to;          /* ports [from, to) */
     struct str key;            /* filter state */
 };

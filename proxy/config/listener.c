@@ -90,6 +90,7 @@ static bool base_addresses(const struct conf_at *at, const Envoy__Config__Listen
                            "socket type for all the addresses.",
                            m->name);
         }
+        if (more->tcp_keepalive) translate_keepalive(more->tcp_keepalive, &out->options);
         if (!more->socket_options) continue;
         field = conf_field(&place, "socket_options");
         ok &=
@@ -110,6 +111,7 @@ static bool base_options(const struct conf_at *at, const Envoy__Config__Listener
                          ? (int)(m->tcp_fast_open_queue_length->value & INT32_MAX)
                          : 0,
     };
+    if (m->tcp_keepalive) translate_keepalive(m->tcp_keepalive, out);
     return translate_socket_options(at, "socket_options", m->socket_options, m->n_socket_options,
                                     out);
 }

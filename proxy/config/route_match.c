@@ -84,6 +84,7 @@ static bool match_state_ranges(const struct conf_at *at,
     }
     out->ranges = v;
     out->range_count = m->n_ranges;
+    out->invert = m->invert_match;
     return true;
 }
 
@@ -112,6 +113,24 @@ static bool match_state(const struct conf_at *at, const Envoy__Config__Route__V3
     return ok;
 }
 
+static bool match_cookies(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
+                          struct route_conditions *e)
+{
+    if (!m->n_cookies) return true;
+    struct cookie_matcher *v = ARENA_ARRAY(conf_arena(at), struct cookie_matcher, m->n_cookies);
+    bool ok = true;
+    for (size_t i = 0; i < m->n_cookies; i++) {
+        struct conf_at here = conf_index(at, "cookies", i);
+        struct conf_at string = conf_field(&here, "string_match");
+        v[i].name = str_dup(conf_arena(at), str_of(m->cookies[i]->name));
+        v[i].invert = m->cookies[i]->invert_match;
+        ok = conf_string_matcher(&string, m->cookies[i]->string_match, &v[i].string) && ok;
+    }
+    e->cookies = v;
+    e->cookie_count = m->n_cookies;
+    return ok;
+}
+
 static bool match_more(const struct conf_at *at, const Envoy__Config__Route__V3__RouteMatch *m,
                        struct route_conditions *e)
 {
@@ -136,6 +155,7 @@ static bool match_more(const struct conf_at *at, const Envoy__Config__Route__V3_
     }
     bool ok = match_metadata(at, m, e);
     ok = match_state(at, m, e) && ok;
+    ok = match_cookies(at, m, e) && ok;
     return ok && headers_ok && query_ok;
 }
 
@@ -145,7 +165,7 @@ bool translate_route_match(const struct conf_at *at, const Envoy__Config__Route_
     bool ok = match_path(at, m, e);
     e->ignore_case = m->case_sensitive && !m->case_sensitive->value;
     if (!m->grpc && !m->runtime_fraction && !m->n_headers && !m->n_query_parameters &&
-        !m->tls_context && !m->n_dynamic_metadata && !m->n_filter_state)
+        !m->tls_context && !m->n_dynamic_metadata && !m->n_filter_state && !m->n_cookies)
         return ok;
     struct route_conditions *more = ARENA_NEW(conf_arena(at), struct route_conditions);
     e->more = more;

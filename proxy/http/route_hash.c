@@ -39,8 +39,7 @@ static bool hash_header(const struct hash_policy *p, const struct headers *h, st
     return true;
 }
 
-/* The value of a cookie over all cookie headers; ptr NULL: absent. */
-static struct str cookie_value(const struct headers *h, struct str name)
+struct str cookie_value(const struct headers *h, struct str name)
 {
     uint32_t it = 0;
     const struct header *x;

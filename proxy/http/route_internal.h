@@ -12,9 +12,15 @@ struct filter_state_matcher {
     struct string_matcher string;
     const struct cidr *ranges; /* instead of string */
     size_t range_count;
+    bool invert; /* of ranges */
+};
+/* RouteMatch.cookies. */
+struct cookie_matcher {
+    struct str name;
+    struct string_matcher string;
+    bool invert;
 };
 enum route_yes_no { ROUTE_ANY, ROUTE_YES, ROUTE_NO };
-/* A route and what must be true for it. */
 /* What a request must be besides its path. Most routes ask for none of it. */
 struct route_conditions {
     bool grpc, has_fraction;
@@ -24,12 +30,15 @@ struct route_conditions {
     size_t header_count;
     const struct query_matcher *query;
     size_t query_count;
+    const struct cookie_matcher *cookies;
+    size_t cookie_count;
     const struct metadata_matcher *metadata;
     size_t metadata_count;
     const struct filter_state_matcher *state;
     size_t state_count;
     enum route_yes_no tls_presented, tls_validated;
 };
+/* A route and what must be true for it. */
 struct route_entry {
     struct route route; /* first: struct route * and struct route_entry * are the same address */
     bool ignore_case;
@@ -116,3 +125,6 @@ struct internal_redirect {
     const struct str *copy_headers;
     size_t copy_count;
 };
+
+/* The value of a cookie over all cookie headers, without its quotes; ptr NULL: absent. */
+struct str cookie_value(const struct headers *h, struct str name);

@@ -105,9 +105,20 @@ static bool state_fits(const struct search *s, const struct filter_state_matcher
     struct addr ip;
     if (!addr_parse_ip(text, 0, &ip) && !addr_parse(text, &ip)) return false;
     for (size_t i = 0; i < m->range_count; i++) {
-        if (cidr_contains(&m->ranges[i], &ip)) return true;
+        if (cidr_contains(&m->ranges[i], &ip)) return !m->invert;
     }
-    return false;
+    return m->invert;
+}
+
+static bool cookies_fit(const struct search *s, const struct route_conditions *e)
+{
+    for (size_t i = 0; i < e->cookie_count; i++) {
+        const struct cookie_matcher *m = &e->cookies[i];
+        struct str v = cookie_value(s->headers, m->name);
+        bool fits = v.ptr && string_match(&m->string, v);
+        if (fits == m->invert) return false;
+    }
+    return true;
 }
 
 static bool rest_fits(const struct search *s, const struct route_conditions *e)
@@ -120,6 +131,7 @@ static bool rest_fits(const struct search *s, const struct route_conditions *e)
     if (!header_match_all(e->headers, e->header_count, s->headers, s->scratch)) return false;
     if (e->query_count && !query_match_all(e->query, e->query_count, s->full, s->scratch))
         return false;
+    if (!cookies_fit(s, e)) return false;
     if ((e->tls_presented != ROUTE_ANY || e->tls_validated != ROUTE_ANY) && !tls_fits(s, e))
         return false;
     for (size_t i = 0; i < e->metadata_count; i++) {
