@@ -8,6 +8,7 @@
 #include "base/rand.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
 #include "proxy/api/cluster_stats.h"
+#include "proxy/api/format.h"
 #include "proxy/api/metadata.h"
 #include "proxy/runtime/runtime.h"
 
@@ -124,6 +125,30 @@ static void overrides_take(struct tcp_proxy *p)
                  !str_eq(state_text(p, STR("envoy.tcp_proxy.disable_tunneling")), STR("true"));
 }
 
+/* Envoy: only when no PROXY header came in. */
+static void tlvs_add(struct tcp_proxy *p)
+{
+    enum { TLV_MOST = 65535 };
+    const struct tcp_conf *c = p->conf;
+    struct conn_info *info = network_filter_info(&p->base);
+    if (c->tlv_count == 0 || info->proxy_tlvs.len || !addr_eq(&info->remote, &info->direct_remote))
+        return;
+    struct sb all = {0};
+    p->info.arena = p->base.worker->scratch;
+    for (size_t i = 0; i < c->tlv_count; i++) {
+        const struct tcp_tlv *t = &c->tlvs[i];
+        struct str value =
+            t->format ? format_dup(t->format, &p->info, p->base.worker->scratch) : t->value;
+        if (value.len > TLV_MOST) continue;
+        sb_char(&all, (char)t->type);
+        sb_char(&all, (char)(value.len >> 8));
+        sb_char(&all, (char)(value.len & 255));
+        sb_add(&all, value);
+    }
+    info->proxy_tlvs = str_dup(network_filter_arena(&p->base), sb_str(&all));
+    sb_release(&all);
+}
+
 static void timers_start(struct tcp_proxy *p)
 {
     const struct tcp_conf *c = p->conf;
@@ -238,6 +263,7 @@ static enum net_flow tcp_proxy_on_new(struct network_filter *f)
     struct tcp_proxy *p = proxy_of(f);
     const struct tcp_conf *c = p->conf;
     overrides_take(p);
+    tlvs_add(p);
     timers_start(p);
     if (!c->early_data) {
         p->paused = true;

@@ -47,6 +47,12 @@ struct tcp_target {
     uint64_t weight;
     const struct metadata *metadata_match; /* the whole proxy's merged in; NULL: none */
 };
+/* A TLV for the upstream's PROXY header. */
+struct tcp_tlv {
+    uint8_t type;
+    struct str value;            /* format NULL */
+    const struct format *format; /* NULL: the value as it is */
+};
 /* TunnelingConfig: the connection is the body of a CONNECT or POST request. */
 struct tcp_tunnel_conf {
     const struct format *hostname;
@@ -82,6 +88,8 @@ struct tcp_conf {
     const void *on_demand; /* ConfigSource where unknown clusters are asked for; NULL: nowhere */
     uint64_t on_demand_us; /* how long a connection waits for one */
     struct stat_group *on_demand_stats;
+    const struct tcp_tlv *tlvs; /* for clients that sent no PROXY header themselves */
+    size_t tlv_count;
     struct stat_group *stats; /* NULL when only validating */
     struct conn_byte_stats bytes;
 };

@@ -5,6 +5,7 @@
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/backoff.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/core/v3/proxy_protocol.pb-c.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
 #include "envoy/extensions/request_id/uuid/v3/uuid.pb-c.h"
@@ -271,6 +272,31 @@ static bool conf_on_demand(const struct conf_at *at, const TcpProxy *m, struct t
     return conf_duration(&timeout, m->on_demand->timeout, ON_DEMAND_US, &c->on_demand_us);
 }
 
+static bool conf_tlvs(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    enum { TLV_MOST = 65535 };
+    struct arena *a = conf_arena(at);
+    struct tcp_tlv *v = ARENA_ARRAY(a, struct tcp_tlv, m->n_proxy_protocol_tlvs);
+    bool ok = true;
+    for (size_t i = 0; i < m->n_proxy_protocol_tlvs; i++) {
+        const Envoy__Config__Core__V3__TlvEntry *e = m->proxy_protocol_tlvs[i];
+        struct conf_at place = conf_index(at, "proxy_protocol_tlvs", i),
+                       format = conf_field(&place, "format_string");
+        struct str value = str_make((const char *)e->value.data, e->value.len);
+        v[i] = (struct tcp_tlv){.type = (uint8_t)e->type, .value = str_dup(a, value)};
+        if (e->format_string && !(v[i].format = conf_format(&format, e->format_string))) ok = false;
+        if (!value.len == !e->format_string) {
+            ok = conf_fail(&place, "Invalid TLV configuration: %s",
+                           value.len ? "only one of 'value' or 'format_string' must be set."
+                                     : "one of 'value' or 'format_string' must be set.");
+        }
+        if (value.len > TLV_MOST) ok = conf_fail(&place, "the value is too long");
+    }
+    c->tlvs = v;
+    c->tlv_count = m->n_proxy_protocol_tlvs;
+    return ok;
+}
+
 static void conf_stats(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
 {
     struct str prefix = str_fmt(conf_arena(at), "tcp.%s.", m->stat_prefix);
@@ -290,6 +316,7 @@ const struct tcp_conf *tcp_conf_create(const struct conf_at *at, const struct Pr
     ok &= conf_times(at, m, c);
     ok &= conf_logs(at, m, c);
     ok &= conf_hash(at, m, c);
+    ok &= conf_tlvs(at, m, c);
     ok &= conf_connect_mode(at, m, c);
     struct conf_at tunnel = conf_field(at, "tunneling_config");
     ok &= conf_tunnel(&tunnel, m->tunneling_config, c);

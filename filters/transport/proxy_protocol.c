@@ -63,6 +63,9 @@ static bool proxy_out_added(const struct conf_at *at, const CORE(ProxyProtocolCo
         const CORE(TlvEntry) *e = m->added_tlvs[i];
         struct conf_at place = conf_index(at, "added_tlvs", i);
         if (e->value.len > V2_MOST) ok = conf_fail(&place, "the value is too long");
+        struct conf_at format = conf_field(&place, "format_string");
+        if (e->format_string)
+            ok = conf_fail(&format, "not supported here: only tcp_proxy's TLVs have formats");
         if (!e->value.len && !e->format_string)
             ok = conf_fail(
                 &place,
