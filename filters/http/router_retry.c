@@ -237,6 +237,11 @@ enum retry_result router_retry_take(struct router *r, enum retry_verdict v,
         return RETRY_RESULT_OVERFLOW;
     }
     t->armed = true;
+    if (!runtime_fraction(r->f.worker, STR("upstream.use_retry"), 100, 100,
+                          rng_next(&r->f.worker->rng))) {
+        router_retry_release(r);
+        return RETRY_RESULT_NO;
+    }
     count(r, CLUSTER_STAT_UPSTREAM_RQ_RETRY, ROUTER_NAMED_RETRY);
     uint64_t delay;
     if (reset_header_us(r, resp, &delay)) {

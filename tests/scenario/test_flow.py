@@ -170,7 +170,7 @@ def test_memory_with_a_long_stream_after_each_update(skiff, upstream, control_pl
     """One new long-lived stream after each of 1,000 updates keeps alive only what it uses, not an old world each."""
     from harness.controlplane import ADS, ads_bootstrap
     plane = control_plane()
-    a = upstream("a", script=[{"raw": "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", "hang": True}] * 1000)
+    a = upstream("a", script=[{"raw": "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", "hang": True}] * 1300)
     big = [{"match": {"prefix": f"/filler/{n}"}, "direct_response": {"status": 418}} for n in range(200)]
 
     def routes(number):
@@ -198,10 +198,10 @@ def test_memory_with_a_long_stream_after_each_update(skiff, upstream, control_pl
         open_stream()
     a_stream = (proxy.memory_kib() - warm) / 200
     start = proxy.memory_kib()
-    for number in range(1, 701):
+    for number in range(1, 1001):
         push(number)
         open_stream()
-    growth = (proxy.memory_kib() - start) / 700
+    growth = (proxy.memory_kib() - start) / 1000
     print(f"a stream costs {a_stream:.1f} KiB; with an update before each {growth:.1f} KiB")
     for stream in streams:
         stream.close()
