@@ -192,6 +192,7 @@ CASES += [
      [rbac("rbac_shadow_prefix", rules(), shadow_rules=rules({"destination_port": 1}), shadow_rules_stat_prefix="pre_")], []),
     ("rbac_continuous", say_and_read, [rbac("rbac_continuous", rules(), enforcement_type="CONTINUOUS")], []),
     ("rbac_delay", say_and_read, [rbac("rbac_delay", rules(action="DENY"), delay_deny="0.2s")], []),
+    ("rbac_dotted", say_and_read, [rbac("rbac_dotted.", rules(), shadow_rules=rules(), shadow_rules_stat_prefix="istio_")], []),
     ("rbac_none", say_and_read, [rbac("rbac_none")], []),
     ("rbac_sni", lambda port: hello(port, "good.example"), [rbac("rbac_sni", rules({"requested_server_name": {"exact": "good.example"}}))],
      INSPECT),

@@ -68,11 +68,14 @@ static const void *rbac_conf_create(const struct conf_at *at, const struct Proto
         m->enforcement_type ==
         ENVOY__EXTENSIONS__FILTERS__NETWORK__RBAC__V3__RBAC__ENFORCEMENT_TYPE__CONTINUOUS;
     c->shadow_prefix = str_dup(a, str_of(m->shadow_rules_stat_prefix));
-    c->stats =
-        conf_stat_group(at, str_fmt(a, "%s.rbac.", m->stat_prefix), enforced_defs, RBAC_STAT_COUNT);
+    /* Istio's prefix is "tcp.": Envoy's scopes drop a dot at the end. */
+    struct str prefix = str_of(m->stat_prefix);
+    if (str_ends(prefix, STR("."))) prefix = str_sub(prefix, 0, prefix.len - 1);
+    c->stats = conf_stat_group(at, str_fmt(a, "%.*s.rbac.", STR_ARG(prefix)), enforced_defs,
+                               RBAC_STAT_COUNT);
     const char *dot = c->shadow_prefix.len ? "." : "";
     struct str shadow_stats =
-        str_fmt(a, "%s.rbac.%.*s%s", m->stat_prefix, STR_ARG(c->shadow_prefix), dot);
+        str_fmt(a, "%.*s.rbac.%.*s%s", STR_ARG(prefix), STR_ARG(c->shadow_prefix), dot);
     c->shadow_stats = conf_stat_group(at, shadow_stats, shadow_defs, RBAC_STAT_COUNT);
     return ok ? c : NULL;
 }
