@@ -295,14 +295,19 @@ void stream_forget_route(struct http_stream *s)
 }
 
 /* Envoy: grpc-timeout, capped, less the route's offset, takes the place of the longest life. */
-static uint64_t stream_grpc_deadline(const struct http_stream *s, const struct route *r,
+static uint64_t stream_grpc_deadline(struct http_stream *s, const struct route *r,
                                      uint64_t fallback)
 {
+    enum { MS_MOST = 99999999 }; /* eight digits */
     uint64_t us;
     if (!headers_grpc_timeout(s->info.req, &us)) return fallback;
     if (r->grpc_timeout_max_us && us > r->grpc_timeout_max_us) us = r->grpc_timeout_max_us;
     if (r->has_grpc_timeout_offset && r->grpc_timeout_offset_us < us)
         us -= r->grpc_timeout_offset_us;
+    uint64_t ms = us / 1000;
+    headers_set_id(s->info.req, HDR_GRPC_TIMEOUT,
+                   ms <= MS_MOST ? str_fmt(s->arena, "%llum", (unsigned long long)ms)
+                                 : str_fmt(s->arena, "%lluS", (unsigned long long)(ms / 1000)));
     return us;
 }
 
