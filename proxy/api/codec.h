@@ -137,10 +137,11 @@ struct codec_options {
     bool allow_absolute_url; /* h1; Envoy: on unless allow_absolute_url: false */
     bool accept_http_10;
     struct str default_host_for_http_10;
-    bool enable_trailers;      /* h1: default off: trailers are dropped */
-    bool allow_chunked_length; /* h1: chunked with content-length: chunked wins */
-    bool proper_case;          /* h1 header_key_format proper_case_words */
-    bool preserve_case;
+    bool enable_trailers;                /* h1: default off: trailers are dropped */
+    bool allow_chunked_length;           /* h1: chunked with content-length: chunked wins */
+    bool proper_case;                    /* h1 header_key_format proper_case_words */
+    bool preserve_case, preserve_reason; /* h1: names and reason phrases as they came */
+    bool preserve_proper;                /* other names in proper case */
     bool send_fully_qualified_url;
     bool allow_custom_methods;
     bool override_stream_error; /* h1: a bad message resets the stream but not the connection */

@@ -23,8 +23,16 @@ struct header {
     uint16_t id;  /* enum header_id */
     bool removed; /* tombstone: skip it */
 };
+/* How an HTTP/1 peer wrote the names (preserve_case), for a peer that speaks HTTP/1, too. */
+struct header_cases {
+    struct str *v; /* as written; in the arena */
+    uint32_t count, cap;
+    bool proper;       /* names that it did not write: "X-Name", not "x-name" */
+    struct str reason; /* of a status line, to be passed on; may be empty */
+};
 struct headers {
-    struct header *v; /* in the arena */
+    struct header_cases *cases; /* NULL: nobody asked for them */
+    struct header *v;           /* in the arena */
     uint32_t count, cap;
     uint32_t live; /* entries that are not removed */
     size_t bytes;  /* names + values of live entries */

@@ -10,6 +10,7 @@
 #include "proxy/api/conf_types.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/config/cluster_internal.h"
+#include "proxy/config/header_key_format.h"
 
 enum { HEADER_KIB = 60, HEADERS_MOST = 100, IDLE_S = 3600 };
 
@@ -53,19 +54,8 @@ static bool http1_options(const struct conf_at *at,
     o->accept_http_10 = m->accept_http_10;
     o->override_stream_error = m->override_stream_error_on_invalid_http_message &&
                                m->override_stream_error_on_invalid_http_message->value;
-    if (!m->header_key_format) return true;
-    struct conf_at here = conf_field(at, "header_key_format");
-    switch (m->header_key_format->header_format_case) {
-    case ENVOY__CONFIG__CORE__V3__HTTP1_PROTOCOL_OPTIONS__HEADER_KEY_FORMAT__HEADER_FORMAT_PROPER_CASE_WORDS:
-        o->proper_case = true;
-        return true;
-    case ENVOY__CONFIG__CORE__V3__HTTP1_PROTOCOL_OPTIONS__HEADER_KEY_FORMAT__HEADER_FORMAT_STATEFUL_FORMATTER:
-        o->preserve_case = true;
-        return true;
-    case ENVOY__CONFIG__CORE__V3__HTTP1_PROTOCOL_OPTIONS__HEADER_KEY_FORMAT__HEADER_FORMAT__NOT_SET:
-        break;
-    }
-    return conf_fail(&here, "a format is needed");
+    struct conf_at format = conf_field(at, "header_key_format");
+    return translate_header_key_format(&format, m->header_key_format, o);
 }
 
 static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallback)

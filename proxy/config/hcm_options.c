@@ -11,6 +11,7 @@
 #include "proxy/api/conf_types.h"
 #include "proxy/api/original_ip.h"
 #include "proxy/config/hcm_internal.h"
+#include "proxy/config/header_key_format.h"
 #include "proxy/config/socket.h"
 
 enum { SECOND_US = 1000000, DEFAULT_HEADER_KIB = 60, DEFAULT_HEADERS = 100, PERCENT_100 = 10000 };
@@ -77,21 +78,6 @@ bool hcm_times(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
  * ----------------------------------------------------------------------------------------------------------------
  */
 
-static bool hcm_header_format(
-    const struct conf_at *at,
-    const Envoy__Config__Core__V3__Http1ProtocolOptions__HeaderKeyFormat *m,
-    struct codec_options *o)
-{
-    if (!m) return true;
-    if (m->header_format_case ==
-        ENVOY__CONFIG__CORE__V3__HTTP1_PROTOCOL_OPTIONS__HEADER_KEY_FORMAT__HEADER_FORMAT_PROPER_CASE_WORDS) {
-        o->proper_case = true;
-        return true;
-    }
-    struct conf_at place = conf_field(at, "stateful_formatter");
-    return conf_fail(&place, "not supported yet");
-}
-
 static bool hcm_http1_options(const struct conf_at *at,
                               const Envoy__Config__Core__V3__Http1ProtocolOptions *m,
                               struct codec_options *o)
@@ -109,7 +95,7 @@ static bool hcm_http1_options(const struct conf_at *at,
         struct conf_at place = conf_field(at, "allow_custom_methods");
         return conf_fail(&place, "not supported: only registered methods are parsed");
     }
-    return hcm_header_format(&format, m->header_key_format, o);
+    return translate_header_key_format(&format, m->header_key_format, o);
 }
 
 static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallback)

@@ -16,7 +16,7 @@ void h1_head_reset(struct h1 *h)
 {
     h->head = NULL;
     h->trailers = NULL;
-    h->name = h->value = h->url = STR_NONE;
+    h->name = h->value = h->url = h->reason = STR_NONE;
     h->value_open = h->obs_fold = h->trailing = h->message_done = h->interim = false;
     h->line_bytes = 0;
     h->line_count = 0;
@@ -103,6 +103,38 @@ static struct str h1_lowered(struct h1 *h)
     return h1_token_lower(at, h->name.len) ? str_make(at, h->name.len) : STR_NONE;
 }
 
+static struct header_cases *h1_cases(struct h1 *h, struct headers *list)
+{
+    if (!list->cases) {
+        list->cases = ARENA_NEW(h->stream.arena, struct header_cases);
+        list->cases->proper = h->options->preserve_proper;
+    }
+    return list->cases;
+}
+
+/* The name before it is lowered, as its writer had it. */
+static void h1_keep_case(struct h1 *h, struct headers *list, struct str name)
+{
+    enum { FIRST = 32 };
+    struct header_cases *c = h1_cases(h, list);
+    if (c->count == c->cap) {
+        uint32_t cap = c->cap ? c->cap * 2 : FIRST;
+        struct str *v = ARENA_ARRAY(h->stream.arena, struct str, cap);
+        if (c->count) memcpy(v, c->v, c->count * sizeof *v);
+        c->v = v;
+        c->cap = cap;
+    }
+    c->v[c->count++] = name;
+}
+
+/* The reason phrase of a response that passes on. */
+static int h1_on_status(llhttp_t *p, const char *at, size_t len)
+{
+    struct h1 *h = h1_from(p);
+    if (!h->options->preserve_reason || h->server) return 0;
+    return h1_span_add(h, &h->reason, at, len) ? 0 : HPE_USER;
+}
+
 static int h1_on_value_complete(llhttp_t *p)
 {
     struct h1 *h = h1_from(p);
@@ -114,6 +146,7 @@ static int h1_on_value_complete(llhttp_t *p)
     }
     struct str value = str_trim(h->value);
     if (!h1_value_valid(value)) return h1_refuse(h, 400, "http1.invalid_characters") ? 0 : HPE_USER;
+    struct str written = h->options->preserve_case ? str_dup(h->stream.arena, h->name) : STR_NONE;
     h->name = h1_lowered(h);
     if (!h->name.len)
         return h1_refuse(h, 400, "http1.codec_error") ? 0
@@ -123,10 +156,19 @@ static int h1_on_value_complete(llhttp_t *p)
     struct headers **list = h->trailing ? &h->trailers : &h->head;
     if (!*list) *list = headers_new(h->stream.arena);
     headers_add(*list, h->name, value);
+    if (written.len) h1_keep_case(h, *list, written);
     return 0;
 }
 
 static int h1_on_headers_complete(llhttp_t *p)
+{
+    struct h1 *h = h1_from(p);
+    if (h->reason.len && h1_value_valid(h->reason)) h1_cases(h, h->head)->reason = h->reason;
+    h->reason = STR_NONE;
+    return HPE_PAUSED;
+}
+
+static int h1_on_scanned(llhttp_t *p)
 {
     (void)p;
     return HPE_PAUSED;
@@ -152,6 +194,7 @@ static int h1_on_body(llhttp_t *p, const char *at, size_t len)
 
 const llhttp_settings_t h1_settings = {
     .on_url = h1_on_url,
+    .on_status = h1_on_status,
     .on_header_field = h1_on_field,
     .on_header_value = h1_on_value,
     .on_header_value_complete = h1_on_value_complete,
@@ -159,7 +202,7 @@ const llhttp_settings_t h1_settings = {
     .on_body = h1_on_body,
     .on_message_complete = h1_on_message_complete,
 };
-const llhttp_settings_t h1_scan_settings = {.on_headers_complete = h1_on_headers_complete};
+const llhttp_settings_t h1_scan_settings = {.on_headers_complete = h1_on_scanned};
 
 /* --- the head
  * --------------------------------------------------------------------------------------------------

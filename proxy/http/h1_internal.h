@@ -41,7 +41,7 @@ struct h1 {
     /* a head or trailers being collected; all in the stream's arena */
     char *block; /* the head's bytes, names lowered in place */
     struct headers *head;
-    struct str name, value, url;
+    struct str name, value, url, reason;
     bool value_open, obs_fold, trailing;
     size_t line_bytes; /* trailers: bytes so far */
     uint32_t line_count;

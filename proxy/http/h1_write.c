@@ -26,12 +26,24 @@ static void h1_put_proper(struct h1_text *t, struct str name)
     }
 }
 
-static void h1_put_header(struct h1_text *t, const struct h1 *h, struct str name, struct str value)
+static void h1_put_name(struct h1_text *t, const struct h1 *h, const struct header_cases *cases,
+                        struct str name)
 {
-    if (h->options->proper_case)
+    for (uint32_t i = 0; cases && i < cases->count; i++) {
+        if (!str_case_eq(cases->v[i], name)) continue;
+        h1_put(t, cases->v[i]);
+        return;
+    }
+    if (cases ? cases->proper : h->options->proper_case)
         h1_put_proper(t, name);
     else
         h1_put(t, name);
+}
+
+static void h1_put_header(struct h1_text *t, const struct h1 *h, const struct header_cases *cases,
+                          struct str name, struct str value)
+{
+    h1_put_name(t, h, cases, name);
     *t->at++ = ':';
     *t->at++ = ' ';
     h1_put(t, value);
@@ -42,7 +54,8 @@ static void h1_put_header(struct h1_text *t, const struct h1 *h, struct str name
 /* Bytes that the list takes at most on the wire. */
 static size_t h1_size(const struct headers *list)
 {
-    return list->bytes + (size_t)list->live * 4 + H1_LINE_EXTRA;
+    size_t reason = list->cases ? list->cases->reason.len : 0;
+    return list->bytes + (size_t)list->live * 4 + reason + H1_LINE_EXTRA;
 }
 
 static void h1_put_list(struct h1_text *t, const struct h1 *h, const struct headers *list)
@@ -52,7 +65,7 @@ static void h1_put_list(struct h1_text *t, const struct h1 *h, const struct head
     while ((x = headers_next(list, &it))) {
         if (x->id == HDR_HOST || x->id == HDR_TRANSFER_ENCODING) continue; /* framing is ours */
         if (x->name.ptr[0] == ':') continue;
-        h1_put_header(t, h, x->name, x->value);
+        h1_put_header(t, h, list->cases, x->name, x->value);
     }
 }
 
@@ -128,14 +141,14 @@ static enum h1_write h1_response_plan(struct h1 *h, const struct headers *list, 
  * ----------------------------------------------------------------------------------------------------------------
  */
 
-static void h1_put_status_line(struct h1_text *t, uint32_t status, bool http10)
+static void h1_put_status_line(struct h1_text *t, uint32_t status, bool http10, struct str reason)
 {
     h1_put(t, http10 ? STR("HTTP/1.0 ") : STR("HTTP/1.1 "));
     *t->at++ = (char)('0' + status / 100 % 10);
     *t->at++ = (char)('0' + status / 10 % 10);
     *t->at++ = (char)('0' + status % 10);
     *t->at++ = ' ';
-    h1_put(t, http_status_text(status));
+    h1_put(t, reason.len ? reason : http_status_text(status));
     h1_put(t, STR("\r\n"));
 }
 
@@ -155,18 +168,18 @@ static void h1_put_request_line(struct h1_text *t, const struct h1 *h, const str
         h1_put(t, headers_get(list, HDR_PATH));
     }
     h1_put(t, STR(" HTTP/1.1\r\n"));
-    h1_put_header(t, h, STR("host"), authority);
+    h1_put_header(t, h, list->cases, STR("host"), authority);
 }
 
 static void h1_put_head(struct h1_text *t, const struct h1 *h, const struct headers *list,
                         uint32_t status, struct str name, struct str value)
 {
     if (h->server)
-        h1_put_status_line(t, status, h->http10);
+        h1_put_status_line(t, status, h->http10, list->cases ? list->cases->reason : STR_NONE);
     else
         h1_put_request_line(t, h, list);
     h1_put_list(t, h, list);
-    if (name.len) h1_put_header(t, h, name, value);
+    if (name.len) h1_put_header(t, h, list->cases, name, value);
     h1_put(t, STR("\r\n"));
 }
 
