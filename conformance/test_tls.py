@@ -19,7 +19,6 @@ DIFFERS = [  # row, path, why
     ("curve P-521 1.2", "end.0.0.DOWNSTREAM_TRANSPORT_FAILURE_REASON", "OpenSSL finds no cipher where BoringSSL finds no curve"),
     ("1.3 TLS_AES_128_CCM_SHA256", "end.0.0.DOWNSTREAM_TRANSPORT_FAILURE_REASON", "BoringSSL queues the error twice"),
     ("spiffe names: svid_other", "end.0.0.DOWNSTREAM_TRANSPORT_FAILURE_REASON", "the refusal tells the names that the certificate has"),
-    ("JA3", "end.0.0.TLS_JA3_FINGERPRINT", "fingerprints are not computed"),
     ("fips: ChaCha20", "end.0.0.DOWNSTREAM_TRANSPORT_FAILURE_REASON", "BoringSSL queues the error twice"),
     ("mTLS *", "stat.listener.mtls.ssl.sigalgs.*", "OpenSSL's sessions do not keep the signature algorithm"),
 ]

@@ -258,7 +258,7 @@ class Side:
         chains = [self.chain(name, one, chain["tls"], chain.get("match", {})) for chain in one["chains"]]
         ends = log_of(os.path.join(self.folder, name + ".end"), ["DOWNSTREAM_TRANSPORT_FAILURE_REASON", "DOWNSTREAM_TLS_VERSION", "REQUESTED_SERVER_NAME",
                                                                 "FILTER_CHAIN_NAME", "DOWNSTREAM_PEER_SUBJECT", "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-                                                                "RESPONSE_FLAGS", "TLS_JA3_FINGERPRINT"])
+                                                                "RESPONSE_FLAGS", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT"])
         return config.listener(name, filter_chains=chains, stat_prefix=name, access_log=[ends], **one.get("listener", {}))
 
     def entry(self, clusters):

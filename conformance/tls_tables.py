@@ -231,7 +231,10 @@ def down_rows():
         row("chain no SNI", "chains", sni=None), row("chain raw", "chains", client=raw_client, then=b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
         row("chain by ALPN", "by_alpn", args=["-alpn", "http/1.1"]), row("chain by second ALPN", "by_alpn", args=["-alpn", "y,x"]),
         row("chain without ALPN", "by_alpn"), row("chain by ALPN, dribbled hello", "by_alpn", client=raw_client, alpn=["http/1.1"], pieces=7),
-        row("chain by SNI, dribbled hello", "chains", client=raw_client, pieces=1), row("JA3", "ja", client=raw_client, alpn=["http/1.1"]),
+        row("chain by SNI, dribbled hello", "chains", client=raw_client, pieces=1), *(row(f"JA fingerprints: {name}", "ja", sni=sni, args=args) for name, sni, args in (
+            ("all", "a.example", ["-alpn", "http/1.1"]), ("1.2", "a.example", T12), ("no SNI", None, ["-alpn", "x"]), ("1.3 only", "a.example", T13),
+            ("few", "a.example", [*T12, "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256", "-groups", "P-256", "-sigalgs", "ECDSA+SHA256"]))),
+        row("JA fingerprints: Python", "ja", client=raw_client, alpn=["http/1.1"]),
         row("PROXY v1 before TLS", "proxy", client=raw_client, prefix=b"PROXY TCP4 10.9.8.7 127.0.0.1 4000 443\r\n"),
         row("PROXY v1 elsewhere", "proxy", client=raw_client, prefix=b"PROXY TCP4 192.0.2.9 127.0.0.1 4000 443\r\n"),
         row("PROXY v2 before TLS", "proxy", client=raw_client,

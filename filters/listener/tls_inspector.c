@@ -6,6 +6,7 @@
 #include "base/must.h"
 #include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb-c.h"
 #include "filters/common/stats.h"
+#include "filters/listener/client_hello.h"
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/api/stream_info.h"
@@ -45,7 +46,7 @@ enum {
 struct tls_inspector {
     struct stat_group *stats;
     size_t hello_most;
-    bool close_on_error;
+    bool close_on_error, ja3, ja4;
 };
 
 static const void *tls_inspector_create(const struct conf_at *at,
@@ -58,46 +59,11 @@ static const void *tls_inspector_create(const struct conf_at *at,
     c->stats = conf_stat_group(at, STR("tls_inspector."), tls_inspector_stats,
                                sizeof(tls_inspector_stats) / sizeof(tls_inspector_stats[0]));
     if (!m) return c;
+    c->ja3 = m->enable_ja3_fingerprinting && m->enable_ja3_fingerprinting->value;
+    c->ja4 = m->enable_ja4_fingerprinting && m->enable_ja4_fingerprinting->value;
     if (m->max_client_hello_size) c->hello_most = m->max_client_hello_size->value;
     c->close_on_error = m->close_connection_on_client_hello_parsing_errors;
     return c;
-}
-
-/* --- a cursor over bytes that cannot run over the end
- * --------------------------------------------------------- */
-
-struct cursor {
-    const unsigned char *p;
-    size_t left;
-    bool bad;
-};
-
-static size_t take_int(struct cursor *c, size_t bytes)
-{
-    size_t v = 0;
-    if (c->left < bytes) {
-        c->bad = true;
-        return 0;
-    }
-    for (size_t i = 0; i < bytes; i++)
-        v = v << 8 | c->p[i];
-    c->p += bytes;
-    c->left -= bytes;
-    return v;
-}
-
-/* The next `len` bytes as a cursor of their own. */
-static struct cursor take_part(struct cursor *c, size_t len)
-{
-    struct cursor part = {c->p, len, false};
-    if (c->left < len) {
-        c->bad = true;
-        part.left = 0;
-        return part;
-    }
-    c->p += len;
-    c->left -= len;
-    return part;
 }
 
 /* --- the message
@@ -256,8 +222,10 @@ static enum accept_flow tls_inspector_judge(const struct tls_inspector *c, struc
     case HELLO_NOT_TLS: return tls_inspector_not_tls(c, a, seen);
     case HELLO_TOO_LARGE: break;
     case HELLO_WHOLE:
-        return hello_parse(hello, a) ? tls_inspector_found(c, a, seen.len)
-                                     : tls_inspector_not_tls(c, a, seen);
+        if (!hello_parse(hello, a)) return tls_inspector_not_tls(c, a, seen);
+        if (c->ja3) a->info->ja3 = hello_ja3(a->arena, hello);
+        if (c->ja4) a->info->ja4 = hello_ja4(a->arena, hello);
+        return tls_inspector_found(c, a, seen.len);
     }
     stat_inc(c->stats, STAT_TOO_LARGE);
     return ACCEPT_CLOSE;

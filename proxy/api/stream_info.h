@@ -72,13 +72,14 @@ struct conn_info {
     struct addr direct_remote, direct_local; /* of the socket */
     struct str sni, alpn;                    /* empty: none */
     struct str filter_chain_name, listener_name;
-    struct str transport_failure;            /* TLS failure text */
-    struct str termination_details;          /* CONNECTION_TERMINATION_DETAILS */
-    struct str code_details;                 /* RESPONSE_CODE_DETAILS of a TCP log; may be empty */
-    const struct tls_info *tls;              /* proxy/api/tls_info.h; NULL: plaintext */
-    struct str proxy_tlvs;                   /* of the PROXY header, those that may be passed on */
-    struct metadata *metadata;               /* listener filters' dynamic metadata; may be NULL */
-    struct filter_state *state;              /* connection-lifespan filter state; may be NULL */
+    struct str transport_failure;   /* TLS failure text */
+    struct str termination_details; /* CONNECTION_TERMINATION_DETAILS */
+    struct str code_details;        /* RESPONSE_CODE_DETAILS of a TCP log; may be empty */
+    const struct tls_info *tls;     /* proxy/api/tls_info.h; NULL: plaintext */
+    struct str ja3, ja4;            /* of the ClientHello, by tls_inspector; empty: not asked */
+    struct str proxy_tlvs;          /* of the PROXY header, those that may be passed on */
+    struct metadata *metadata;      /* listener filters' dynamic metadata; may be NULL */
+    struct filter_state *state;     /* connection-lifespan filter state; may be NULL */
     const struct original_src *original_src; /* NULL: the system's choice */
     int traffic_direction;                   /* envoy.config.core.v3.TrafficDirection */
     bool local_close;

@@ -13,6 +13,7 @@
 struct tls_cert;       /* a certificate, its chain and private key */
 struct tls_validation; /* how a peer's certificate is judged */
 struct tls_tickets;    /* session ticket keys */
+struct arena;
 struct stat_group;
 struct log_file;
 struct cidr;
@@ -154,6 +155,10 @@ struct tls_conf {
 };
 /* Builds the OpenSSL context. False: told. */
 bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c);
+
+/* Lower-case hexadecimal digits of a hash; in arena a. */
+enum tls_digest { TLS_DIGEST_MD5, TLS_DIGEST_SHA256 };
+struct str tls_digest_hex(struct arena *a, enum tls_digest which, struct str bytes);
 
 /* --- the transport: callbacks of struct transport_socket_type
  * ------------------------------------------------------------ */

@@ -21,7 +21,6 @@ struct tls_info {
     struct str version, cipher, group, session_id, sni, alpn;
     struct tls_cert_info peer, local;
     bool peer_validated;
-    struct str ja3, ja4;
     void *facts; /* what tls_info_text and references need, for net/tls_*.c; NULL: none */
 };
 /* It lives as long as its connection; a reference keeps it longer. Both take NULL. Worker thread.

@@ -124,8 +124,8 @@ static struct str text_fact(int n, const struct stream_info *i)
     case N_STREAM_ID: return i->request_id;
     case N_UP_FAILURE: return i->up.transport_failure;
     case N_DOWN_FAILURE: return i->conn ? i->conn->transport_failure : STR_NONE;
-    case N_JA3: return i->conn && i->conn->tls ? i->conn->tls->ja3 : STR_NONE;
-    case N_JA4: return i->conn && i->conn->tls ? i->conn->tls->ja4 : STR_NONE;
+    case N_JA3: return i->conn ? i->conn->ja3 : STR_NONE;
+    case N_JA4: return i->conn ? i->conn->ja4 : STR_NONE;
     }
     return STR_NONE;
 }

@@ -139,6 +139,16 @@ void tls_cert_facts(struct arena *a, X509 *x, struct tls_cert_info *out)
     out->valid_to = tls_time_s(X509_get0_notAfter(x));
 }
 
+struct str tls_digest_hex(struct arena *a, enum tls_digest which, struct str bytes)
+{
+    unsigned char hash[EVP_MAX_MD_SIZE];
+    unsigned size = sizeof(hash);
+    const EVP_MD *md = which == TLS_DIGEST_MD5 ? EVP_md5() : EVP_sha256();
+    if (EVP_Digest(bytes.ptr ? bytes.ptr : "", bytes.len, hash, &size, md, NULL) != 1)
+        return STR_NONE; /* FIPS providers know no MD5 */
+    return hex_encode(a, str_make((const char *)hash, size));
+}
+
 /* --- the connection
  * ----------------------------------------------------------------------------------------------------
  */
