@@ -10,6 +10,7 @@ import pytest
 
 from harness import client, config
 from harness.grpc_server import GrpcServer
+from harness.plugin import REPO
 from harness.proxy import Proxy
 from harness.upstream import Upstream, closed_port
 from harness.wait import wait_for
@@ -195,9 +196,11 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(skiff_binary, concurrency):
-    binary = os.path.join(os.path.dirname(skiff_binary), "skiff_extensions")
-    if not os.path.exists(binary):
-        pytest.fail(f"{binary} is not built: ninja skiff_extensions")
+    beside = os.path.join(os.path.dirname(skiff_binary), "skiff_extensions")
+    found = [path for path in (beside, os.path.join(REPO, "build/asan/skiff_extensions")) if os.path.exists(path)]
+    if not found:
+        pytest.fail(f"{beside} is not built: ninja skiff_extensions")
+    binary = found[0]
     made = World(binary, concurrency)
     yield made
     made.stop()
@@ -286,6 +289,24 @@ def test_grpc_timeout(world):
 def test_odd_grpc_answers(world, head, body, failure, status):
     world.http.play({**head, "body": body})
     expect(world.call("grpc", "/t.S/Echo", cluster="side"), failure, grpc=status)
+
+
+def test_grpc_frames_in_pieces(world):
+    """A frame's head and message may be cut anywhere; two may come in one piece."""
+    frames = b"\x00\x00\x00\x00\x03one" + b"\x00\x00\x00\x00\x00" + b"\x00\x00\x00\x00\x05three"
+
+    def pieces(size):
+        def run(connection, request):
+            connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: grpc-status\r\n\r\n")
+            for at in range(0, len(frames), size):
+                piece = frames[at:at + size]
+                connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            connection.send("0\r\ngrpc-status: 0\r\n\r\n")
+            return True
+        return run
+    for size in (1, 2, 4, 5, 6, 7, 100):
+        world.http.play(pieces(size))
+        expect(world.call("grpc-stream", "/t.S/Any", cluster="side"), "ok", grpc=0, messages=3, bytes=8, body="onethree")
 
 
 # --- streams ---
