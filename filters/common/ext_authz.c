@@ -3,14 +3,17 @@
 
 #include "base/arena.h"
 #include "base/errors.h"
+#include "base/text.h"
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/service/auth/v3/attribute_context.pb-c.h"
 #include "envoy/service/auth/v3/external_auth.pb-c.h"
 #include "filters/common/struct_message.h"
 #include "google/protobuf/struct.pb-c.h"
+#include "google/protobuf/timestamp.pb-c.h"
 #include "google/rpc/status.pb-c.h"
 #include "proto/decode.h"
+#include "proxy/api/headers.h"
 #include "proxy/api/metadata.h"
 #include "proxy/api/side_call.h"
 #include "proxy/api/stream_info.h"
@@ -97,10 +100,9 @@ static bool metadata_has(const Envoy__Config__Core__V3__Metadata *m, struct str 
     return false;
 }
 
-void authz_request_metadata(struct arena *a, Envoy__Service__Auth__V3__CheckRequest *r,
-                            const struct metadata *m, const struct str *namespaces, size_t count)
+static void metadata_add(struct arena *a, Envoy__Config__Core__V3__Metadata *out,
+                         const struct metadata *m, const struct str *namespaces, size_t count)
 {
-    Envoy__Config__Core__V3__Metadata *out = r->attributes->metadata_context;
     if (!m || count == 0) return;
     Envoy__Config__Core__V3__Metadata__FilterMetadataEntry **v =
         ARENA_ARRAY(a, Envoy__Config__Core__V3__Metadata__FilterMetadataEntry *,
@@ -118,6 +120,132 @@ void authz_request_metadata(struct arena *a, Envoy__Service__Auth__V3__CheckRequ
         e->value = struct_message(a, s);
         v[out->n_filter_metadata++] = e;
     }
+}
+
+void authz_request_metadata(struct arena *a, Envoy__Service__Auth__V3__CheckRequest *r,
+                            const struct metadata *m, const struct str *namespaces, size_t count)
+{
+    metadata_add(a, r->attributes->metadata_context, m, namespaces, count);
+}
+
+void authz_request_route_metadata(struct arena *a, Envoy__Service__Auth__V3__CheckRequest *r,
+                                  const struct metadata *m, const struct str *namespaces,
+                                  size_t count)
+{
+    Attributes *x = r->attributes;
+    if (!x->route_metadata_context) {
+        x->route_metadata_context = ARENA_NEW(a, Envoy__Config__Core__V3__Metadata);
+        envoy__config__core__v3__metadata__init(x->route_metadata_context);
+    }
+    metadata_add(a, x->route_metadata_context, m, namespaces, count);
+}
+
+/* Envoy: bytes that are no UTF-8 become "!", so that the message can be sent. */
+static struct str utf8_marked(struct arena *a, struct str s)
+{
+    char *out = str_z(a, s);
+    for (size_t i = 0; i < s.len; i++) {
+        if ((unsigned char)out[i] >= 0x80 || !out[i]) out[i] = '!';
+    }
+    return str_make(out, s.len);
+}
+
+/* --- requests
+ * ------------------------------------------------------------------------------------------------------
+ */
+typedef Envoy__Service__Auth__V3__AttributeContext__HttpRequest HttpRequest;
+typedef Envoy__Service__Auth__V3__AttributeContext__HttpRequest__HeadersEntry HeadersEntry;
+
+static void http_header(struct arena *a, HttpRequest *m, struct str name, struct str value)
+{
+    HeadersEntry *e = ARENA_NEW(a, HeadersEntry);
+    envoy__service__auth__v3__attribute_context__http_request__headers_entry__init(e);
+    e->key = str_z(a, name);
+    e->value = utf8_valid(value) ? str_z(a, value) : str_z(a, utf8_marked(a, value));
+    m->headers[m->n_headers++] = e;
+}
+
+/* Values of one name are joined, as a map has room for one. */
+static void http_headers(struct arena *a, HttpRequest *m, const struct authz_http *x)
+{
+    const struct header *h;
+    m->headers = ARENA_ARRAY(a, HeadersEntry *, x->headers->live + 1);
+    for (uint32_t it = 0; (h = headers_next(x->headers, &it));) {
+        bool first = true;
+        for (size_t i = 0; i < m->n_headers && first; i++)
+            first = !str_eq(str_of(m->headers[i]->key), h->name);
+        if (first && (!x->wanted || x->wanted(x->arg, h->name)))
+            http_header(a, m, h->name, headers_all(x->headers, h->name, a));
+    }
+    if (x->has_body)
+        http_header(a, m, STR("x-envoy-auth-partial-body"),
+                    x->partial ? STR("true") : STR("false"));
+}
+
+static void http_body(struct arena *a, HttpRequest *m, const struct authz_http *x)
+{
+    if (!x->has_body) return;
+    if (x->as_bytes) {
+        struct str copy = str_dup(a, x->body);
+        m->raw_body.data = (uint8_t *)(uintptr_t)copy.ptr;
+        m->raw_body.len = copy.len;
+    } else {
+        struct str text = utf8_valid(x->body) ? x->body : utf8_marked(a, x->body);
+        m->body = str_z(a, text);
+    }
+}
+
+static char *http_text(struct arena *a, const struct headers *h, enum header_id id)
+{
+    return str_z(a, headers_get(h, id));
+}
+
+void authz_request_http(struct arena *a, Envoy__Service__Auth__V3__CheckRequest *r,
+                        const struct authz_http *x)
+{
+    Envoy__Service__Auth__V3__AttributeContext__Request *q =
+        ARENA_NEW(a, Envoy__Service__Auth__V3__AttributeContext__Request);
+    HttpRequest *m = ARENA_NEW(a, HttpRequest);
+    static const char *const protocols[] = {[HTTP_PROTOCOL_NONE] = "",
+                                            [HTTP_PROTOCOL_10] = "HTTP/1.0",
+                                            [HTTP_PROTOCOL_11] = "HTTP/1.1",
+                                            [HTTP_PROTOCOL_2] = "HTTP/2",
+                                            [HTTP_PROTOCOL_3] = "HTTP/3"};
+    envoy__service__auth__v3__attribute_context__request__init(q);
+    envoy__service__auth__v3__attribute_context__http_request__init(m);
+    r->attributes->request = q;
+    q->http = m;
+    q->time = ARENA_NEW(a, Google__Protobuf__Timestamp);
+    google__protobuf__timestamp__init(q->time);
+    q->time->seconds = (int64_t)(x->info->start_wall_us / 1000000);
+    q->time->nanos = (int32_t)(x->info->start_wall_us % 1000000 * 1000);
+    m->id = str_z(a, str_fmt(a, "%llu", (unsigned long long)x->info->stream_id));
+    m->method = http_text(a, x->headers, HDR_METHOD);
+    m->path = http_text(a, x->headers, HDR_PATH);
+    m->host = http_text(a, x->headers, HDR_AUTHORITY);
+    m->scheme = http_text(a, x->headers, HDR_SCHEME);
+    m->protocol = str_z(a, str_of(protocols[x->info->protocol]));
+    m->size = (int64_t)x->info->bytes_received;
+    r->attributes->source->service =
+        str_z(a, headers_find(x->headers, STR("x-envoy-downstream-service-cluster")));
+    http_headers(a, m, x);
+    http_body(a, m, x);
+}
+
+void authz_request_extension(struct arena *a, Envoy__Service__Auth__V3__CheckRequest *r,
+                             struct str key, struct str value)
+{
+    typedef Envoy__Service__Auth__V3__AttributeContext__ContextExtensionsEntry Entry;
+    Attributes *x = r->attributes;
+    Entry **v = ARENA_ARRAY(a, Entry *, x->n_context_extensions + 1);
+    for (size_t i = 0; i < x->n_context_extensions; i++)
+        v[i] = x->context_extensions[i];
+    Entry *e = ARENA_NEW(a, Entry);
+    envoy__service__auth__v3__attribute_context__context_extensions_entry__init(e);
+    e->key = str_z(a, key);
+    e->value = str_z(a, value);
+    v[x->n_context_extensions++] = e;
+    x->context_extensions = v;
 }
 
 struct str authz_request_pack(struct arena *a, const Envoy__Service__Auth__V3__CheckRequest *r)

@@ -7,6 +7,8 @@
 
 struct arena;
 struct conn_info;
+struct headers;
+struct stream_info;
 struct metadata;
 struct side_end;
 struct Envoy__Service__Auth__V3__CheckRequest;
@@ -27,6 +29,23 @@ struct Envoy__Service__Auth__V3__CheckRequest *authz_request_new(struct arena *a
 /* Adds namespaces of m (NULL: none) to the metadata context; those that are there already stay. */
 void authz_request_metadata(struct arena *a, struct Envoy__Service__Auth__V3__CheckRequest *r,
                             const struct metadata *m, const struct str *namespaces, size_t count);
+/* What is known of the request. */
+struct authz_http {
+    const struct stream_info *info;
+    const struct headers *headers;
+    bool (*wanted)(void *arg, struct str name); /* which headers are told; NULL: all */
+    void *arg;
+    struct str body;
+    bool has_body, partial, as_bytes;
+};
+void authz_request_http(struct arena *a, struct Envoy__Service__Auth__V3__CheckRequest *r,
+                        const struct authz_http *x);
+void authz_request_extension(struct arena *a, struct Envoy__Service__Auth__V3__CheckRequest *r,
+                             struct str key, struct str value);
+/* As authz_request_metadata, into the metadata context of the route. */
+void authz_request_route_metadata(struct arena *a, struct Envoy__Service__Auth__V3__CheckRequest *r,
+                                  const struct metadata *m, const struct str *namespaces,
+                                  size_t count);
 struct str authz_request_pack(struct arena *a,
                               const struct Envoy__Service__Auth__V3__CheckRequest *r);
 

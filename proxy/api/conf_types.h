@@ -13,6 +13,7 @@
 #include "proxy/api/metadata.h"
 
 struct Envoy__Config__Core__V3__DataSource;
+struct Envoy__Config__Core__V3__HeaderValue;
 struct Envoy__Config__Core__V3__HeaderValueOption;
 struct Envoy__Config__Core__V3__Metadata;
 struct Envoy__Config__Core__V3__RuntimeFractionalPercent;
@@ -79,6 +80,10 @@ const struct header_change *conf_header_change(
     const struct conf_at *at, const char *add_field, size_t add_count,
     struct Envoy__Config__Core__V3__HeaderValueOption *const *add, const char *remove_field,
     size_t remove_count, char *const *remove, bool *ok);
+/* Plain pairs, set over what is there; values may be formats (proxy/config/side_target.c). */
+const struct header_change *conf_header_values(
+    const struct conf_at *at, const char *field, size_t n,
+    struct Envoy__Config__Core__V3__HeaderValue *const *v, bool *ok);
 /* config.common.mutation_rules.v3.HeaderMutation lists (mirrors, header_mutation). */
 const struct header_change *conf_header_mutations(
     const struct conf_at *at, const char *field, size_t n,

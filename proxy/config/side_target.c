@@ -22,22 +22,23 @@ static void target_cluster(struct arena *a, struct side_target *t, const char *n
     t->local_ip = socket_machine_ip(a);
 }
 
-/* initial_metadata: plain pairs, the values of which may be formats. */
-static bool target_metadata(const struct conf_at *at, const Envoy__Config__Core__V3__GrpcService *m,
-                            struct side_target *t)
+const struct header_change *conf_header_values(const struct conf_at *at, const char *field,
+                                               size_t n,
+                                               Envoy__Config__Core__V3__HeaderValue *const *from,
+                                               bool *ok)
 {
     struct arena *a = conf_arena(at);
-    bool ok = true;
     Envoy__Config__Core__V3__HeaderValueOption **v =
-        ARENA_ARRAY(a, Envoy__Config__Core__V3__HeaderValueOption *, m->n_initial_metadata);
-    for (size_t i = 0; i < m->n_initial_metadata; i++) {
+        ARENA_ARRAY(a, Envoy__Config__Core__V3__HeaderValueOption *, n);
+    for (size_t i = 0; i < n; i++) {
         v[i] = ARENA_NEW(a, Envoy__Config__Core__V3__HeaderValueOption);
         envoy__config__core__v3__header_value_option__init(v[i]);
-        v[i]->header = m->initial_metadata[i];
+        v[i]->header = from[i];
+        v[i]->append_action =
+            ENVOY__CONFIG__CORE__V3__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__OVERWRITE_IF_EXISTS_OR_ADD;
     }
-    t->metadata =
-        conf_header_change(at, "initial_metadata", m->n_initial_metadata, v, NULL, 0, NULL, &ok);
-    return ok;
+    *ok = true;
+    return conf_header_change(at, field, n, v, NULL, 0, NULL, ok);
 }
 
 static bool target_envoy(const struct conf_at *at,
@@ -72,7 +73,10 @@ const struct side_target *conf_grpc_service(const struct conf_at *at,
         return NULL;
     }
     ok = target_envoy(&envoy, m->envoy_grpc, which, t) && ok;
-    ok = target_metadata(at, m, t) && ok;
+    bool metadata;
+    t->metadata = conf_header_values(at, "initial_metadata", m->n_initial_metadata,
+                                     m->initial_metadata, &metadata);
+    ok = metadata && ok;
     ok = retries_refused(at, m->retry_policy) && ok;
     return ok ? t : NULL;
 }
