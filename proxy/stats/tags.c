@@ -266,13 +266,14 @@ static bool match_rule(const struct tag_rule *rule, struct str name, struct str 
 }
 
 static void run_rules(const struct tag_rule *rule, struct str name, struct tags *out,
-                      struct cut *cuts)
+                      struct cut *cuts, bool tls)
 {
     size_t dot = str_find_char(name, '.');
     struct str first = str_sub(name, 0, dot == SIZE_MAX ? 0 : dot);
     for (; rule && out->count < TAGS_MOST; rule = rule->next) {
         struct str value;
         if (rule->first.len && !str_eq(rule->first, first)) continue;
+        if (!tls && str_starts(rule->needs, STR(".ssl."))) continue;
         if (!match_rule(rule, name, &value, &cuts[out->count])) continue;
         /* Envoy: the admin listener is no listener address. */
         if (str_eq(rule->tag, STR("envoy.listener_address")) && str_eq(value, STR("admin")))
@@ -288,8 +289,10 @@ void tags_extract(const struct tag_rules *r, struct str name, struct tags *out)
     sb_clear(&out->rest);
     for (size_t i = 0; i < r->fixed_count; i++)
         out->v[out->count++] = r->fixed[i];
-    run_rules(r->any, name, out, cuts);
-    run_rules(r->by_token, name, out, cuts);
+    /* Half of the regexes are about TLS, and most names are not: that is looked for once. */
+    bool tls = str_find(name, STR(".ssl.")) != SIZE_MAX;
+    run_rules(r->any, name, out, cuts, tls);
+    run_rules(r->by_token, name, out, cuts, tls);
     for (size_t at = 0; at < name.len;) {
         size_t to = name.len;
         bool gone = false;
