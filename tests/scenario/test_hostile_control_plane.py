@@ -14,7 +14,6 @@ from harness.wireplane import VARIANTS, WirePlane
 from test_live_updates import Load, varint
 
 assert aggregate_pb2  # known to the registry of Any types
-pytestmark = pytest.mark.threads
 MIB = 1024
 
 
@@ -118,6 +117,7 @@ def test_responses_that_are_no_messages(house):
         house.goes_on()
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_twice(house, kind):
     good = house.good(kind, NAME[kind])
@@ -188,6 +188,7 @@ def test_circular_aggregates(house):
     house.goes_on()
 
 
+@pytest.mark.threads
 def test_flapping_good_and_bad(house):
     """Good and bad versions in turn, 100 times a second for 5 s: the good ones are taken, the bad ones refused by name."""
     plane, nonces = house.plane, []
@@ -215,6 +216,7 @@ def test_flapping_good_and_bad(house):
     house.goes_on()
 
 
+@pytest.mark.threads
 def test_ten_thousand_updates(house):
     """As fast as they go, nobody waits for an answer: the last one counts."""
     plane = house.plane
@@ -240,6 +242,7 @@ def test_the_connection_ends_in_the_middle_of_a_message(house, count):
     house.goes_on()
 
 
+@pytest.mark.threads
 def test_streams_that_end_at_once(house):
     """Each comes back, and nothing is lost."""
     for _ in range(3):
