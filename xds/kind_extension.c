@@ -148,6 +148,7 @@ bool extension_use_ready(const struct extension_use *u)
 unsigned extension_places(const struct resource *r)
 {
     unsigned kinds = 0;
+    if (r->kind != XDS_EXTENSION) return 0;
     for (const struct extension_use *u = r->uses; u; u = u->next)
         kinds |= 1u << u->slot->kind;
     return kinds;

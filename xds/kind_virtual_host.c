@@ -176,7 +176,7 @@ static const RouteConfiguration *vhds_table(const struct vhds *v, struct arena *
 
 struct str vhds_bytes(struct resource *route)
 {
-    struct vhds *v = route->vhds;
+    struct vhds *v = route->kind == XDS_ROUTE ? route->vhds : NULL;
     if (!v || !v->hosts.count) return route->bytes;
     if (v->merged.len) return v->merged;
     struct arena *a = arena_new("decode", 0);

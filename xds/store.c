@@ -63,6 +63,24 @@ void resource_unknow(struct resource *r)
     r->known = NULL;
 }
 
+/* What only resources of its kind have. */
+static void resource_free_own(struct resource *r)
+{
+    switch (r->kind) {
+    case XDS_SECRET: secret_files_free(&r->files); return;
+    case XDS_EXTENSION: extension_uses_free(r); return;
+    case XDS_ROUTE: vhds_free(r); return;
+    case XDS_VIRTUAL_HOST: vhost_free(r); return;
+    case XDS_SCOPED_ROUTE: scope_facts_free(r); return;
+    case XDS_SCOPE_SET: scope_follower_free(r); return;
+    case XDS_LISTENER:
+    case XDS_CLUSTER:
+    case XDS_ENDPOINT:
+    case XDS_RUNTIME:
+    case XDS_KINDS: return;
+    }
+}
+
 static void resource_free(struct resource *r)
 {
     resource_unknow(r);
@@ -70,12 +88,7 @@ static void resource_free(struct resource *r)
     loop_timer_stop(&r->hold);
     loop_timer_stop(&r->ttl);
     list_remove(&r->waiting);
-    secret_files_free(&r->files);
-    extension_uses_free(r);
-    vhds_free(r);
-    vhost_free(r);
-    scope_facts_free(r);
-    scope_follower_free(r);
+    resource_free_own(r);
     obj_unref(&r->pending);
     obj_unref(&r->object);
     stat_group_unref(&r->stats);

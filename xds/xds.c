@@ -186,7 +186,7 @@ void xds_each(struct xds *x, enum xds_kind kind, void (*fn)(void *arg, const str
         const struct resource *r = value;
         if (!r->present && !r->error.len && !r->is_static) continue;
         struct xds_view v = {.kind = kind,
-                             .name = r->scopes ? scope_set_label(r) : r->name,
+                             .name = kind == XDS_SCOPE_SET ? scope_set_label(r) : r->name,
                              .version = r->version,
                              .is_static = r->is_static,
                              .type_url = r->type_url,

@@ -51,16 +51,18 @@ struct resource {
     struct loop_timer hold;   /* a route table waits at most this long for clusters */
     struct stat_group *stats; /* of the subscription; may be NULL */
     struct loop_timer ttl;
-    bool warming; /* cluster: not active yet */
+    bool warming;  /* cluster: not active yet */
+    bool demanded; /* asked for by a request: counted in xds.demanded */
     const ProtobufCMessage
         *unread; /* static secret: translated when something first needs it, as Envoy does */
-    struct secret_files *files;    /* secret: the files that it is made of, watched */
-    struct extension_use *uses;    /* extension: the places that use it */
-    struct vhds *vhds;             /* route: whose virtual hosts come by themselves */
-    struct vhost_names *vhost;     /* virtual host */
-    struct scope_facts *scope;     /* scoped route */
-    struct scope_follower *scopes; /* set of scopes */
-    bool demanded;                 /* asked for by a request: counted in xds.demanded */
+    union {      /* by kind; NULL: nothing */
+        struct secret_files *files;    /* secret: the files that it is made of, watched */
+        struct extension_use *uses;    /* extension: the places that use it */
+        struct vhds *vhds;             /* route: whose virtual hosts come by themselves */
+        struct vhost_names *vhost;     /* virtual host */
+        struct scope_facts *scope;     /* scoped route */
+        struct scope_follower *scopes; /* set of scopes */
+    };
 };
 struct need_link {
     struct resource *resource;
