@@ -260,6 +260,7 @@ static int server_run(struct server *s, struct errors *errors)
     server_identity(s);
     server_make_xds(s);
     if (!server_stats_configure(s, errors)) return 1;
+    if (!server_overload_configure(s, errors)) return 1;
     if (!xds_load_bootstrap(s->xds, &s->config.bootstrap->base, errors)) return 1;
     if (s->options.mode == MODE_VALIDATE) {
         if (!admin_check(s, errors)) return 1;

@@ -52,3 +52,5 @@ int server_main(const struct options *o);
 void server_exit(struct server *s);
 /* The same after a moment in which answers go out: /quitquitquit. */
 void server_exit_soon(struct server *s);
+/* overload.c: limits of the overload manager; before the workers start. */
+bool server_overload_configure(struct server *s, struct errors *errors);

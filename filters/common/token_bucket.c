@@ -30,3 +30,17 @@ bool token_bucket_take(struct token_bucket *b, uint64_t now_us)
             return true;
     }
 }
+
+double token_bucket_left(const struct token_bucket *b, uint64_t now_us)
+{
+    uint64_t now_ns = now_us * 1000 + BEFORE_BOOT_NS;
+    uint64_t was = atomic_load_explicit(&b->empty_ns, memory_order_relaxed);
+    double tokens = was == 0 ? b->max : now_ns > was ? (double)(now_ns - was) / b->ns_per_token : 0;
+    return tokens > b->max ? b->max : tokens;
+}
+
+uint64_t token_bucket_full_in_s(const struct token_bucket *b, uint64_t now_us)
+{
+    double ns = (b->max - token_bucket_left(b, now_us)) * b->ns_per_token;
+    return (uint64_t)((ns + 999999999) / 1000000000);
+}

@@ -283,6 +283,7 @@ static void base_scalars(struct listener_base *b, const Envoy__Config__Listener_
     b->drain_modify_only =
         m->drain_type == ENVOY__CONFIG__LISTENER__V3__LISTENER__DRAIN_TYPE__MODIFY_ONLY;
     b->ignore_global_limit = m->ignore_global_conn_limit;
+    b->bypass_overload = m->bypass_overload_manager;
     b->backlog = m->tcp_backlog_size ? (int)(m->tcp_backlog_size->value & INT32_MAX) : 0;
     if (m->max_connections_to_accept_per_socket_event)
         b->accept_most = m->max_connections_to_accept_per_socket_event->value;

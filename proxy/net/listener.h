@@ -87,7 +87,8 @@ struct listener_base {
     const struct udp_listener_conf *udp; /* NULL: TCP */
     uint64_t filters_timeout_us;         /* 0: none */
     bool continue_on_timeout;
-    bool bind_to_port, reuse_port, use_original_dst, drain_modify_only, ignore_global_limit;
+    bool bind_to_port, reuse_port, use_original_dst, drain_modify_only, ignore_global_limit,
+        bypass_overload;
     int backlog;
     uint32_t accept_most; /* per event; 0: all */
     struct conn_limits limits;

@@ -405,10 +405,13 @@ void accept_steps_end(struct worker_listener *l)
  */
 
 /* Envoy: runtime keys envoy.resource_limits.listener.<name>.connection_limit and
- * overload.global_downstream_max_connections. */
-static bool over_global_limit(struct worker *w)
+ * overload.global_downstream_max_connections; the overload manager's monitor counts instead of the
+ * latter. */
+static bool over_global_limit(const struct worker_base *b)
 {
-    uint64_t most = runtime_u64(w, STR("overload.global_downstream_max_connections"), UINT64_MAX);
+    struct worker *w = b->worker;
+    uint64_t most = b->conf->bypass_overload ? 0 : w->rt->connections_most;
+    if (!most) most = runtime_u64(w, STR("overload.global_downstream_max_connections"), UINT64_MAX);
     if (most == UINT64_MAX) return false;
     uint64_t open = 0;
     for (unsigned i = 0; i < w->rt->concurrency; i++) {
@@ -425,7 +428,7 @@ static bool over_limit(struct worker_base *b)
         stat_inc(b->stats, LISTENER_CX_OVERFLOW);
         return true;
     }
-    if (b->conf->ignore_global_limit || !over_global_limit(b->worker)) return false;
+    if (b->conf->ignore_global_limit || !over_global_limit(b)) return false;
     stat_inc(b->stats, LISTENER_GLOBAL_CX_OVERFLOW);
     return true;
 }

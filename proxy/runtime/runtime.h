@@ -78,6 +78,8 @@ struct runtime {
     struct map published[TABLE_COUNT]; /* main's own view: name -> struct obj * (holds a ref) */
     atomic_bool draining;              /* SIGTERM/drain: read relaxed by workers */
     atomic_bool health_failed;         /* POST /healthcheck/fail: read relaxed by workers */
+    uint64_t connections_most; /* of all listeners together, as the overload manager says; 0: no
+                                  limit. Set before the workers start */
     uint64_t start_wall_us, start_us;
     struct str service_node, service_cluster, service_zone; /* node identity; process arena */
     struct arena *arena;                                    /* process lifetime */
