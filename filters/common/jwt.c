@@ -17,10 +17,12 @@ const char *jwt_status_text(enum jwt_status s)
     return texts[s];
 }
 
-/* jwt_verify_lib's enumeration: the statuses of tokens stand there in the same order. */
+/* jwt_verify_lib's enumeration: the statuses of tokens stand there in the same order, with one more
+ * before the issuer's and five before the last that a token may get. */
 int jwt_status_code(enum jwt_status s)
 {
-    return (int)s;
+    if (s == JWT_KID_ALG_MISMATCH) return 32;
+    return (int)s + (s >= JWT_UNKNOWN_ISSUER);
 }
 
 /* --- JSON to values
@@ -214,7 +216,7 @@ enum jwt_status jwt_read(struct arena *a, struct str token, struct jwt *out)
     *out = (struct jwt){0};
     token = str_dup(a, token);
     if (!str_cut(token, '.', &header, &rest) || !str_cut(rest, '.', &payload, &signature) ||
-        str_find_char(signature, '.') != SIZE_MAX)
+        str_find_char(signature, '.') != SIZE_MAX || !header.len || !payload.len || !signature.len)
         return JWT_BAD_FORMAT;
     enum jwt_status s = read_header(a, header, out);
     if (s == JWT_OK) s = read_payload(a, payload, out);

@@ -39,8 +39,9 @@ double token_bucket_left(const struct token_bucket *b, uint64_t now_us)
     return tokens > b->max ? b->max : tokens;
 }
 
-uint64_t token_bucket_full_in_s(const struct token_bucket *b, uint64_t now_us)
+uint64_t token_bucket_next_in_s(const struct token_bucket *b, uint64_t now_us)
 {
-    double ns = (b->max - token_bucket_left(b, now_us)) * b->ns_per_token;
-    return (uint64_t)((ns + 999999999) / 1000000000);
+    double left = token_bucket_left(b, now_us);
+    if (left >= 1) return 0;
+    return (uint64_t)(((1 - left) * b->ns_per_token + 999999999) / 1000000000);
 }

@@ -14,6 +14,6 @@ struct token_bucket {
 void token_bucket_init(struct token_bucket *b, uint64_t max, uint64_t fill, uint64_t interval_us);
 /* Takes one; false: there is none. now_us: the monotonic time of the caller's turn. Any thread. */
 bool token_bucket_take(struct token_bucket *b, uint64_t now_us);
-/* How many it holds, and the seconds until it is full. Any thread. */
+/* How many it holds, and the seconds until there is one. Any thread. */
 double token_bucket_left(const struct token_bucket *b, uint64_t now_us);
-uint64_t token_bucket_full_in_s(const struct token_bucket *b, uint64_t now_us);
+uint64_t token_bucket_next_in_s(const struct token_bucket *b, uint64_t now_us);

@@ -130,6 +130,7 @@ static enum http_flow custom_encode_headers(struct http_filter *f, struct header
     x->answered = true;
     struct stream_info *info = http_filter_info(f);
     struct str body = p->body;
+    info->code_details = STR(""); /* as Envoy's */
     if (p->format) {
         info->local_reply_body = body;
         body = format_dup(p->format, info, http_filter_arena(f));

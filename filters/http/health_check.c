@@ -153,6 +153,8 @@ static void health_answer(struct http_filter *f)
         if (why) {
             r.status = 503;
             r.details = str_of(why);
+        } else if (c->cluster_count) {
+            r.details = STR("health_check_ok_cluster_healthy");
         }
     }
     if (r.status < 200 || r.status > 299) r.flags = (uint64_t)1 << RF_LH;
@@ -207,7 +209,8 @@ static enum http_flow health_encode_headers(struct http_filter *f, struct header
         }
         headers_set_id(h, HDR_X_ENVOY_UPSTREAM_HEALTHCHECKED_CLUSTER,
                        f->worker->rt->service_cluster);
-    } else if (server_failed(f)) {
+    }
+    if (server_failed(f)) {
         headers_set(h, STR("x-envoy-immediate-health-check-fail"), STR("true"));
     }
     return HTTP_CONTINUE;

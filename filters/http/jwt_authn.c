@@ -36,19 +36,17 @@ static bool token_char(char c)
            c == '_' || c == '.';
 }
 
-/* Behind the prefix, the first run of characters that a token may have. */
+/* Behind the prefix, from the first character that a token may have. */
 static bool token_in_header(const struct jwt_ask *q, const struct jwt_place *p, struct str *out)
 {
     struct str v = headers_all(q->h, p->name, q->a);
     if (!v.ptr) return false;
     size_t at = p->prefix.len ? str_find(v, p->prefix) : 0;
     if (at == SIZE_MAX) return false;
-    size_t from = at + p->prefix.len, to;
+    size_t from = at + p->prefix.len;
     while (from < v.len && !token_char(v.ptr[from]))
         from++;
-    for (to = from; to < v.len && token_char(v.ptr[to]);)
-        to++;
-    *out = from == v.len ? v : str_sub(v, from, to - from);
+    *out = from == v.len ? v : str_sub(v, from, SIZE_MAX);
     return true;
 }
 
@@ -167,8 +165,9 @@ static struct str claim_value(const struct jwt_ask *q, const struct value *paylo
     sb_release(&text);
     switch (v->kind) {
     case VALUE_STRING: return v->u.text;
-    case VALUE_BOOL:
-    case VALUE_NUMBER: return json;
+    case VALUE_BOOL: return json;
+    case VALUE_NUMBER:
+        return str_find_char(json, '.') == SIZE_MAX ? json : str_fmt(q->a, "%f", v->u.number);
     case VALUE_LIST:
     case VALUE_STRUCT: return base64_encode(q->a, json);
     case VALUE_NULL: break;
@@ -244,8 +243,7 @@ static enum jwt_status check_times(const struct jwt_ask *q, const struct jwt_pro
     if (p->require_expiration && !t->has_exp) return JWT_FAILS;
     if (p->max_lifetime_s) {
         if (!t->has_exp) return JWT_FAILS;
-        uint64_t from = t->has_iat ? t->iat : q->now_s;
-        if (t->exp > from && t->exp - from > p->max_lifetime_s) return JWT_FAILS;
+        if (t->exp > q->now_s && t->exp - q->now_s > p->max_lifetime_s) return JWT_FAILS;
     }
     return JWT_OK;
 }
@@ -278,6 +276,7 @@ static enum jwt_status token_status(const struct jwt_ask *q, const struct jwt_ne
 {
     struct jwt t;
     enum jwt_status s = jwt_read(q->a, token->text, &t);
+    stat_inc(q->conf->stats, JWT_STAT_CACHE_MISS);
     if (s != JWT_OK) return s;
     const struct jwt_provider *p =
         need->provider ? need->provider : provider_of(q, &t, token->place);
@@ -288,7 +287,7 @@ static enum jwt_status token_status(const struct jwt_ask *q, const struct jwt_ne
     bool fits = need->own_audiences ? audience_fits(need->audiences, need->audience_count, &t)
                                     : audience_fits(p->audiences, p->audience_count, &t);
     if (!fits) return JWT_AUDIENCE;
-    s = p->jwks ? jwks_verify(p->jwks, &t) : p->jwks_error;
+    s = jwks_verify(p->jwks, &t);
     if (s == JWT_OK) good_token(q, p, &t, token->place);
     return s;
 }
@@ -306,7 +305,7 @@ static enum jwt_status tokens_status(const struct jwt_ask *q, const struct jwt_n
         s = token_status(q, need, &tokens[i]);
         if (s != JWT_OK && need->kind != JWT_NEED_TRY) break;
     }
-    if (s != JWT_OK && need->provider && need->provider->failed_key.len) {
+    if (n && s != JWT_OK && need->provider && need->provider->failed_key.len) {
         struct value_field *v = ARENA_ARRAY(q->a, struct value_field, 2);
         v[0].name = STR("code");
         v[0].value = (struct value){.kind = VALUE_NUMBER, .u.number = jwt_status_code(s)};
@@ -398,8 +397,7 @@ static enum http_flow refuse(const struct jwt_ask *q, enum jwt_status s)
     struct str text = str_of(jwt_status_text(s));
     struct local_reply r = {.status = s == JWT_AUDIENCE ? 403 : 401,
                             .details = refusal_details(q->a, text),
-                            .grpc_status = -1,
-                            .flags = (uint64_t)1 << RF_UAEX};
+                            .grpc_status = -1};
     stat_inc(q->conf->stats, JWT_STAT_DENIED);
     if (!q->conf->strip_failure) {
         struct jwt_refusal *x = ARENA_NEW(q->a, struct jwt_refusal);
@@ -424,8 +422,7 @@ static enum http_flow refuse_name(const struct jwt_ask *q, struct str name)
     struct local_reply r = {.status = 403,
                             .body = str_fmt(q->a, "Failed JWT authentication: %.*s", STR_ARG(text)),
                             .details = refusal_details(q->a, text),
-                            .grpc_status = -1,
-                            .flags = (uint64_t)1 << RF_UAEX};
+                            .grpc_status = -1};
     if (q->conf->strip_failure) r.body = STR_NONE;
     stat_inc(q->conf->stats, JWT_STAT_DENIED);
     http_filter_reply(q->f, &r);
@@ -471,6 +468,7 @@ static enum http_flow jwt_decode_headers(struct http_filter *f, struct headers *
                         .now_s = loop_wall_us(f->worker->loop) / SECOND_US};
     if (q.conf->bypass_preflight && is_preflight(h)) {
         stat_inc(q.conf->stats, JWT_STAT_PREFLIGHT);
+        stat_inc(q.conf->stats, JWT_STAT_ALLOWED);
         return HTTP_CONTINUE;
     }
     sanitize(&q);

@@ -1,6 +1,5 @@
 /* Configuration of envoy.filters.http.jwt_authn. Main thread. */
 #include "base/arena.h"
-#include "base/log.h"
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "envoy/config/route/v3/route_components.pb-c.h"
 #include "envoy/extensions/filters/http/jwt_authn/v3/config.pb-c.h"
@@ -19,6 +18,10 @@ static const struct stat_def jwt_stat_defs[JWT_STAT_COUNT] = {
     [JWT_STAT_ALLOWED] = {"allowed", STAT_COUNTER, 0},
     [JWT_STAT_PREFLIGHT] = {"cors_preflight_bypassed", STAT_COUNTER, 0},
     [JWT_STAT_DENIED] = {"denied", STAT_COUNTER, 0},
+    [JWT_STAT_FETCH_FAILED] = {"jwks_fetch_failed", STAT_COUNTER, 0},
+    [JWT_STAT_FETCH_SUCCESS] = {"jwks_fetch_success", STAT_COUNTER, 0},
+    [JWT_STAT_CACHE_HIT] = {"jwt_cache_hit", STAT_COUNTER, 0},
+    [JWT_STAT_CACHE_MISS] = {"jwt_cache_miss", STAT_COUNTER, 0},
 };
 
 static const struct str *texts(struct arena *a, size_t n, char *const *v)
@@ -55,20 +58,19 @@ static void provider_places(struct arena *a, const PB(JwtProvider) * m, struct j
     p->place_count = n ? n : sizeof usual / sizeof *usual;
 }
 
-/* Envoy takes keys that it cannot read, and refuses each request then. */
 static bool provider_keys(const struct conf_at *at, const PB(JwtProvider) * m,
                           struct jwt_provider *p)
 {
     struct conf_at place = conf_field(at, "local_jwks");
     struct str text;
+    enum jwt_status why;
     if (m->jwks_source_specifier_case != PB_CASE(JWT_PROVIDER__JWKS_SOURCE_SPECIFIER_LOCAL_JWKS))
         return conf_fail(at, "local_jwks is needed: remote keys are not supported");
     if (!conf_data_source(&place, m->local_jwks, 0, &text)) return false;
-    p->jwks = jwks_new(conf_arena(at), text, &p->jwks_error);
-    if (!p->jwks)
-        log_warn(LOG_C_CONFIG, "provider \"%.*s\": %s: no token is accepted", STR_ARG(p->name),
-                 jwt_status_text(p->jwks_error));
-    return true;
+    p->jwks = jwks_new(conf_arena(at), text, &why);
+    return p->jwks ||
+           conf_fail(&place, "Provider '%.*s' in jwt_authn config has invalid local jwks: %s",
+                     STR_ARG(p->name), jwt_status_text(why));
 }
 
 static bool provider(const struct conf_at *at, const PB(JwtProvider) * m, struct jwt_provider *p)

@@ -7,7 +7,16 @@
 
 struct route_match;
 
-enum jwt_stat { JWT_STAT_ALLOWED, JWT_STAT_PREFLIGHT, JWT_STAT_DENIED, JWT_STAT_COUNT };
+enum jwt_stat {
+    JWT_STAT_ALLOWED,
+    JWT_STAT_PREFLIGHT,
+    JWT_STAT_DENIED,
+    JWT_STAT_FETCH_FAILED,
+    JWT_STAT_FETCH_SUCCESS,
+    JWT_STAT_CACHE_HIT,
+    JWT_STAT_CACHE_MISS,
+    JWT_STAT_COUNT
+};
 
 /* Where a provider's tokens are: one of header, param, cookie. */
 enum jwt_place_kind { JWT_IN_HEADER, JWT_IN_PARAM, JWT_IN_COOKIE };
@@ -25,8 +34,7 @@ struct jwt_provider {
     const struct string_matcher *subjects; /* NULL: all */
     bool require_expiration;
     uint64_t max_lifetime_s; /* 0: none */
-    const struct jwks *jwks; /* NULL: unusable, for the reason jwks_error */
-    enum jwt_status jwks_error;
+    const struct jwks *jwks;
     bool forward, pad_payload, clear_route;
     const struct jwt_place *places;
     size_t place_count;

@@ -268,7 +268,7 @@ static enum http_flow limit_encode_headers(struct http_filter *f, struct headers
     headers_set(h, STR("x-ratelimit-remaining"),
                 str_fmt(a, "%llu", (unsigned long long)token_bucket_left(b, now_us)));
     headers_set(h, STR("x-ratelimit-reset"),
-                str_fmt(a, "%llu", (unsigned long long)token_bucket_full_in_s(b, now_us)));
+                str_fmt(a, "%llu", (unsigned long long)token_bucket_next_in_s(b, now_us)));
     return HTTP_CONTINUE;
 }
 

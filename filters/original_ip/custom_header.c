@@ -31,6 +31,7 @@ static void header_detect(const void *conf, const struct headers *h, const struc
     const struct header_conf *c = conf;
     struct str text = headers_find(h, c->name);
     out->trusted = c->trusted;
+    out->skip_xff_append = true;
     out->found = text.ptr && addr_parse_ip(text, 0, &out->address);
     if (!out->found) out->reject = c->reject;
 }

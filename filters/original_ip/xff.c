@@ -78,16 +78,16 @@ static void by_hops(const struct xff_conf *c, struct str list, struct original_i
     out->found = addr_parse_ip(last, 0, &out->address);
 }
 
-/* Envoy: an unreadable address ends the search at the one before; a whole list of proxies gives its
- * first. */
+/* Envoy: an unreadable address on the way finds nothing; a whole list of proxies gives its first.
+ */
 static void by_ranges(const struct xff_conf *c, struct str list, struct original_ip *out)
 {
     struct str last;
     struct addr x;
     while (last_of(&list, &last)) {
         if (!last.len) continue;
-        if (!addr_parse_ip(last, 0, &x)) return;
-        out->found = true;
+        out->found = addr_parse_ip(last, 0, &x);
+        if (!out->found) return;
         out->address = x;
         if (!is_trusted(c, &x)) return;
     }

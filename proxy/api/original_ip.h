@@ -10,7 +10,7 @@ struct original_ip {
     bool found;
     struct addr address;
     bool trusted;         /* it may tell "internal" */
-    bool skip_xff_append; /* the peer is not noted in x-forwarded-for */
+    bool skip_xff_append; /* the peer is not noted in x-forwarded-for, found or not */
     uint32_t reject;      /* status; 0: not refused */
 };
 struct original_ip_type {

@@ -36,23 +36,20 @@ static bool xff_internal(const struct hcm_conf *conf, const struct addr *x)
     return false;
 }
 
-static void xff_append_address(struct http_stream *s, struct headers *h, const struct addr *x)
-{
-    char text[ADDR_TEXT_MAX];
-    if (!addr_is_ip(x)) return;
-    size_t len = addr_format_ip(x, text);
-    headers_append(h, STR("x-forwarded-for"), str_dup(s->arena, str_make(text, len)), STR(","));
-}
-
 static void xff_append(struct http_stream *s, struct headers *h)
 {
+    char text[ADDR_TEXT_MAX];
     const struct addr *x = &s->m->info->remote;
-    /* Envoy: a loopback peer is told as the machine's own address. */
-    if (addr_is_loopback(x) && s->m->conf->local_address.len) {
+    /* Envoy: 127.0.0.1 and ::1 are told as the machine's own address. */
+    bool here = addr_is_loopback(x) &&
+                (!addr_is_v4(x) || x->sa.v4.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+    if (here && s->m->conf->local_address.len) {
         headers_append(h, STR("x-forwarded-for"), s->m->conf->local_address, STR(","));
         return;
     }
-    xff_append_address(s, h, x);
+    if (!addr_is_ip(x)) return;
+    size_t len = addr_format_ip(x, text);
+    headers_append(h, STR("x-forwarded-for"), str_dup(s->arena, str_make(text, len)), STR(","));
 }
 
 static struct str xff_own_proto(const struct http_stream *s)
@@ -104,9 +101,9 @@ static bool xff_by_extensions(struct http_stream *s, struct headers *h, uint32_t
         x->type->detect(x->conf, h, peer, s->arena, &found);
         *reject = found.reject;
         if (found.reject) return false;
+        if (!found.skip_xff_append) xff_append(s, h);
         if (!found.found) continue;
         s->info.remote = found.address;
-        if (!found.skip_xff_append) xff_append_address(s, h, peer);
         return found.trusted;
     }
     return false;

@@ -367,6 +367,10 @@ bool network_filter_draining(const struct network_filter *f)
 {
     const struct network_chain *n = f->chain;
     const struct worker_chain *c = n->chain;
+    /* Envoy: a process that fails its health checks sends its clients elsewhere. */
+    if (!n->base->conf->drain_modify_only &&
+        atomic_load_explicit(&c->worker->rt->health_failed, memory_order_relaxed))
+        return true;
     if (!c->draining) return false;
     if (c->immediate || c->drain_us == 0) return true;
     uint64_t gone_us = loop_now_us(c->worker->loop) - c->drain_from_us;
