@@ -198,6 +198,7 @@ struct route {
     uint32_t ordinal;                            /* place in the vhost */
 };
 enum require_tls { REQUIRE_TLS_NONE, REQUIRE_TLS_EXTERNAL_ONLY, REQUIRE_TLS_ALL };
+struct match_tree;
 struct virtual_cluster;
 struct virtual_host {
     struct str name;
@@ -212,8 +213,9 @@ struct virtual_host {
     size_t virtual_cluster_count;
     const struct route *const *routes; /* in order */
     size_t route_count;
-    const void *index;      /* private to route_match.c */
-    const void *match_tree; /* matcher API */
+    const void *index;                   /* private to route_match.c */
+    const struct match_tree *match_tree; /* instead of routes; leads to struct route_choices of
+                                            route_match.c. NULL: none */
     uint32_t per_request_buffer_limit;
     bool has_buffer_limit;
     const struct mirror_policy *mirrors; /* for routes without their own */

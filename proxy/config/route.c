@@ -3,7 +3,9 @@
 
 #include "base/arena.h"
 #include "google/protobuf/wrappers.pb-c.h"
+#include "proto/decode.h"
 #include "proto/equal.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/config/route_internal.h"
 
 enum { DIRECT_BODY_MOST = 4096 }; /* Envoy's default */
@@ -166,6 +168,58 @@ static bool vhost_routes(struct route_build *b, const struct conf_at *at,
     return ok;
 }
 
+/* --- matcher trees
+ * ---------------------------------------------------------------------------------- */
+
+struct vhost_build {
+    struct route_build *b;
+    const struct virtual_host *v;
+};
+
+static bool tree_route(const struct vhost_build *x, const struct conf_at *at,
+                       const Envoy__Config__Route__V3__Route *m, const struct route **out)
+{
+    struct route_entry *e = ARENA_NEW(x->b->a, struct route_entry);
+    *out = &e->route;
+    return translate_route(x->b, at, m, x->v, e);
+}
+
+/* An action is a Route or a RouteList. */
+static const void *tree_action(const struct conf_at *at, struct str name,
+                               const struct Google__Protobuf__Any *any, void *arg)
+{
+    const struct vhost_build *x = arg;
+    struct route_choices *c = ARENA_NEW(x->b->a, struct route_choices);
+    bool list = str_eq(proto_any_name(x->b->a, any),
+                       str_of(envoy__config__route__v3__route_list__descriptor.name));
+    const struct ProtobufCMessage *msg =
+        conf_match_action(at, name, any,
+                          list ? &envoy__config__route__v3__route_list__descriptor
+                               : &envoy__config__route__v3__route__descriptor);
+    if (!msg) return NULL;
+    const Envoy__Config__Route__V3__RouteList *m = (const void *)msg;
+    c->count = list ? m->n_routes : 1;
+    c->v = ARENA_ARRAY(x->b->a, const struct route *, c->count);
+    if (!list) return tree_route(x, at, (const void *)msg, &c->v[0]) ? c : NULL;
+    bool ok = true;
+    for (size_t i = 0; i < m->n_routes; i++) {
+        struct conf_at place = conf_index(at, "routes", i);
+        ok &= tree_route(x, &place, m->routes[i], &c->v[i]);
+    }
+    return ok ? c : NULL;
+}
+
+static bool vhost_tree(struct route_build *b, const struct conf_at *at,
+                       const Envoy__Config__Route__V3__VirtualHost *m, struct virtual_host *v)
+{
+    struct conf_at place = conf_field(at, "matcher");
+    struct vhost_build x = {.b = b, .v = v};
+    struct match_tree_use use = {.place = MATCH_IN_ROUTES, .action = tree_action, .arg = &x};
+    if (m->n_routes) return conf_fail(&place, "cannot set both matcher and routes on virtual host");
+    v->match_tree = conf_match_tree(&place, m->matcher, &use);
+    return v->match_tree != NULL;
+}
+
 static bool translate_vhost(struct route_build *b, const struct conf_at *at,
                             const Envoy__Config__Route__V3__VirtualHost *m, struct virtual_host *v)
 {
@@ -202,7 +256,7 @@ static bool translate_vhost(struct route_build *b, const struct conf_at *at,
     TRANSLATE_HEADER_CHANGES(at, m, v->request_headers, v->response_headers, ok);
     TRANSLATE_OVERRIDES(at, m, &v->overrides, ok);
     ok = translate_virtual_clusters(at, m, v) && ok;
-    return vhost_routes(b, at, m, v) && ok;
+    return (m->matcher ? vhost_tree(b, at, m, v) : vhost_routes(b, at, m, v)) && ok;
 }
 
 static bool vhost_domains(struct route_build *b, const struct conf_at *at,

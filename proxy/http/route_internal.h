@@ -51,6 +51,12 @@ struct route_match {
     struct route_entry entry;
 };
 
+/* What a virtual host's matcher tree leads to: the first that fits. */
+struct route_choices {
+    const struct route **v;
+    size_t count;
+};
+
 /* Routes of one key (a path, a prefix), by ordinal. */
 struct route_bucket {
     uint32_t *ordinals;

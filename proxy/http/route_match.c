@@ -3,6 +3,7 @@
  * routes cost what one costs. */
 #include "base/arena.h"
 #include "proxy/api/headers.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/api/metadata.h"
 #include "proxy/api/route_ops.h"
 #include "proxy/api/stream_info.h"
@@ -203,8 +204,26 @@ static bool lists_next(struct lists *l, uint32_t *ordinal)
     return true;
 }
 
+static const struct route *tree_fit(struct search *s, const struct virtual_host *v)
+{
+    struct match_ask ask = {.worker = s->worker,
+                            .scratch = s->scratch,
+                            .conn = s->info->conn,
+                            .info = s->info,
+                            .request = s->headers};
+    const void *action;
+    if (match_tree_find(v->match_tree, &ask, &action) != MATCH_FOUND) return NULL;
+    const struct route_choices *c = action;
+    for (size_t i = 0; i < c->count; i++) {
+        if (entry_fits(s, c->v[i])) return c->v[i];
+    }
+    return NULL;
+}
+
 static const struct route *first_fit(struct search *s, const struct virtual_host *v)
 {
+    if (v->match_tree) return tree_fit(s, v);
+
     const struct route_index *x = v->index;
     struct lists l = {.count = 0};
     if (x) collect(s, x, &l);
