@@ -34,7 +34,7 @@ static const struct lb_policy_type random_type = {
     .pick = no_pick};
 static const struct registry_entry entries[] = {{EXTENSION_LB_POLICY, &round_robin.ext},
                                                 {EXTENSION_LB_POLICY, &random_type.ext}};
-static const struct registry registry = {entries, ARRAY_LEN(entries)};
+static const struct registry registry = {.entries = entries, .count = ARRAY_LEN(entries)};
 
 struct env {
     struct arena *a;

@@ -21,7 +21,7 @@ static const struct listener_filter_type peek_type = {.ext = {.name = "peek"}};
 static const struct registry_entry entries[] = {{EXTENSION_NETWORK_FILTER, &end_type.ext},
                                                 {EXTENSION_NETWORK_FILTER, &pass_type.ext},
                                                 {EXTENSION_LISTENER_FILTER, &peek_type.ext}};
-static const struct registry registry = {entries, ARRAY_LEN(entries)};
+static const struct registry registry = {.entries = entries, .count = ARRAY_LEN(entries)};
 
 struct env {
     struct arena *a;
