@@ -36,8 +36,8 @@ def test_a_route_that_needs_a_missing_filter_answers_500(house):
     plane, proxy = house
     plane.wait_ack("listener")
     with Client(proxy.port("main")) as client:
-        assert client.get("/open").status == 200
-        assert client.get("/guarded").status == 500
+        assert client.request("GET", "/open").status == 200
+        assert client.request("GET", "/guarded").status == 500
     assert "routes that switch it on answer 500" in proxy.log_tail(200)
 
 
@@ -47,7 +47,7 @@ def test_a_missing_filter_that_is_on_is_refused(house):
     plane.set("listener", [listener(False)])
     assert "ExtAuthz" in str(plane.wait_nack("listener"))
     with Client(proxy.port("main")) as client:
-        assert client.get("/guarded").status == 500
+        assert client.request("GET", "/guarded").status == 500
 
 
 def test_connections_beyond_the_limit_are_closed(skiff):
@@ -59,17 +59,17 @@ def test_connections_beyond_the_limit_are_closed(skiff):
     tight = config.listener("tight", [config.hcm(routes=routes, stat_prefix="tight")])
     proxy = skiff(config.bootstrap([tight, free], overload_manager={"resource_monitors": [monitor]}))
     with Client(proxy.port("tight")) as first, Client(proxy.port("tight")) as second:
-        assert first.get("/").status == second.get("/").status == 200
+        assert first.request("GET", "/").status == second.request("GET", "/").status == 200
         with socket.create_connection(("127.0.0.1", proxy.port("tight")), timeout=30) as third:
             assert third.recv(1) == b""
         assert list(proxy.stats("downstream_global_cx_overflow$").values()).count(1) == 1
         with Client(proxy.port("free")) as other:
-            assert other.get("/").status == 200
+            assert other.request("GET", "/").status == 200
 
     def again():
         try:
             with Client(proxy.port("tight")) as client:
-                return client.get("/").status == 200
+                return client.request("GET", "/").status == 200
         except http1.Closed:  # the ones before are still counted
             return False
     wait_for(again, "room for another connection")

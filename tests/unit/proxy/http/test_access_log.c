@@ -45,7 +45,7 @@ static void counting_log(struct worker *w, const void *conf, const struct stream
 static const struct access_logger_type counting = {
     .ext = {.name = "counting"}, .conf_create = counting_conf, .log = counting_log};
 static const struct registry_entry entries[] = {{EXTENSION_ACCESS_LOGGER, &counting.ext}};
-static const struct registry registry = {entries, 1};
+static const struct registry registry = {.entries = entries, .count = 1};
 
 struct env {
     struct arena *a;
