@@ -11,6 +11,7 @@
 #include "proxy/api/transport_socket.h"
 #include "proxy/config/cluster_internal.h"
 #include "proxy/config/header_key_format.h"
+#include "proxy/config/http2_options.h"
 
 enum { HEADER_KIB = 60, HEADERS_MOST = 100, IDLE_S = 3600 };
 
@@ -58,39 +59,15 @@ static bool http1_options(const struct conf_at *at,
     return translate_header_key_format(&format, m->header_key_format, o);
 }
 
-static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallback)
-{
-    return v ? v->value : fallback;
-}
-
 static bool http2_options(const struct conf_at *at,
                           const Envoy__Config__Core__V3__Http2ProtocolOptions *m,
                           struct codec_options *o)
 {
     if (!m) return true;
-    o->h2_max_concurrent_streams = value_or(m->max_concurrent_streams, 0);
-    o->h2_initial_stream_window = value_or(m->initial_stream_window_size, 0);
-    o->h2_initial_conn_window = value_or(m->initial_connection_window_size, 0);
-    o->h2_hpack_table = value_or(m->hpack_table_size, 0);
-    o->h2_max_outbound_frames = value_or(m->max_outbound_frames, 0);
-    o->h2_max_outbound_control_frames = value_or(m->max_outbound_control_frames, 0);
-    o->h2_max_inbound_empty_data =
-        value_or(m->max_consecutive_inbound_frames_with_empty_payload, 0);
-    o->h2_max_inbound_priority = value_or(m->max_inbound_priority_frames_per_stream, 0);
-    o->h2_max_inbound_window_update =
-        value_or(m->max_inbound_window_update_frames_per_data_frame_sent, 0);
-    o->h2_allow_connect = m->allow_connect;
-    o->h2_allow_metadata = m->allow_metadata;
     o->override_stream_error = m->override_stream_error_on_invalid_http_message
                                    ? m->override_stream_error_on_invalid_http_message->value
                                    : m->stream_error_on_invalid_http_messaging;
-    if (!m->connection_keepalive) return true;
-    struct conf_at keep = conf_field(at, "connection_keepalive");
-    struct conf_at interval = conf_field(&keep, "interval"), timeout = conf_field(&keep, "timeout");
-    return conf_duration(&interval, m->connection_keepalive->interval, 0,
-                         &o->h2_keepalive_interval_us) &&
-           conf_duration(&timeout, m->connection_keepalive->timeout, 0,
-                         &o->h2_keepalive_timeout_us);
+    return translate_http2_options(at, m, o);
 }
 
 static void upstream_options(struct arena *a,

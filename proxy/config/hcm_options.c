@@ -12,6 +12,7 @@
 #include "proxy/api/original_ip.h"
 #include "proxy/config/hcm_internal.h"
 #include "proxy/config/header_key_format.h"
+#include "proxy/config/http2_options.h"
 #include "proxy/config/socket.h"
 
 enum { SECOND_US = 1000000, DEFAULT_HEADER_KIB = 60, DEFAULT_HEADERS = 100, PERCENT_100 = 10000 };
@@ -103,33 +104,6 @@ static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallba
     return v ? v->value : fallback;
 }
 
-static bool hcm_http2_options(const struct conf_at *at,
-                              const Envoy__Config__Core__V3__Http2ProtocolOptions *m,
-                              struct codec_options *o)
-{
-    if (!m) return true;
-    o->h2_max_concurrent_streams = value_or(m->max_concurrent_streams, 0);
-    o->h2_initial_stream_window = value_or(m->initial_stream_window_size, 0);
-    o->h2_initial_conn_window = value_or(m->initial_connection_window_size, 0);
-    o->h2_hpack_table = value_or(m->hpack_table_size, 0);
-    o->h2_max_outbound_frames = value_or(m->max_outbound_frames, 0);
-    o->h2_max_outbound_control_frames = value_or(m->max_outbound_control_frames, 0);
-    o->h2_max_inbound_empty_data =
-        value_or(m->max_consecutive_inbound_frames_with_empty_payload, 0);
-    o->h2_max_inbound_priority = value_or(m->max_inbound_priority_frames_per_stream, 0);
-    o->h2_max_inbound_window_update =
-        value_or(m->max_inbound_window_update_frames_per_data_frame_sent, 0);
-    o->h2_allow_connect = m->allow_connect;
-    o->h2_allow_metadata = m->allow_metadata;
-    if (!m->connection_keepalive) return true;
-    struct conf_at keep = conf_field(at, "connection_keepalive");
-    const struct hcm_time times[] = {
-        {"interval", m->connection_keepalive->interval, 0, &o->h2_keepalive_interval_us},
-        {"timeout", m->connection_keepalive->timeout, 0, &o->h2_keepalive_timeout_us},
-    };
-    return hcm_time_list(&keep, times, sizeof times / sizeof *times);
-}
-
 bool hcm_codec_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
 {
     struct codec_options *o = &c->codec_options;
@@ -153,7 +127,7 @@ bool hcm_codec_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *
     struct conf_at first = conf_field(at, "http_protocol_options"),
                    second = conf_field(at, "http2_protocol_options");
     bool ok = hcm_http1_options(&first, m->http_protocol_options, o);
-    return hcm_http2_options(&second, m->http2_protocol_options, o) && ok;
+    return translate_http2_options(&second, m->http2_protocol_options, o) && ok;
 }
 
 /* --- requests

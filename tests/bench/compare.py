@@ -86,7 +86,7 @@ class Started:
         began = time.time()
         with open(os.path.join(work, "log"), "ab") as log:
             self.process = subprocess.Popen(argv, cwd=work, stdout=log, stderr=log)
-        wait_for(lambda: self.open(port), f"port {port} of {argv[0]}", pause=0.002)
+        wait_for(lambda: self.open(port), f"port {port} of {argv[0]}", 300, pause=0.002)
         self.seconds = time.time() - began
         self.pids = family(self.process.pid)
 
@@ -150,8 +150,8 @@ def measure(name, binary, work, origin, seconds, connections=64, ask=None, **sha
 SCENARIOS = {
     "h1": {"connections": 64},
     "one connection": {"connections": 1},
-    "1,000 routes": {"connections": 64, "routes": 1000},
-    "10,000 clusters": {"clusters": 10000},
+    "routes 1k": {"connections": 64, "routes": 1000},
+    "clusters 10k": {"clusters": 10000},
     "tcp 1k": {"tcp": True, "connections": 64},
     "tcp 64k": {"tcp": True, "connections": 16, "ask": {"path": "64k"}},
     "tcp connect 1k": {"tcp": True, "connections": 64, "ask": {"close": True}},
