@@ -3,6 +3,7 @@
 #include "filters/registry.h"
 
 #include "proxy/api/access_logger.h"
+#include "proxy/api/early_headers.h"
 #include "proxy/api/http_filter.h"
 #include "proxy/api/lb_policy.h"
 #include "proxy/api/match_tree.h"

@@ -28,6 +28,7 @@ enum extension_kind {
     EXTENSION_PATH_MATCH,
     EXTENSION_PATH_REWRITE,
     EXTENSION_ORIGINAL_IP,
+    EXTENSION_EARLY_HEADERS, /* struct early_headers_type */
     EXTENSION_REQUEST_ID,
     EXTENSION_HEADER_FORMAT,    /* preserve_case */
     EXTENSION_UPSTREAM_OPTIONS, /* typed_extension_protocol_options */

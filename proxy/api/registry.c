@@ -65,6 +65,7 @@ const char *extension_kind_category(enum extension_kind kind)
         [EXTENSION_PATH_MATCH] = "envoy.path.match",
         [EXTENSION_PATH_REWRITE] = "envoy.path.rewrite",
         [EXTENSION_ORIGINAL_IP] = "envoy.http.original_ip_detection",
+        [EXTENSION_EARLY_HEADERS] = "envoy.http.early_header_mutation",
         [EXTENSION_REQUEST_ID] = "envoy.request_id",
         [EXTENSION_HEADER_FORMAT] = "envoy.http.stateful_header_formatters",
         [EXTENSION_UPSTREAM_OPTIONS] = "envoy.upstream_options",

@@ -9,6 +9,7 @@
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/config/core/v3/extension.pb-c.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/api/early_headers.h"
 #include "proxy/api/original_ip.h"
 #include "proxy/config/hcm_internal.h"
 #include "proxy/config/header_key_format.h"
@@ -251,6 +252,27 @@ static bool hcm_original_ip(const struct conf_at *at, const Hcm *m, struct hcm_c
     return ok;
 }
 
+static bool hcm_early_headers(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    size_t n = m->n_early_header_mutation_extensions;
+    struct hcm_early_headers *v = ARENA_ARRAY(conf_arena(at), struct hcm_early_headers, n);
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) {
+        const Envoy__Config__Core__V3__TypedExtensionConfig *x =
+            m->early_header_mutation_extensions[i];
+        struct conf_at place = conf_index(at, "early_header_mutation_extensions", i),
+                       config = conf_field(&place, "typed_config");
+        const ProtobufCMessage *msg;
+        v[i].type = (const struct early_headers_type *)conf_extension(
+            &place, EXTENSION_EARLY_HEADERS, str_of(x->name), x->typed_config, &msg);
+        v[i].conf = v[i].type ? v[i].type->conf_create(&config, msg) : NULL;
+        ok &= v[i].conf != NULL;
+    }
+    c->early = v;
+    c->early_count = n;
+    return ok;
+}
+
 bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
 {
     struct arena *a = conf_arena(at);
@@ -277,5 +299,6 @@ bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf
     bool ok = hcm_internal_addresses(at, m, c);
     ok &= hcm_request_id(at, m, c);
     ok &= hcm_original_ip(at, m, c);
+    ok &= hcm_early_headers(at, m, c);
     return hcm_host_and_path(at, m, c) && ok;
 }

@@ -1,6 +1,7 @@
 /* What the connection manager checks and changes: requests before the first filter, responses
  * before the codec. Behaviour as Envoy 1.40's (conn_manager_impl, conn_manager_utility). */
 #include "base/arena.h"
+#include "proxy/api/early_headers.h"
 #include "proxy/api/headers.h"
 #include "proxy/http/stream_internal.h"
 #include "proxy/runtime/runtime.h"
@@ -107,8 +108,16 @@ static void edge_join(struct headers *h)
     }
 }
 
+static void edge_early(struct http_stream *s, struct headers *h)
+{
+    const struct hcm_conf *conf = s->m->conf;
+    for (size_t i = 0; i < conf->early_count; i++)
+        conf->early[i].type->mutate(conf->early[i].conf, h, &s->info);
+}
+
 struct edge_refusal edge_mutate_request(struct http_stream *s, struct headers *h)
 {
+    edge_early(s, h);
     edge_join(h);
     edge_hop_by_hop(h);
     struct edge_refusal no = edge_addresses(s, h);

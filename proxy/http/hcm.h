@@ -70,6 +70,11 @@ struct hcm_upgrade {
     struct http_filter_chain chain;
 };
 
+/* One of early_header_mutation_extensions. */
+struct hcm_early_headers {
+    const struct early_headers_type *type;
+    const void *conf;
+};
 /* One of original_ip_detection_extensions. */
 struct hcm_original_ip {
     const struct original_ip_type *type;
@@ -111,6 +116,8 @@ struct hcm_conf {
     struct str local_address; /* of this machine: stands in x-forwarded-for for a loopback peer */
     bool use_remote_address, skip_xff_append, append_x_forwarded_port, add_user_agent;
     uint32_t xff_hops;
+    const struct hcm_early_headers *early; /* in order */
+    size_t early_count;
     const struct hcm_original_ip *original_ip; /* asked instead of counting hops; in order */
     size_t original_ip_count;
     const struct cidr *internal_ranges;
