@@ -190,7 +190,7 @@ def raw_client(port, prefix=b"", sni="a.example", alpn=None, pieces=0, then=None
             if then is not None:
                 sock.sendall(prefix + then)
                 got = sock.recv(1)
-                return {"answer": "alert" if got == b"\x15" else repr(got)}
+                return {"answer": {b"\x15": "alert", b"H": "plain HTTP"}.get(got, repr(got))}
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             tls = context.wrap_bio(incoming, outgoing, server_hostname=sni)
             first = True
@@ -314,7 +314,7 @@ class Side:
             facts = client(self.proxy.port(target), **arguments)
             seen.update({f"client.{number}.{k}": v for k, v in facts.items()})
             seen.update(self.lines(self.ends[target], f"end.{number}", 1))
-            if facts["answer"] and facts["answer"].isdigit():
+            if facts["answer"] and (facts["answer"].isdigit() or facts["answer"] == "plain HTTP"):
                 seen.update(self.lines(self.logs[target], f"log.{number}", 1))
         for number, request in enumerate(self.backend.requests):
             seen[f"xfcc.{number}"] = request.header("x-forwarded-client-cert")
