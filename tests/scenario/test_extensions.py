@@ -66,6 +66,7 @@ class World:
         self.pour, self.deaf = Upstream("pour", handler=self.pour_out), Upstream("deaf", handler=self.deaf_at_first)
         self.dead, dead_port = closed_port()
         self.light, self.heavy, self.heavy2 = Upstream("light"), Upstream("heavy"), Upstream("heavy2")
+        self.flipped_bytes, self.flipped = b"", Upstream("flipped", handler=self.note_and_echo)
         self.folder = tempfile.mkdtemp(prefix="skiff-extensions-")
         sides = [{"name": "test.side_calls"}, config.router()]
         held = [{"name": "test.network_call"},
@@ -75,14 +76,30 @@ class World:
         tcp = {"name": "envoy.filters.network.tcp_proxy", "typed_config": {
             "@type": config.TYPE + "extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "tcp", "cluster": "later"}}
         listeners = [config.listener("main", [config.hcm([config.route(cluster="side")], http_filters=sides)]), config.listener("held", held),
+                     config.listener("stream", [self.streams()]), *self.edges(),
                      config.listener("choose", [config.hcm(routes, stat_prefix="choose")]), config.listener("tcp", [tcp])]
         clusters = [config.cluster("side", [self.http.port], **TRAILERS), config.cluster("grpc", [self.grpc.port], **HTTP2), config.cluster("dead", [dead_port]),
                     config.cluster("empty", []), config.cluster("pour", [self.pour.port]),
                     config.cluster("deaf", [self.deaf.port]),
                     config.cluster("http2", [self.http.port], **HTTP2),
                     config.cluster("closed", [self.http.port], circuit_breakers={"thresholds": [{"max_pending_requests": 0, "max_connections": 0}]})]
-        clusters += self.balanced()
+        clusters += [*self.balanced(), config.cluster("flipped", [self.flipped.port], transport_socket={"name": "test.flip"}), config.cluster("first", [self.light.port])]
         self.proxy = Proxy(binary, config.bootstrap(listeners, clusters, node={"id": "n", "cluster": "c"}), concurrency=concurrency)
+
+    def streams(self):
+        log = config.file_log(self.folder + "/stream.log", {"note": "%DYNAMIC_METADATA(test:note)%", "state": "%FILTER_STATE(test.note:PLAIN)%"})
+        return config.hcm([config.route("/first", "first"), config.route("/side", "side")], stat_prefix="stream",
+                          http_filters=[{"name": "test.stream"}, config.router()], access_log=[log, {"name": "test.count"}],
+                          http_protocol_options={"enable_trailers": True})
+
+    def edges(self):
+        """Listeners with a filter before the connection, with a transport of their own, and with one of their own to the other side."""
+        echo = {"name": "envoy.filters.network.echo", "typed_config": {"@type": config.TYPE + "extensions.filters.network.echo.v3.Echo"}}
+        flipped = config.listener("flip", [echo])
+        flipped["filter_chains"][0]["transport_socket"] = {"name": "test.flip"}
+        return [config.listener("peek", [echo], listener_filters=[{"name": "test.peek"}]), flipped,
+                config.listener("toflip", [{"name": "envoy.filters.network.tcp_proxy", "typed_config": {
+                    "@type": config.TYPE + "extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "toflip", "cluster": "flipped"}}])]
 
     def balanced(self):
         """Clusters with policies of the tests."""
@@ -101,6 +118,11 @@ class World:
         with open(self.folder + "/new", "w", encoding="utf-8") as out:
             json.dump(body, out)
         os.rename(self.folder + "/new", self.folder + "/eds.json")
+
+    def note_and_echo(self, connection):
+        while data := connection.sock.recv(65536):
+            self.flipped_bytes += data
+            connection.sock.sendall(data)
 
     def pour_out(self, connection):
         connection.read_request()
@@ -189,7 +211,7 @@ class World:
 
     def stop(self):
         self.proxy.stop()
-        for server in (self.http, self.pour, self.deaf, self.grpc, self.light, self.heavy, self.heavy2):
+        for server in (self.http, self.pour, self.deaf, self.grpc, self.light, self.heavy, self.heavy2, self.flipped):
             server.stop()
         self.dead.close()
 
@@ -487,3 +509,80 @@ def test_hosts_change_while_a_choice_waits(world):
         wait_for(lambda: "http.choose.downstream_rq_active: 1" in world.proxy.admin("/stats?filter=downstream_rq_active").text, "the request")
         world.endpoints([world.heavy.port])
         assert c.read().text == "heavy"
+
+
+# --- the stream: route, metadata, filter state, bodies, timers, trailers ---
+
+def stream(world, target, method="POST", body=None, **headers):
+    with client.Client(world.proxy.port("stream")) as c:
+        return c.request(method, target, [("x-test-" + k.replace("_", "-"), str(v)) for k, v in headers.items()], body)
+
+
+def test_cleared_route(world):
+    answer = stream(world, "/side")
+    assert (answer.header("x-test-cluster"), answer.text) == ("side", "side")
+    answer = stream(world, "/side", path="/first")
+    assert (answer.header("x-test-cluster"), answer.text) == ("first", "light")
+
+
+def test_held_and_changed_body(world):
+    assert stream(world, "/side", body=b"b" * 100000, length="yes").status == 200
+    assert world.http.requests[-1].body == b"100000:" + b"b" * 100000
+    assert stream(world, "/side", body=b"", length="yes").status == 200
+
+
+def test_a_filter_waits(world):
+    assert stream(world, "/side", body=b"later", wait_ms=20).status == 200
+    assert world.http.requests[-1].body == b"later"
+
+
+def test_added_trailers(world):
+    assert stream(world, "/side", tail="yes").trailers == [("x-test-tail", "added")]
+
+
+def test_notes_reach_the_log(world):
+    before = world.proxy.admin("/stats?filter=test_log.entries").text
+    assert stream(world, "/side", note="noted here").status == 200
+
+    def logged():
+        with open(world.folder + "/stream.log", encoding="utf-8") as file:
+            return any(json.loads(line) == {"note": "noted here", "state": "noted here"} for line in file if line.endswith("\n"))
+    wait_for(logged, "the log line")
+    wait_for(lambda: world.proxy.admin("/stats?filter=test_log.entries").text != before, "the entry to be counted")
+
+
+# --- the edges ---
+
+@pytest.mark.parametrize("said, heard", [(b"SKIPhello", b"hello"), (b"stay here", b"stay here")])
+def test_listener_filter(world, said, heard):
+    with client.Client(world.proxy.port("peek")) as c:
+        c.send(said[:2])  # four bytes in two pieces
+        c.send(said[2:])
+        assert c.reader.exactly(len(heard)) == heard
+
+
+def test_listener_filter_that_closes(world):
+    with client.Client(world.proxy.port("peek")) as c:
+        c.send(b"DROP it")
+        assert c.at_end() == b""
+
+
+def test_transport_socket(world):
+    data = bytes(range(256)) * 2000  # echoed flipped twice: as it was; the flipping itself shows in test_flipped_upstream
+    with client.Client(world.proxy.port("flip")) as c:
+        thread = threading.Thread(target=c.send, args=(data,))
+        thread.start()
+        assert c.reader.exactly(len(data)) == data
+        thread.join()
+
+
+def flip(data):
+    return bytes(b ^ 0x20 for b in data)
+
+
+def test_flipped_upstream(world):
+    """Towards the other side every byte is turned over, and back."""
+    with client.Client(world.proxy.port("toflip")) as c:
+        c.send(b"Hello")
+        assert c.reader.exactly(5) == b"Hello"
+    assert world.flipped_bytes == flip(b"Hello")
