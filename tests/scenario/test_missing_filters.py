@@ -2,7 +2,7 @@
 import socket
 
 import pytest
-from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2  # noqa: F401 the control plane packs it
+from envoy.extensions.filters.http.lua.v3 import lua_pb2  # noqa: F401 the control plane packs it
 from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2  # noqa: F401
 
@@ -11,17 +11,16 @@ from harness.client import Client
 from harness.controlplane import ads_bootstrap
 from harness.wait import wait_for
 
-AUTHZ = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
+LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
 ROUTER = {"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
-ON = {"authz": {"@type": AUTHZ + "PerRoute", "check_settings": {}}}
+ON = {"script": {"@type": LUA + "PerRoute", "name": "guard"}}
 
 
 def listener(disabled):
-    authz = {"name": "authz", "disabled": disabled,
-             "typed_config": {"@type": AUTHZ, "http_service": {"server_uri": {"uri": "http://a", "cluster": "a", "timeout": "1s"}}}}
+    script = {"name": "script", "disabled": disabled, "typed_config": {"@type": LUA}}
     routes = [{"match": {"prefix": "/guarded"}, "direct_response": {"status": 200}, "typed_per_filter_config": ON},
               {"match": {"prefix": "/"}, "direct_response": {"status": 200}}]
-    return config.listener("main", [config.hcm(routes=routes, stat_prefix="main", http_filters=[authz, ROUTER])])
+    return config.listener("main", [config.hcm(routes=routes, stat_prefix="main", http_filters=[script, ROUTER])])
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_a_missing_filter_that_is_on_is_refused(house):
     plane, proxy = house
     plane.wait_ack("listener")
     plane.set("listener", [listener(False)])
-    assert "ExtAuthz" in str(plane.wait_nack("listener"))
+    assert "lua.v3.Lua" in str(plane.wait_nack("listener"))
     with Client(proxy.port("main")) as client:
         assert client.request("GET", "/guarded").status == 500
 
