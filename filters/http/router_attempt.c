@@ -486,6 +486,19 @@ static void attempt_headers(struct router *r)
     router_timeouts_headers(r);
 }
 
+/* connect_config: the tunnel goes on as a raw connection. CONNECT-UDP (an extended CONNECT) is not
+ * meant. */
+static bool connect_ends_here(const struct router *r)
+{
+    struct str method = headers_get(r->req, HDR_METHOD);
+    bool connect = str_eq(method, STR("CONNECT")) && !headers_has(r->req, HDR_PROTOCOL);
+    for (size_t i = 0; i < r->route->upgrade_count; i++) {
+        const struct upgrade_conf *u = &r->route->upgrades[i];
+        if (u->terminate_connect) return connect || (u->allow_post && str_eq(method, STR("POST")));
+    }
+    return false;
+}
+
 void router_attempt_start(struct router *r)
 {
     struct router_attempt *ra = ARENA_NEW(r->info->arena, struct router_attempt);
@@ -522,7 +535,10 @@ void router_attempt_start(struct router *r)
         ask.avoid_arg = r;
         ask.tries_left = p->host_selection_attempts ? p->host_selection_attempts : 1;
     }
-    upstream_start(r->f.worker, r->uc, &ra->a, &ask);
+    if (connect_ends_here(r))
+        upstream_start_raw(r->f.worker, r->uc, &ra->a, &ask);
+    else
+        upstream_start(r->f.worker, r->uc, &ra->a, &ask);
 }
 
 void router_attempt_cancel(struct router *r)

@@ -105,6 +105,10 @@ void upstream_wire(struct upstream_attempt *a);
 /* Picks a host and a connection. on_ready/on_failure may be called before it returns. */
 void upstream_start(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a,
                     const struct lb_ask *ask);
+/* The same over a raw connection of its own: the headers that are sent stay here, "200" comes back,
+ * data are the connection's bytes. For a CONNECT that ends here. */
+void upstream_start_raw(struct worker *w, struct upstream_cluster *uc, struct upstream_attempt *a,
+                        const struct lb_ask *ask);
 void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end);
 void upstream_send_data(struct upstream_attempt *a, struct buf *data, bool end);
 void upstream_send_trailers(struct upstream_attempt *a, struct headers *t);

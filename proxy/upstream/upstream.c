@@ -301,9 +301,11 @@ void upstream_wire(struct upstream_attempt *a)
 
 void upstream_cancel(struct upstream_attempt *a)
 {
-    if (!attempt_priv(a)->pool && !attempt_priv(a)->choice) return;
+    if (!attempt_priv(a)->pool && !attempt_priv(a)->choice && !attempt_priv(a)->raw) return;
     struct upstream_cluster *uc = a->uc;
-    if (attempt_priv(a)->choice)
+    if (attempt_priv(a)->raw)
+        raw_cancel(a);
+    else if (attempt_priv(a)->choice)
         choice_cancel(&attempt_priv(a)->choice);
     else
         pool_cancel(a);

@@ -94,7 +94,8 @@ struct attempt_priv {
     struct list link; /* pool->pending or pool_conn->attempts */
     struct pool *pool;
     struct pool_conn *pc;
-    struct choice *choice; /* its host is not known yet; NULL: it is */
+    struct choice *choice;   /* its host is not known yet; NULL: it is */
+    struct raw_attempt *raw; /* over a raw connection; NULL: over a pool's */
     bool pending, live;
     bool begun, ended; /* the response's headers / end were told */
 };
@@ -108,6 +109,7 @@ static inline struct attempt_priv *attempt_priv(struct upstream_attempt *a)
 void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask,
                 enum http_protocol_kind protocol);
 void pool_cancel(struct upstream_attempt *a);
+void raw_cancel(struct upstream_attempt *a); /* of upstream_start_raw */
 /* The pool's host left or its cluster was replaced: idle connections end now, busy ones after their
  * exchange. */
 void pool_drain(struct pool *p);
