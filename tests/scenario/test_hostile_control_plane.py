@@ -126,9 +126,8 @@ def test_a_name_twice(house, kind):
     house.goes_on()
 
 
+@pytest.mark.parametrize("house", ["ads-delta", "delta"], indirect=True)
 def test_added_and_removed_at_once(house):
-    if not house.plane.delta:
-        pytest.skip("delta only")
     text = house.plane.refusal(house.plane.message("cluster", [house.good("cluster", "a")], removed=["a"]))
     assert '"a"' in text and "removed" in text, text
     house.goes_on()
