@@ -154,6 +154,8 @@ struct codec_options {
         h2_max_inbound_priority, h2_max_inbound_window_update;
     bool h2_allow_connect, h2_allow_metadata;
     uint64_t h2_keepalive_interval_us, h2_keepalive_timeout_us;
-    uint64_t h2_flush_timeout_us; /* how long a message that is complete on our side may wait for
-                                     the peer's window; 0: for ever */
+    double h2_keepalive_jitter;    /* up to this share of the interval is added */
+    uint64_t h2_keepalive_idle_us; /* clients: a stream after such a silence pings first; 0: no */
+    uint64_t h2_flush_timeout_us;  /* how long a message that is complete on our side may wait for
+                                      the peer's window; 0: for ever */
 };

@@ -30,10 +30,16 @@ bool translate_http2_options(const struct conf_at *at,
     o->h2_allow_metadata = m->allow_metadata;
     if (!m->connection_keepalive) return true;
     struct conf_at keep = conf_field(at, "connection_keepalive");
-    struct conf_at interval = conf_field(&keep, "interval"), timeout = conf_field(&keep, "timeout");
+    struct conf_at interval = conf_field(&keep, "interval"), timeout = conf_field(&keep, "timeout"),
+                   idle = conf_field(&keep, "connection_idle_interval");
+    const Envoy__Type__V3__Percent *jitter = m->connection_keepalive->interval_jitter;
+    enum { JITTER_PERCENT = 15 }; /* Envoy's default */
+    o->h2_keepalive_jitter = (jitter ? jitter->value : JITTER_PERCENT) / 100;
     bool ok = conf_duration(&interval, m->connection_keepalive->interval, 0,
                             &o->h2_keepalive_interval_us);
     return conf_duration(&timeout, m->connection_keepalive->timeout, 0,
                          &o->h2_keepalive_timeout_us) &&
+           conf_duration(&idle, m->connection_keepalive->connection_idle_interval, 0,
+                         &o->h2_keepalive_idle_us) &&
            ok;
 }

@@ -229,6 +229,7 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
     struct buf bytes = {0};
     if (h->receiving) return true;
     h->receiving = true;
+    h->last_rx_us = loop_now_us(conn_worker(c->conn)->loop);
     buf_move(&bytes, in); /* ours: what the frames cause may end the connection, and its input */
     while (bytes.len && !h->fail.len && !h->dead) {
         struct str front = buf_front(&bytes);
@@ -320,9 +321,11 @@ static struct codec_stream *h2_request(struct codec *c, struct arena *a,
     if (h->goaway_received || h->drained || h->fail.len || h->open >= h2_stream_limit(c))
         return NULL;
     struct h2_stream *s = h2_stream_new(h, 0);
+    uint64_t idle = h->options->h2_keepalive_idle_us;
     s->base.arena = a;
     s->base.events = events;
     s->base.owner = owner;
+    if (idle && loop_now_us(conn_worker(c->conn)->loop) - h->last_rx_us > idle) h2_ping(h);
     return &s->base;
 }
 
@@ -372,15 +375,33 @@ static void h2_ping_lost(struct loop_timer *t)
     h2_tell_failure(h);
 }
 
-static void h2_ping_due(struct loop_timer *t)
+void h2_ping(struct h2 *h)
 {
-    struct h2 *h = CONTAINER_OF(t, struct h2, ping);
     struct loop *l = conn_worker(h->base.conn)->loop;
     (void)nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL); /* out of memory aborts */
     h2_flush_soon(h);
     if (!loop_timer_running(&h->ping_wait))
         loop_timer_start(l, &h->ping_wait, h->options->h2_keepalive_timeout_us, h2_ping_lost);
-    loop_timer_start(l, &h->ping, h->options->h2_keepalive_interval_us, h2_ping_due);
+}
+
+static void h2_ping_due(struct loop_timer *t);
+
+/* With some jitter, so that not all connections ping at once. */
+static void h2_ping_later(struct h2 *h)
+{
+    struct worker *w = conn_worker(h->base.conn);
+    uint64_t us = h->options->h2_keepalive_interval_us;
+    uint64_t more = (uint64_t)((double)us * h->options->h2_keepalive_jitter);
+    if (us)
+        loop_timer_start(w->loop, &h->ping, us + (more ? rng_next(&w->rng) % more : 0),
+                         h2_ping_due);
+}
+
+static void h2_ping_due(struct loop_timer *t)
+{
+    struct h2 *h = CONTAINER_OF(t, struct h2, ping);
+    h2_ping(h);
+    h2_ping_later(h);
 }
 
 /* --- making
@@ -520,9 +541,8 @@ static struct codec *h2_new(struct conn *c, bool server, const struct codec_opti
     h2_session_new(h);
     h2_say_settings(h);
     h2_stat(h, server ? H2_STAT_NGHTTP2_DOWNSTREAM : H2_STAT_NGHTTP2_UPSTREAM);
-    if (options->h2_keepalive_interval_us)
-        loop_timer_start(conn_worker(c)->loop, &h->ping, options->h2_keepalive_interval_us,
-                         h2_ping_due);
+    h2_ping_later(h);
+    h->last_rx_us = loop_now_us(conn_worker(c)->loop);
     h2_flush_soon(h);
     return &h->base;
 }

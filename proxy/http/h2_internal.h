@@ -73,6 +73,7 @@ struct h2 {
     size_t open;
     struct loop_later flush;
     struct loop_timer ping, ping_wait;
+    uint64_t last_rx_us;
     struct str fail; /* details of what ended the session; empty: nothing did */
     bool server, receiving, flushing, dead;
     bool goaway_received, drain_noticed, drained, failed_told;
@@ -112,6 +113,8 @@ static inline void h2_stat(const struct h2 *h, enum h2_stat which)
 struct h2_stream *h2_stream_new(struct h2 *h, int32_t id);
 void h2_stream_free(struct h2 *h, struct h2_stream *s);
 void h2_flush_soon(struct h2 *h);
+/* A keep-alive ping; without an answer in time the connection ends. */
+void h2_ping(struct h2 *h);
 /* Ends the session: GOAWAY with the code, and nothing more is read. details is static. */
 void h2_fail(struct h2 *h, uint32_t code, const char *details);
 /* Another stream ended before its time: too many of them end the connection. */

@@ -2,7 +2,7 @@
 tunnels, limits of upstream connections."""
 import pytest
 
-from harness import config, http2
+from harness import client, config, http2
 from harness.controlplane import ads_bootstrap
 from harness.wait import wait_for
 
@@ -165,3 +165,30 @@ def test_pings_find_a_dead_client(skiff, upstream):
     with http2.Client(proxy.port("strict"), quiet=True) as peer:
         assert not peer.until(lambda: False)  # it answers no PING
         proxy.wait_stat("http2.keepalive_timeout", 1)
+
+
+def test_a_stream_after_silence_pings_first(skiff):
+    """connection_idle_interval: the upstream may have gone meanwhile. Without one no ping is ever sent."""
+    pings = {"careful": 0, "trusting": 0}
+
+    def serving(name):
+        def serve(server):
+            while (stream := server.next_request()) is not None:
+                server.wait(stream)
+                server.answer(stream, {}, name)
+                pings[name] = sum(1 for f in server.frames if f.kind == http2.PING and not f.flags & 1)
+        return serve
+    ups = [http2.Upstream2(name, handler=serving(name)) for name in pings]
+    keep = {"connection_keepalive": {"connection_idle_interval": "0.05s", "timeout": "60s"}}
+    routes = [config.route("/careful", "careful"), config.route("/trusting", "trusting")]
+    proxy = skiff(config.bootstrap([config.listener("main", [config.hcm(routes)])], [
+        h2_cluster("careful", [ups[0].port], **keep), h2_cluster("trusting", [ups[1].port])]))
+
+    def pinged():
+        for name in pings:
+            assert client.get(proxy.port(), "/" + name).text == name
+        return pings["careful"]
+    wait_for(pinged, "a ping")
+    assert pings["trusting"] == 0
+    for up in ups:
+        up.stop()
