@@ -152,7 +152,7 @@ struct codec_options {
         h2_hpack_table;
     uint32_t h2_max_outbound_frames, h2_max_outbound_control_frames, h2_max_inbound_empty_data,
         h2_max_inbound_priority, h2_max_inbound_window_update;
-    bool h2_allow_connect, h2_allow_metadata;
+    bool h2_allow_connect;
     uint64_t h2_keepalive_interval_us, h2_keepalive_timeout_us;
     double h2_keepalive_jitter;    /* up to this share of the interval is added */
     uint64_t h2_keepalive_idle_us; /* clients: a stream after such a silence pings first; 0: no */

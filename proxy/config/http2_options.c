@@ -27,7 +27,6 @@ bool translate_http2_options(const struct conf_at *at,
     o->h2_max_inbound_window_update =
         value_of(m->max_inbound_window_update_frames_per_data_frame_sent);
     o->h2_allow_connect = m->allow_connect;
-    o->h2_allow_metadata = m->allow_metadata;
     if (!m->connection_keepalive) return true;
     struct conf_at keep = conf_field(at, "connection_keepalive");
     struct conf_at interval = conf_field(&keep, "interval"), timeout = conf_field(&keep, "timeout"),
