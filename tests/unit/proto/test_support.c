@@ -1,7 +1,5 @@
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
 #include "envoy/config/core/v3/config_source.pb-c.h"
-#include "envoy/config/route/v3/route.pb-c.h"
-#include "envoy/config/route/v3/route_components.pb-c.h"
 #include "proto/support.h"
 #include "tests/unit/proto/help.h"
 
@@ -15,13 +13,12 @@ static void test_refused_field_is_an_error_with_its_path(void **state)
 {
     (void)state;
     struct world w = world_new();
-    Envoy__Config__Route__V3__Vhds vhds = ENVOY__CONFIG__ROUTE__V3__VHDS__INIT;
-    Envoy__Config__Route__V3__RouteConfiguration config =
-        ENVOY__CONFIG__ROUTE__V3__ROUTE_CONFIGURATION__INIT;
+    Envoy__Config__Bootstrap__V3__Bootstrap config = ENVOY__CONFIG__BOOTSTRAP__V3__BOOTSTRAP__INIT;
+    char prefix[] = "x-mine";
     assert_true(check(&w, &config.base));
-    config.vhds = &vhds;
+    config.header_prefix = prefix;
     assert_false(check(&w, &config.base));
-    assert_error(&w, "vhds", "not supported");
+    assert_error(&w, "header_prefix", "not supported");
     arena_free(&w.arena);
 }
 

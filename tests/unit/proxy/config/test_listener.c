@@ -18,9 +18,18 @@
 static const struct network_filter_type end_type = {.ext = {.name = "end"}, .terminal = true};
 static const struct network_filter_type pass_type = {.ext = {.name = "pass"}};
 static const struct listener_filter_type peek_type = {.ext = {.name = "peek"}};
+/* What use_original_dst brings along. */
+static const void *original_conf(const struct conf_at *at, const struct ProtobufCMessage *msg)
+{
+    (void)at, (void)msg;
+    return "original";
+}
+static const struct listener_filter_type original_type = {
+    .ext = {.name = "envoy.filters.listener.original_dst"}, .conf_create = original_conf};
 static const struct registry_entry entries[] = {{EXTENSION_NETWORK_FILTER, &end_type.ext},
                                                 {EXTENSION_NETWORK_FILTER, &pass_type.ext},
-                                                {EXTENSION_LISTENER_FILTER, &peek_type.ext}};
+                                                {EXTENSION_LISTENER_FILTER, &peek_type.ext},
+                                                {EXTENSION_LISTENER_FILTER, &original_type.ext}};
 static const struct registry registry = {.entries = entries, .count = ARRAY_LEN(entries)};
 
 struct env {
@@ -183,7 +192,7 @@ static void mistakes_are_told_with_their_place(void **state)
          "address.socket_address.named_port", "port number"},
         {"{name: l, address: {socket_address: {address: 1.2.3.4, port_value: 1, protocol: UDP}}, filter_chains: [{" END
          "}]}",
-         "address", "UDP"},
+         "1.2.3.4:1", "UDP"},
         {"{name: l, address: {pipe: {path: '@x', mode: 384}}, filter_chains: [{" END "}]}",
          "address.pipe.mode", "Abstract"},
         {"{name: l, " ADDRESS ", filter_chains: [{filters: [{name: nosuch}]}]}",
