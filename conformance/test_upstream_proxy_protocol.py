@@ -176,10 +176,10 @@ def test_no_two_clients_share_a_connection(sides, concurrency, cluster, prefixes
             side.ask("http", "/" + cluster, prefix, requests=2)
         return sorted({side.plain(h)[1] + side.plain(h)[3] for h in target.headers[before:]}), len(target.headers) - before
     envoy, skiff = (run(side) for side in sides)
-    assert envoy[0] == skiff[0]
     if concurrency == 1:
+        assert envoy[0] == skiff[0]
         assert envoy[1] == skiff[1] == count
-    else:
+    else:  # each worker has connections of its own: what two clients of one address send may go over one or two
         assert skiff[1] >= count
 
 
