@@ -18,22 +18,10 @@
  * ------------------------------------------------------------------------------------- */
 
 /* Envoy: a prefix longer than the address is the whole address. */
-static bool node_range(const struct conf_at *at, const char *prefix, uint32_t bits,
-                       struct cidr *out)
-{
-    enum { V4_BITS = 32, V6_BITS = 128 };
-    struct addr address;
-    if (!addr_parse_ip(str_of(prefix), 0, &address))
-        return conf_fail(at, "malformed IP address: %s", prefix);
-    uint32_t most = addr_is_v4(&address) ? V4_BITS : V6_BITS;
-    return cidr_make(str_of(prefix), bits < most ? bits : most, out) ||
-           conf_fail(at, "malformed IP address: %s/%u", prefix, bits);
-}
-
 static bool node_cidr(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m,
                       struct cidr *out)
 {
-    return node_range(at, m->address_prefix, m->prefix_len ? m->prefix_len->value : 0, out);
+    return conf_cidr(at, str_of(m->address_prefix), m->prefix_len ? m->prefix_len->value : 0, out);
 }
 
 static bool node_header(const struct conf_at *at, const Envoy__Config__Route__V3__HeaderMatcher *m,
@@ -250,8 +238,8 @@ static bool principal_addresses(const struct conf_at *at,
     out->kind = RBAC_STATE_ADDRESS;
     for (size_t i = 0; i < m->n_ranges; i++) {
         struct conf_at place = conf_index(at, "ranges", i);
-        ok &= node_range(&place, m->ranges[i]->address_prefix,
-                         m->ranges[i]->prefix_len ? m->ranges[i]->prefix_len->value : 0, &v[i]);
+        ok &= conf_cidr(&place, str_of(m->ranges[i]->address_prefix),
+                        m->ranges[i]->prefix_len ? m->ranges[i]->prefix_len->value : 0, &v[i]);
     }
     out->ranges = v;
     out->count = m->n_ranges;

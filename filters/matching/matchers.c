@@ -25,17 +25,6 @@ struct ip_conf {
     struct stat_group *stats;
 };
 
-static bool ip_range(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m,
-                     struct cidr *out)
-{
-    struct addr a;
-    struct str ip = str_of(m->address_prefix);
-    if (!addr_parse_ip(ip, 0, &a)) return conf_fail(at, "malformed IP address: %.*s", STR_ARG(ip));
-    uint32_t most = addr_is_v4(&a) ? 32 : 128;
-    uint32_t bits = m->prefix_len ? m->prefix_len->value : 0;
-    return cidr_make(ip, bits > most ? most : bits, out) || conf_fail(at, "bad range");
-}
-
 static const void *ip_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
 {
     const Envoy__Extensions__Matching__InputMatchers__Ip__V3__Ip *m = (const void *)msg;
@@ -45,7 +34,9 @@ static const void *ip_create(const struct conf_at *at, const struct ProtobufCMes
     bool ok = true;
     for (size_t i = 0; i < m->n_cidr_ranges; i++) {
         struct conf_at place = conf_index(at, "cidr_ranges", i);
-        ok &= ip_range(&place, m->cidr_ranges[i], &v[i]);
+        const Envoy__Config__Core__V3__CidrRange *r = m->cidr_ranges[i];
+        ok &= conf_cidr(&place, str_of(r->address_prefix), r->prefix_len ? r->prefix_len->value : 0,
+                        &v[i]);
     }
     c->ranges = v;
     c->count = m->n_cidr_ranges;

@@ -4,6 +4,7 @@
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/extensions/http/original_ip_detection/xff/v3/xff.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
+#include "proxy/api/conf_types.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/original_ip.h"
 
@@ -14,17 +15,6 @@ struct xff_conf {
     size_t count;
     bool skip_append;
 };
-
-static bool xff_range(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m,
-                      struct cidr *out)
-{
-    struct addr a;
-    struct str ip = str_of(m->address_prefix);
-    if (!addr_parse_ip(ip, 0, &a)) return conf_fail(at, "malformed IP address: %.*s", STR_ARG(ip));
-    uint32_t most = addr_is_v4(&a) ? 32 : 128;
-    uint32_t bits = m->prefix_len ? m->prefix_len->value : 0;
-    return cidr_make(ip, bits > most ? most : bits, out) || conf_fail(at, "bad range");
-}
 
 static const void *xff_create(const struct conf_at *at, const struct ProtobufCMessage *msg)
 {
@@ -40,7 +30,9 @@ static const void *xff_create(const struct conf_at *at, const struct ProtobufCMe
     struct cidr *v = ARENA_ARRAY(conf_arena(at), struct cidr, m->xff_trusted_cidrs->n_cidrs);
     for (size_t i = 0; i < m->xff_trusted_cidrs->n_cidrs; i++) {
         struct conf_at place = conf_index(&field, "cidrs", i);
-        ok &= xff_range(&place, m->xff_trusted_cidrs->cidrs[i], &v[i]);
+        const Envoy__Config__Core__V3__CidrRange *r = m->xff_trusted_cidrs->cidrs[i];
+        ok &= conf_cidr(&place, str_of(r->address_prefix), r->prefix_len ? r->prefix_len->value : 0,
+                        &v[i]);
     }
     c->by_ranges = m->xff_trusted_cidrs->n_cidrs > 0;
     c->trusted = v;

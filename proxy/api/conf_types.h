@@ -84,6 +84,10 @@ const struct header_change *conf_header_change(
 const struct header_change *conf_header_values(
     const struct conf_at *at, const char *field, size_t n,
     struct Envoy__Config__Core__V3__HeaderValue *const *v, bool *ok);
+struct cidr;
+/* A CidrRange of either family of messages, by its parts. No length is 0, one that is too long is
+ * the longest, as in Envoy. False: told at `at`. */
+bool conf_cidr(const struct conf_at *at, struct str ip, uint32_t bits, struct cidr *out);
 /* config.common.mutation_rules.v3.HeaderMutation lists (mirrors, header_mutation). */
 const struct header_change *conf_header_mutations(
     const struct conf_at *at, const char *field, size_t n,

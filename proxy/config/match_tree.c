@@ -330,15 +330,9 @@ static bool tree_domains(const struct conf_at *at,
 static bool range_cidr(const struct conf_at *at, const Xds__Core__V3__CidrRange *m,
                        struct cidr *out)
 {
-    struct addr a;
-    struct str ip = str_of(m->address_prefix);
-    if (!addr_parse_ip(ip, 0, &a)) {
-        struct conf_at field = conf_field(at, "address_prefix");
-        return conf_fail(&field, "malformed IP address: %.*s", STR_ARG(ip));
-    }
-    uint32_t most = addr_is_v4(&a) ? 32 : 128;
-    uint32_t bits = m->prefix_len ? m->prefix_len->value : 0;
-    return cidr_make(ip, bits > most ? most : bits, out) || conf_fail(at, "bad range");
+    struct conf_at field = conf_field(at, "address_prefix");
+    return conf_cidr(&field, str_of(m->address_prefix), m->prefix_len ? m->prefix_len->value : 0,
+                     out);
 }
 
 /* Longest prefix first; ranges are in configured order before, and stay so among equals. */

@@ -1,4 +1,5 @@
 /* Addresses, CIDR ranges and socket options: what listeners and clusters share. */
+#include "proxy/api/conf_types.h"
 #include "proxy/config/socket.h"
 
 #include <limits.h>
@@ -139,17 +140,19 @@ void translate_keepalive(const Envoy__Config__Core__V3__TcpKeepalive *m, struct 
         out->keepalive_interval_s = (int)(m->keepalive_interval->value & INT_MAX);
 }
 
+bool conf_cidr(const struct conf_at *at, struct str ip, uint32_t bits, struct cidr *out)
+{
+    enum { V4_BITS = 32, V6_BITS = 128 };
+    struct addr a;
+    if (!addr_parse_ip(ip, 0, &a)) return conf_fail(at, "malformed IP address: %.*s", STR_ARG(ip));
+    uint32_t most = addr_is_v4(&a) ? V4_BITS : V6_BITS;
+    return cidr_make(ip, bits > most ? most : bits, out) || conf_fail(at, "bad range");
+}
+
 bool translate_cidr(const struct conf_at *at, const Envoy__Config__Core__V3__CidrRange *m,
                     struct cidr *out)
 {
-    struct addr a;
-    struct str ip = str_of(m->address_prefix);
-    if (!addr_parse_ip(ip, 0, &a)) {
-        struct conf_at field = conf_field(at, "address_prefix");
-        return conf_fail(&field, "malformed IP address: %.*s", STR_ARG(ip));
-    }
-    /* Envoy: no length is 0, one that is too long is the longest. */
-    uint32_t most = addr_is_v4(&a) ? 32 : 128;
-    uint32_t bits = m->prefix_len ? m->prefix_len->value : 0;
-    return cidr_make(ip, bits > most ? most : bits, out) || conf_fail(at, "bad range");
+    struct conf_at field = conf_field(at, "address_prefix");
+    return conf_cidr(&field, str_of(m->address_prefix), m->prefix_len ? m->prefix_len->value : 0,
+                     out);
 }
