@@ -6,6 +6,15 @@
 #include "proxy/api/stream_info.h"
 #include "proxy/api/tls_info.h"
 
+const struct stat_def rbac_enforced_stats[RBAC_STAT_COUNT] = {
+    [RBAC_STAT_ALLOWED] = {"allowed", STAT_COUNTER, 0},
+    [RBAC_STAT_DENIED] = {"denied", STAT_COUNTER, 0},
+};
+const struct stat_def rbac_shadow_stats[RBAC_STAT_COUNT] = {
+    [RBAC_STAT_ALLOWED] = {"shadow_allowed", STAT_COUNTER, 0},
+    [RBAC_STAT_DENIED] = {"shadow_denied", STAT_COUNTER, 0},
+};
+
 static bool node_fits(const struct rbac_node *n, const struct rbac_ask *ask);
 
 static bool any_fits(const struct rbac_node *v, size_t count, const struct rbac_ask *ask)

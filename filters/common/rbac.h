@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include "proxy/api/conf.h"
+#include "proxy/stats/stats.h"
 
 struct arena;
 struct conn_info;
@@ -42,3 +43,8 @@ const struct rbac_rules *rbac_create_matcher(const struct conf_at *at,
 struct rbac_verdict rbac_ask(const struct rbac_rules *r, const struct rbac_ask *ask);
 /* "rbac_access_denied_matched_policy[name]", spaces made "_". */
 struct str rbac_denied_details(struct arena *a, struct str policy);
+
+/* What either filter counts, under a prefix of its own: enforced rules, and shadow rules. */
+enum rbac_stat { RBAC_STAT_ALLOWED, RBAC_STAT_DENIED, RBAC_STAT_COUNT };
+extern const struct stat_def rbac_enforced_stats[RBAC_STAT_COUNT];
+extern const struct stat_def rbac_shadow_stats[RBAC_STAT_COUNT];

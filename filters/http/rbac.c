@@ -11,16 +11,6 @@
 #include "proxy/api/route.h"
 #include "proxy/api/stream_info.h"
 
-enum rbac_stat { RBAC_STAT_ALLOWED, RBAC_STAT_DENIED, RBAC_STAT_COUNT };
-static const struct stat_def enforced_defs[RBAC_STAT_COUNT] = {
-    [RBAC_STAT_ALLOWED] = {"allowed", STAT_COUNTER, 0},
-    [RBAC_STAT_DENIED] = {"denied", STAT_COUNTER, 0},
-};
-static const struct stat_def shadow_defs[RBAC_STAT_COUNT] = {
-    [RBAC_STAT_ALLOWED] = {"shadow_allowed", STAT_COUNTER, 0},
-    [RBAC_STAT_DENIED] = {"shadow_denied", STAT_COUNTER, 0},
-};
-
 struct rbac_conf {
     const struct rbac_rules *rules, *shadow; /* NULL: none */
     struct str prefix, shadow_prefix;        /* of metadata keys */
@@ -65,8 +55,8 @@ static const void *rbac_conf_create(const struct conf_at *at, const struct Proto
                                   m->rules_stat_prefix[0] ? "." : "");
     struct str shadow = str_fmt(a, "%.*srbac.%.*s%s", STR_ARG(stat_prefix),
                                 STR_ARG(c->shadow_prefix), c->shadow_prefix.len ? "." : "");
-    c->stats = conf_stat_group(at, enforced, enforced_defs, RBAC_STAT_COUNT);
-    c->shadow_stats = conf_stat_group(at, shadow, shadow_defs, RBAC_STAT_COUNT);
+    c->stats = conf_stat_group(at, enforced, rbac_enforced_stats, RBAC_STAT_COUNT);
+    c->shadow_stats = conf_stat_group(at, shadow, rbac_shadow_stats, RBAC_STAT_COUNT);
     return c;
 }
 

@@ -14,16 +14,6 @@
 #include "proxy/net/conn.h"
 #include "proxy/runtime/runtime.h"
 
-enum rbac_stat { RBAC_STAT_ALLOWED, RBAC_STAT_DENIED, RBAC_STAT_COUNT };
-static const struct stat_def enforced_defs[RBAC_STAT_COUNT] = {
-    [RBAC_STAT_ALLOWED] = {"allowed", STAT_COUNTER, 0},
-    [RBAC_STAT_DENIED] = {"denied", STAT_COUNTER, 0},
-};
-static const struct stat_def shadow_defs[RBAC_STAT_COUNT] = {
-    [RBAC_STAT_ALLOWED] = {"shadow_allowed", STAT_COUNTER, 0},
-    [RBAC_STAT_DENIED] = {"shadow_denied", STAT_COUNTER, 0},
-};
-
 struct rbac_conf {
     const struct rbac_rules *rules, *shadow; /* NULL: none */
     struct stat_group *stats, *shadow_stats;
@@ -71,12 +61,12 @@ static const void *rbac_conf_create(const struct conf_at *at, const struct Proto
     /* Istio's prefix is "tcp.": Envoy's scopes drop a dot at the end. */
     struct str prefix = str_of(m->stat_prefix);
     if (str_ends(prefix, STR("."))) prefix = str_sub(prefix, 0, prefix.len - 1);
-    c->stats = conf_stat_group(at, str_fmt(a, "%.*s.rbac.", STR_ARG(prefix)), enforced_defs,
+    c->stats = conf_stat_group(at, str_fmt(a, "%.*s.rbac.", STR_ARG(prefix)), rbac_enforced_stats,
                                RBAC_STAT_COUNT);
     const char *dot = c->shadow_prefix.len ? "." : "";
     struct str shadow_stats =
         str_fmt(a, "%.*s.rbac.%.*s%s", STR_ARG(prefix), STR_ARG(c->shadow_prefix), dot);
-    c->shadow_stats = conf_stat_group(at, shadow_stats, shadow_defs, RBAC_STAT_COUNT);
+    c->shadow_stats = conf_stat_group(at, shadow_stats, rbac_shadow_stats, RBAC_STAT_COUNT);
     return ok ? c : NULL;
 }
 
