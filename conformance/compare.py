@@ -16,6 +16,7 @@ from harness import config, http1, http2
 from harness.client import Client, request_bytes
 from harness.proxy import Log, Proxy
 from harness.upstream import Upstream, closed_port
+from harness.wait import wait_for
 
 CASES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases")
 LOG_FIELDS = {
@@ -170,6 +171,8 @@ class Side:
             self.add_answer(seen, f"{prefix}response.{at}", answer)
         if "closed" in step:
             seen[f"{prefix}closed"] = self.clients[-1].at_end() == b""
+        for name, count in step.get("wait", {}).items():
+            wait_for(lambda: sum(r.whole for r in self.upstreams[name].requests) >= count, f"{count} whole requests at {name}")
         if answers == [None]:
             seen[f"{prefix}response"] = "closed without an answer"
         for name, server in sorted(self.upstreams.items()):

@@ -313,6 +313,7 @@ static enum http_flow router_decode_headers(struct http_filter *f, struct header
     }
     if (!strict_check(r) || maintenance(r) || dropped(r)) return HTTP_HOLD;
     prepare(r);
+    r->head_only = end;
     if (end) request_done(r);
     if (end) router_mirror(r);
     router_attempt_start(r);

@@ -89,6 +89,7 @@ struct router {
     bool mirrors_off;       /* it outgrew the buffer */
     struct headers *trailers;
     bool keep_body; /* body stays after sending */
+    bool head_only; /* the head ended the request; how each try is framed follows from it */
     bool request_done, waiting_paused;
     uint32_t downstream_above; /* watermark depth of the response's side */
 

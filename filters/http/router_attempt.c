@@ -131,7 +131,8 @@ static void on_ready(struct upstream_attempt *a)
         r->waiting_paused = false;
         http_filter_pause_request(&r->f, false);
     }
-    bool only = r->request_done && r->body.len == 0 && !r->trailers;
+    /* Envoy: an empty body that came after the head stays one, however late the connection is. */
+    bool only = r->head_only;
     for (uint32_t i = 0; i < r->downstream_above; i++)
         upstream_pause(a, true);
     upstream_send_headers(a, r->req, only);

@@ -20,6 +20,7 @@ struct mirror {
     struct loop_later bury;
     uint64_t start_us;
     uint32_t status; /* 0: no answer */
+    bool head_only;  /* as router.head_only */
     bool over;
 };
 
@@ -61,9 +62,9 @@ static void mirror_timeout(struct loop_timer *t)
 static void mirror_on_ready(struct upstream_attempt *a)
 {
     struct mirror *m = mirror_of(a);
-    bool body = m->body.len > 0;
-    upstream_send_headers(a, m->headers, !body && !m->trailers);
-    if (body && !m->over) upstream_send_data(a, &m->body, !m->trailers);
+    upstream_send_headers(a, m->headers, m->head_only);
+    bool data = m->body.len > 0 || (!m->head_only && !m->trailers);
+    if (data && !m->over) upstream_send_data(a, &m->body, !m->trailers);
     if (m->trailers && !m->over) upstream_send_trailers(a, m->trailers);
 }
 static void mirror_on_failure(struct upstream_attempt *a, enum upstream_failure why,
@@ -147,6 +148,7 @@ static void mirror_send(struct router *r, const struct mirror_policy *p)
     m->worker = r->f.worker;
     m->start_us = loop_now_us(r->f.worker->loop);
     m->headers = headers_dup(a, r->req);
+    m->head_only = r->head_only;
     if (r->trailers) m->trailers = headers_dup(a, r->trailers);
     buf_share(&m->body, &r->mirror_body);
     mirror_host(m, p);
