@@ -1,6 +1,7 @@
-/* Bytes from one raw connection to another inside the kernel: spliced into the worker's pipe and
- * out of it. The pipe is empty again when a read ends; what the other end did not take is read back
- * and goes the usual way, so that queues, watermarks and ends have one place (conn_io.c). */
+/* Bytes from one raw connection to another with nothing between them: a little is copied through
+ * the stack, much is spliced inside the kernel, through the worker's pipe. Nothing stays behind
+ * when a read ends; what the other end did not take goes to the input and so the usual way, so that
+ * queues, watermarks and ends have one place (conn_io.c). */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -10,7 +11,11 @@
 #include "proxy/api/transport_socket.h"
 #include "proxy/net/conn_internal.h"
 
-enum { RELAY_PIPE_SIZE = 256 * 1024 };
+enum {
+    RELAY_PIPE_SIZE = 256 * 1024,
+    RELAY_COPY_MOST =
+        CONN_BULK_LEAST /* a read that fills it counts as much: the next one splices */
+};
 
 void conn_relay_start(struct conn_relay *r, struct conn *a, struct conn *b)
 {
@@ -36,7 +41,7 @@ static struct conn *relay_other(const struct conn *c)
 
 bool conn_relay_fits(const struct conn *c)
 {
-    if (!c->relay || !c->bulk || c->in.len) return false;
+    if (!c->relay || c->in.len) return false;
     const struct conn *to = relay_other(c);
     return to->state == CONN_OPEN && to->out.len == 0 && !to->blocked && !to->end_queued &&
            !to->write_broken;
@@ -110,7 +115,27 @@ static bool relay_unable(int error)
     return error == EINVAL || error == ENOSYS || error == EPERM || error == EOPNOTSUPP;
 }
 
-ssize_t conn_relay_read(struct conn *c, size_t *got)
+/* For small reads the pipe's two calls cost more than the copy. A write that fails is met again,
+ * and told, when what was taken back is written. */
+static ssize_t relay_copy(struct conn *c, size_t *got)
+{
+    char bytes[RELAY_COPY_MOST];
+    size_t most = c->limit < sizeof bytes ? c->limit : sizeof bytes;
+    ssize_t n = recv(c->io.fd, bytes, most, 0);
+    if (n <= 0) return conn_raw_result(n);
+    *got = (size_t)n;
+    struct conn *to = relay_other(c);
+    ssize_t sent = send(to->io.fd, bytes, (size_t)n, MSG_NOSIGNAL);
+    size_t moved = sent > 0 ? (size_t)sent : 0;
+    to->blocked = sent >= 0 ? moved < (size_t)n : errno == EAGAIN;
+    conn_count_written(to, moved);
+    conn_update_want(to);
+    if (moved < (size_t)n) buf_append(&c->in, bytes + moved, (size_t)n - moved);
+    if (moved) c->relay->moved(c->relay, c, moved);
+    return TRANSPORT_WANT_READ;
+}
+
+static ssize_t relay_splice_read(struct conn *c, size_t *got)
 {
     struct conn_relay *r = c->relay;
     const int *pipe = relay_pipe(c->worker);
@@ -127,4 +152,9 @@ ssize_t conn_relay_read(struct conn *c, size_t *got)
     relay_take_back(c, pipe[0], (size_t)n - moved);
     if (moved) r->moved(r, c, moved);
     return TRANSPORT_WANT_READ;
+}
+
+ssize_t conn_relay_read(struct conn *c, size_t *got)
+{
+    return c->bulk ? relay_splice_read(c, got) : relay_copy(c, got);
 }

@@ -529,6 +529,38 @@ static void much_passes_whole_and_in_order(void **state)
     world_release(&x);
 }
 
+/* A little never meets the buffers: it is written in the turn that read it, whoever began. */
+static void a_little_passes_at_once(void **state)
+{
+    (void)state;
+    struct world x;
+    struct proxied p;
+    int peers[2];
+    world_init(&x);
+    proxied_begin(&x, &p, peers);
+    static const char ask[] = "question", answer[] = "the answer";
+    for (int i = 0; i < 3; i++) {
+        char got[32];
+        assert_int_equal(send(peers[0], ask, sizeof ask, 0), sizeof ask);
+        loop_turn(x.w.loop, true);
+        assert_int_equal(recv(peers[1], got, sizeof got, MSG_DONTWAIT), sizeof ask);
+        assert_string_equal(got, ask);
+        assert_int_equal(send(peers[1], answer, sizeof answer, 0), sizeof answer);
+        loop_turn(x.w.loop, true);
+        assert_int_equal(recv(peers[0], got, sizeof got, MSG_DONTWAIT), sizeof answer);
+        assert_string_equal(got, answer);
+    }
+    assert_int_equal(p.moved[0], 3 * sizeof ask);
+    assert_int_equal(p.moved[1], 3 * sizeof answer);
+    assert_int_equal(conn_bytes_read(p.seen[0].conn), 3 * sizeof ask);
+    assert_int_equal(conn_bytes_written(p.seen[0].conn), 3 * sizeof answer);
+    for (int i = 0; i < 2; i++) {
+        conn_close(p.seen[i].conn, CONN_CLOSE_NOW);
+        (void)close(peers[i]);
+    }
+    world_release(&x);
+}
+
 static void a_relayed_end_that_breaks_is_told(void **state)
 {
     (void)state;
@@ -570,6 +602,7 @@ int main(void)
         cmocka_unit_test(closing_inside_a_callback_is_fine),
         cmocka_unit_test(a_paused_client_that_leaves_is_noticed),
         cmocka_unit_test(much_passes_whole_and_in_order),
+        cmocka_unit_test(a_little_passes_at_once),
         cmocka_unit_test(a_relayed_end_that_breaks_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
