@@ -1,4 +1,4 @@
-"""`./dev bench`: Skiff, Envoy and nginx side by side, in one run, in turn, on the same work.
+"""`./dev bench`: Skiff, Envoy and nginx side by side, in one run, in turn, on the same work; for TCP, a raw forwarder as the floor.
 
 Figures: CPU microseconds of the proxy for a request (from /proc), resident memory. Ratios are taken in the same run:
 absolute figures drift on small shared machines, ratios hold. Needs nginx and wrk.
@@ -105,8 +105,17 @@ class Started:
             self.process.wait()
 
 
+def forwarder(work):
+    """The floor, built into the work folder."""
+    out = os.path.join(work, "forwarder")
+    subprocess.run(["cc", "-O2", "-o", out, os.path.join(os.path.dirname(os.path.abspath(__file__)), "forwarder.c")], check=True)
+    return out
+
+
 def start(name, binary, work, origin, tcp=False, **shape):
     port = free_port()
+    if name == "floor":
+        return Started([binary, str(port), str(origin)], port, work), port
     path = os.path.join(work, name + ".conf")
     if name == "nginx":
         text = NGINX.format(work=work, name=name, body=FORWARD.format(origin=origin, port=port))
@@ -172,7 +181,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("scenarios", nargs="?", help="comma-separated names or their first word; all of them without")
-    parser.add_argument("--proxies", default="skiff,envoy,nginx")
+    parser.add_argument("--proxies", default="skiff,envoy,nginx,floor")
     parser.add_argument("--json")
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="skiff-bench-")
@@ -184,12 +193,12 @@ def main():
         out.write(b"x" * 65536)
     origin = Started(["nginx", "-p", work, "-c", os.path.join(work, "origin.conf"), "-e", "stderr"], port, work)
     result = {}
-    binaries = {"skiff": os.path.abspath(options.skiff), "envoy": options.envoy, "nginx": None}
+    binaries = {"skiff": os.path.abspath(options.skiff), "envoy": options.envoy, "nginx": None, "floor": forwarder(work)}
     binaries = {name: binaries[name] for name in options.proxies.split(",")}
     try:
         for scenario in chosen(options.scenarios) if options.scenarios else SCENARIOS:
             shape = SCENARIOS[scenario]
-            proxies = [p for p in binaries if p != "nginx" or set(shape) == {"connections"}]
+            proxies = [p for p in binaries if p in ("skiff", "envoy") or (p == "floor" and "tcp" in shape) or (p == "nginx" and set(shape) == {"connections"})]
             rounds = {proxy: [] for proxy in proxies}
             for _ in range(1 if "clusters" in shape else options.rounds):
                 for proxy in proxies:
