@@ -441,6 +441,7 @@ static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
         if (s->id != frame->hd.stream_id) continue;
         const struct codec_stream_events *e = s->base.events;
         s->base.events = NULL;
+        list_remove(&s->link); /* what its owner does now may end the whole connection */
         if (e)
             e->on_reset(&s->base, s->base.owner, RESET_REMOTE_REFUSED,
                         STR("http2.remote_refuse")); /* nothing was sent */

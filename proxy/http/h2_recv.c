@@ -130,7 +130,9 @@ void h2_show_data(struct h2 *h, struct h2_stream *s)
     if (n)
         (void)nghttp2_session_consume(
             h->session, s->id, n); /* the stream may be gone: then the connection's part counts */
+    bool listed = list_linked(&s->link);
     h2_show_body(s);
+    if (h->dead && listed) return; /* the connection ended inside, and the stream with it */
     struct headers *t = s->held_trailers;
     if (!t || !s->base.events) return;
     s->held_trailers = NULL;

@@ -1,7 +1,8 @@
 /* Bytes through the HTTP/2 codec: first byte: bit 0 client or server, bit 1 a server is given the
- * client's preface first, so that the rest is frames; bit 2 answers come at once or with the
- * request's end; bits 3-7 the size of the pieces. Whatever comes, the codec stays within what it
- * was given, each stream ends once, and all ends cleanly. */
+ * client's preface first, so that the rest is frames, a client gives up each answer when its body
+ * comes; bit 2 a server answers at once or with the request's end, a client ends the connection
+ * with its last stream; bits 3-7 the size of the pieces. Whatever comes, the codec stays within
+ * what it was given, each stream ends once, and all ends cleanly. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -70,9 +71,20 @@ struct buf *conn_input(struct conn *c)
 struct fuzz {
     struct conn conn;
     struct arena *arena;
+    struct codec *codec;
     bool server, early;
+    bool gives_up, ends_with_last; /* clients */
     size_t begun, ended;
 };
+
+/* Another stream has ended: the owner may end the connection, also inside the codec. */
+static void fuzz_ended(struct fuzz *f)
+{
+    f->ended++;
+    if (!f->ends_with_last || f->ended < f->begun || f->conn.closed) return;
+    f->conn.closed = true;
+    f->codec->ops->on_conn_closed(f->codec, RESET_CONN_TERMINATION, STR_NONE);
+}
 
 static void fuzz_answer(struct fuzz *f, struct codec_stream *s)
 {
@@ -106,7 +118,12 @@ static void fuzz_data(struct codec_stream *s, void *owner, struct buf *bytes, bo
 {
     struct fuzz *f = owner;
     buf_release(bytes);
-    if (end && !f->early) fuzz_answer(f, s);
+    if (f->gives_up) {
+        f->codec->ops->reset(s, RESET_LOCAL);
+        fuzz_ended(f);
+    } else if (end && !f->early) {
+        fuzz_answer(f, s);
+    }
 }
 static void fuzz_trailers(struct codec_stream *s, void *owner, struct headers *t)
 {
@@ -117,11 +134,10 @@ static void fuzz_trailers(struct codec_stream *s, void *owner, struct headers *t
 static void fuzz_reset(struct codec_stream *s, void *owner, enum stream_reset why,
                        struct str details)
 {
-    struct fuzz *f = owner;
     (void)s;
     (void)why;
     (void)details;
-    f->ended++;
+    fuzz_ended(owner);
 }
 static void fuzz_watermark(struct codec_stream *s, void *owner, bool above)
 {
@@ -131,9 +147,8 @@ static void fuzz_watermark(struct codec_stream *s, void *owner, bool above)
 }
 static void fuzz_complete(struct codec_stream *s, void *owner)
 {
-    struct fuzz *f = owner;
     (void)s;
-    f->ended++;
+    fuzz_ended(owner);
 }
 static const struct codec_stream_events stream_events = {.on_headers = fuzz_headers,
                                                          .on_1xx = fuzz_1xx,
@@ -202,17 +217,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct worker w = {.rt = &rt, .loop = loop_new()};
     struct fuzz f = {.arena = arena_new("fuzz", 0), .server = !(data[0] & 1)};
     f.conn.worker = &w;
-    f.early = data[0] & 4;
+    f.early = f.server && data[0] & 4;
+    f.gives_up = !f.server && data[0] & 2;
+    f.ends_with_last = !f.server && data[0] & 4;
     struct codec *c = f.server ? h2_server_new(&f.conn, &options, &codec_events, &f)
                                : h2_client_new(&f.conn, &options, &codec_events, &f);
+    f.codec = c;
     size_t step = data[0] >> 3 ? (size_t)(data[0] >> 3) * 5 : size;
     if (!f.server) fuzz_ask(&f, c);
     if (f.server && data[0] & 2)
         fuzz_feed(&f, c, (const uint8_t *)preface, sizeof preface - 1, sizeof preface);
     fuzz_feed(&f, c, data + 1, size - 1, step);
-    (void)c->ops->on_bytes(c, &f.conn.in, true);
+    if (!f.conn.closed) (void)c->ops->on_bytes(c, &f.conn.in, true);
     loop_turn(w.loop, false);
-    c->ops->on_conn_closed(c, RESET_CONN_TERMINATION, STR_NONE);
+    bool ended_before = f.conn.closed;
+    f.conn.closed = true;
+    if (!ended_before) c->ops->on_conn_closed(c, RESET_CONN_TERMINATION, STR_NONE);
     must(f.ended <= f.begun);
     c->ops->free(c);
     buf_release(&f.conn.in);

@@ -192,3 +192,21 @@ def test_a_stream_after_silence_pings_first(skiff):
     assert pings["trusting"] == 0
     for up in ups:
         up.stop()
+
+
+def test_a_broken_side_answer_on_a_connection_that_goes(skiff, upstream):
+    """GOAWAY, then an answer that is given up while it is read: call, stream and connection end in one."""
+    def handler(server):
+        stream = server.next_request()
+        server.wait(stream)
+        server.send(http2.goaway(stream) + http2.headers(stream, [(":status", "200"), ("content-type", "application/grpc")], False)
+                    + http2.data(stream, b"\1\0\0\0\4oops", False) + http2.headers(stream, [("grpc-status", "0")]))
+    up, authz = upstream(), http2.Upstream2("authz", handler=handler)
+    check = {"name": "envoy.filters.http.ext_authz", "typed_config": {
+        "@type": config.TYPE + "extensions.filters.http.ext_authz.v3.ExtAuthz", "transport_api_version": "V3", "failure_mode_allow": True,
+        "grpc_service": {"envoy_grpc": {"cluster_name": "authz"}, "timeout": "60s"}}}
+    proxy = skiff(config.bootstrap([config.listener("main", [config.hcm(http_filters=[check, config.router()])])],
+                                   [config.cluster("a", [up.port]), h2_cluster("authz", [authz.port])]))
+    for _ in range(10):
+        assert client.get(proxy.port()).status == 200
+    authz.stop()
