@@ -129,6 +129,13 @@ struct codec {
     struct conn *conn; /* writes go to conn_write */
 };
 
+/* A SETTINGS entry. */
+struct codec_setting {
+    uint16_t id;
+    uint32_t value;
+};
+struct string_matcher;
+
 /* Limits and options that both directions share; filled from protocol options. */
 struct codec_options {
     size_t
@@ -143,7 +150,10 @@ struct codec_options {
     bool preserve_case, preserve_reason; /* h1: names and reason phrases as they came */
     bool preserve_proper;                /* other names in proper case */
     bool send_fully_qualified_url;
-    bool allow_custom_methods;
+    bool allow_custom_methods; /* h1 servers: any token is a method */
+    const struct string_matcher
+        *ignore_upgrades; /* h1 servers: these upgrades were not asked for */
+    size_t ignore_upgrade_count;
     bool override_stream_error; /* h1: a bad message resets the stream but not the connection */
     int underscores;            /* 0 allow, 1 reject request, 2 drop header */
     struct stat_group *stats;   /* http1./http2. codec stats; index = enum in the codec's header */
@@ -152,7 +162,14 @@ struct codec_options {
         h2_hpack_table;
     uint32_t h2_max_outbound_frames, h2_max_outbound_control_frames, h2_max_inbound_empty_data,
         h2_max_inbound_priority, h2_max_inbound_window_update;
+    const struct codec_setting *h2_settings; /* sent ahead of our own */
+    size_t h2_setting_count;
+    uint64_t h2_reset_burst, h2_reset_rate; /* servers: streams that the client may reset, at once
+                                               and in a second */
     bool h2_allow_connect;
+    bool h2_refuse_obs_text;  /* bytes above 0x7f make a field invalid */
+    bool h2_allow_metadata;   /* METADATA frames pass on; else they are dropped */
+    uint64_t h2_max_metadata; /* bytes of one METADATA block */
     uint64_t h2_keepalive_interval_us, h2_keepalive_timeout_us;
     double h2_keepalive_jitter;    /* up to this share of the interval is added */
     uint64_t h2_keepalive_idle_us; /* clients: a stream after such a silence pings first; 0: no */

@@ -10,8 +10,7 @@
 #include "proxy/api/conf_types.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/config/cluster_internal.h"
-#include "proxy/config/header_key_format.h"
-#include "proxy/config/http2_options.h"
+#include "proxy/config/http_options.h"
 
 enum { HEADER_KIB = 60, HEADERS_MOST = 100, IDLE_S = 3600 };
 
@@ -48,15 +47,9 @@ static bool http1_options(const struct conf_at *at,
                           struct codec_options *o)
 {
     if (!m) return true;
-    o->enable_trailers = m->enable_trailers;
-    o->allow_chunked_length = m->allow_chunked_length;
-    o->send_fully_qualified_url = m->send_fully_qualified_url;
-    o->allow_custom_methods = m->allow_custom_methods;
-    o->accept_http_10 = m->accept_http_10;
     o->override_stream_error = m->override_stream_error_on_invalid_http_message &&
                                m->override_stream_error_on_invalid_http_message->value;
-    struct conf_at format = conf_field(at, "header_key_format");
-    return translate_header_key_format(&format, m->header_key_format, o);
+    return translate_http1_options(at, m, o);
 }
 
 static bool http2_options(const struct conf_at *at,

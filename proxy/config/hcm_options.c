@@ -12,8 +12,7 @@
 #include "proxy/api/early_headers.h"
 #include "proxy/api/original_ip.h"
 #include "proxy/config/hcm_internal.h"
-#include "proxy/config/header_key_format.h"
-#include "proxy/config/http2_options.h"
+#include "proxy/config/http_options.h"
 #include "proxy/config/socket.h"
 
 enum { SECOND_US = 1000000, DEFAULT_HEADER_KIB = 60, DEFAULT_HEADERS = 100, PERCENT_100 = 10000 };
@@ -80,26 +79,6 @@ bool hcm_times(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
  * ----------------------------------------------------------------------------------------------------------------
  */
 
-static bool hcm_http1_options(const struct conf_at *at,
-                              const Envoy__Config__Core__V3__Http1ProtocolOptions *m,
-                              struct codec_options *o)
-{
-    if (!m) return true;
-    o->allow_absolute_url = !m->allow_absolute_url || m->allow_absolute_url->value;
-    o->accept_http_10 = m->accept_http_10;
-    o->default_host_for_http_10 = str_dup(conf_arena(at), str_of(m->default_host_for_http_10));
-    o->enable_trailers = m->enable_trailers;
-    o->allow_chunked_length = m->allow_chunked_length;
-    o->send_fully_qualified_url = m->send_fully_qualified_url;
-    o->allow_custom_methods = m->allow_custom_methods;
-    struct conf_at format = conf_field(at, "header_key_format");
-    if (m->allow_custom_methods) {
-        struct conf_at place = conf_field(at, "allow_custom_methods");
-        return conf_fail(&place, "not supported: only registered methods are parsed");
-    }
-    return translate_header_key_format(&format, m->header_key_format, o);
-}
-
 static uint32_t value_or(const Google__Protobuf__UInt32Value *v, uint32_t fallback)
 {
     return v ? v->value : fallback;
@@ -127,7 +106,7 @@ bool hcm_codec_options(const struct conf_at *at, const Hcm *m, struct hcm_conf *
     o->override_stream_error = c->stream_error_on_bad_message;
     struct conf_at first = conf_field(at, "http_protocol_options"),
                    second = conf_field(at, "http2_protocol_options");
-    bool ok = hcm_http1_options(&first, m->http_protocol_options, o);
+    bool ok = translate_http1_options(&first, m->http_protocol_options, o);
     return translate_http2_options(&second, m->http2_protocol_options, o) && ok;
 }
 

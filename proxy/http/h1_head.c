@@ -16,7 +16,7 @@ void h1_head_reset(struct h1 *h)
 {
     h->head = NULL;
     h->trailers = NULL;
-    h->name = h->value = h->url = h->reason = STR_NONE;
+    h->name = h->value = h->url = h->reason = h->method = STR_NONE;
     h->value_open = h->obs_fold = h->trailing = h->message_done = h->interim = false;
     h->line_bytes = 0;
     h->line_count = 0;
@@ -215,6 +215,25 @@ static void h1_parser_start(struct h1 *h, const llhttp_settings_t *settings)
     if (h->options->allow_chunked_length) llhttp_set_lenient_chunked_length(&h->parser, 1);
 }
 
+/* llhttp knows the registered methods only. Where any token is a method, it reads GET instead of
+ * the one that stands at the front of `head` (CONNECT says what follows: that one it must see).
+ * H1_MORE: the method is not whole. H1_NEXT: *skip bytes were read. */
+static enum h1_step h1_parse_method(struct h1 *h, struct str head, size_t *skip)
+{
+    enum { METHOD_MOST = 1024 };
+    *skip = 0;
+    if (!h->server || !h->options->allow_custom_methods) return H1_NEXT;
+    size_t space = str_find_char(head, ' ');
+    struct str method = str_sub(head, 0, space);
+    bool fine = method.len <= METHOD_MOST && (!head.len || h1_token_valid(method));
+    if (!fine) return h1_refuse(h, 400, "http1.codec_error") ? H1_NEXT : H1_FAILED;
+    if (space == SIZE_MAX) return H1_MORE;
+    h->method = method;
+    if (str_eq(method, STR("CONNECT"))) return H1_NEXT;
+    *skip = method.len;
+    return llhttp_execute(&h->parser, "GET", 3) == HPE_OK ? H1_NEXT : H1_FAILED;
+}
+
 /* Gives a parser error Envoy's name. Always H1_FAILED. */
 static enum h1_step h1_parser_failed(struct h1 *h, enum llhttp_errno e)
 {
@@ -269,7 +288,10 @@ static enum h1_step h1_parse_block(struct h1 *h, struct buf *in, struct str bloc
         headers_add_id(h->head, HDR_STATUS, STR_NONE);
     }
     h1_parser_start(h, &h1_settings);
-    enum llhttp_errno e = llhttp_execute(&h->parser, h->block, block.len);
+    size_t skip;
+    enum h1_step step = h1_parse_method(h, str_make(h->block, block.len), &skip);
+    if (step != H1_NEXT) return h1_parser_failed(h, HPE_INVALID_METHOD);
+    enum llhttp_errno e = llhttp_execute(&h->parser, h->block + skip, block.len - skip);
     if (e != HPE_PAUSED) return h1_parser_failed(h, e);
     size_t used = (size_t)(llhttp_get_error_pos(&h->parser) - h->block);
     struct str head = str_make(h->block, used);
@@ -288,7 +310,11 @@ static enum h1_step h1_scan(struct h1 *h, struct buf *in)
     size_t most = h->options->max_header_bytes;
     size_t seen = in->len < most ? in->len : most;
     struct str all = buf_peek(in, seen);
-    if (!h->scanned) h1_parser_start(h, &h1_scan_settings);
+    if (!h->scanned) {
+        h1_parser_start(h, &h1_scan_settings);
+        enum h1_step step = h1_parse_method(h, all, &h->scanned);
+        if (step != H1_NEXT) return step;
+    }
     enum llhttp_errno e = llhttp_execute(&h->parser, all.ptr + h->scanned, all.len - h->scanned);
     if (e == HPE_PAUSED) {
         size_t used = (size_t)(llhttp_get_error_pos(&h->parser) - all.ptr);

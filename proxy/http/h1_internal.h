@@ -42,6 +42,7 @@ struct h1 {
     char *block; /* the head's bytes, names lowered in place */
     struct headers *head;
     struct str name, value, url, reason;
+    struct str method; /* allow_custom_methods: as written */
     bool value_open, obs_fold, trailing;
     size_t line_bytes; /* trailers: bytes so far */
     uint32_t line_count;

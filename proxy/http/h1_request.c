@@ -1,5 +1,6 @@
 /* Rules on a request's head as a whole: version, target, Host, framing, Connection. What is not
  * clearly right is refused, never repaired. */
+#include "proxy/api/matcher.h"
 #include "proxy/http/h1_chars.h"
 #include "proxy/http/h1_internal.h"
 
@@ -83,7 +84,8 @@ static bool h1_target(struct h1 *h)
     if (!h1_target_valid(url)) return h1_refuse(h, 400, "http1.codec_error");
     if (h->is_connect) return h1_connect_target(h);
     bool star = url.len == 1 && url.ptr[0] == '*';
-    if (star && h->parser.method != HTTP_OPTIONS) return h1_refuse(h, 400, "http1.invalid_url");
+    if (star && !str_eq(headers_get(h->head, HDR_METHOD), STR("OPTIONS")))
+        return h1_refuse(h, 400, "http1.invalid_url");
     bool absolute = !star && url.ptr[0] != '/' && h->options->allow_absolute_url;
     if (absolute && !h1_absolute_target(h, url, &scheme, &authority, &path)) return false;
     if (!h1_host(h, &host)) return false;
@@ -186,11 +188,29 @@ static void h1_drop_h2c(struct headers *head)
     headers_remove_id(head, HDR_HTTP2_SETTINGS);
 }
 
+/* ignore_http_11_upgrade: of the protocols that are offered, those are not seen. */
+static void h1_drop_ignored(const struct codec_options *o, struct headers *head)
+{
+    struct str rest = headers_get(head, HDR_UPGRADE), one, kept = STR_NONE;
+    while (str_next(&rest, ',', &one)) {
+        one = str_trim(one);
+        if (string_match_any(o->ignore_upgrades, o->ignore_upgrade_count, one)) continue;
+        kept = kept.len ? str_fmt(head->arena, "%.*s,%.*s", STR_ARG(kept), STR_ARG(one)) : one;
+    }
+    if (kept.len)
+        headers_set_id(head, HDR_UPGRADE, kept);
+    else
+        headers_remove_id(head, HDR_UPGRADE);
+}
+
 static bool h1_request_connection(struct h1 *h)
 {
     struct headers *head = h->head;
     h->peer_close = h->http10;
-    if (headers_has(head, HDR_UPGRADE)) h1_drop_h2c(head);
+    if (headers_has(head, HDR_UPGRADE)) {
+        h1_drop_h2c(head);
+        if (h->options->ignore_upgrade_count) h1_drop_ignored(h->options, head);
+    }
     if (!headers_has(head, HDR_CONNECTION)) return true;
     if (headers_has_token(head, HDR_CONNECTION, STR("close")))
         h->peer_close = true;
@@ -212,12 +232,13 @@ static bool h1_line_strict(const struct h1 *h, size_t method)
 
 bool h1_request_accept(struct h1 *h)
 {
-    if (h->parser.method == HTTP_PRI) return h1_refuse(h, 400, "http1.codec_error");
+    struct str method = h->method;
+    if (!method.len) method = str_of(llhttp_method_name((llhttp_method_t)h->parser.method));
+    if (str_eq(method, STR("PRI"))) return h1_refuse(h, 400, "http1.codec_error");
     if (!h1_version_accept(h)) return false;
-    const char *method = llhttp_method_name((llhttp_method_t)h->parser.method);
-    if (!h1_line_strict(h, strlen(method))) return h1_refuse(h, 400, "http1.codec_error");
-    headers_set_id(h->head, HDR_METHOD, str_of(method));
-    h->is_head = h->parser.method == HTTP_HEAD;
+    if (!h1_line_strict(h, method.len)) return h1_refuse(h, 400, "http1.codec_error");
+    headers_set_id(h->head, HDR_METHOD, method);
+    h->is_head = str_eq(method, STR("HEAD"));
     h->is_connect = h->parser.method == HTTP_CONNECT;
     return h1_target(h) && h1_request_connection(h) && h1_request_framing(h);
 }

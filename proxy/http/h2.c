@@ -116,15 +116,11 @@ static void h2_tell_failure(struct h2 *h)
     h->base.events->on_error(&h->base, h->base.owner, h->fail);
 }
 
-void h2_count_reset(struct h2 *h)
+void h2_say_reset(struct h2 *h, int32_t id, uint32_t code)
 {
-    uint64_t now = loop_now_us(conn_worker(h->base.conn)->loop), one = 1000000 / H2_RESETS_PER_S;
-    uint64_t floor = now > H2_RESETS_BURST * one ? now - H2_RESETS_BURST * one : 0;
-    if (!h->server) return; /* what an upstream resets costs only what we asked for */
-    if (h->reset_tokens_us < floor) h->reset_tokens_us = floor;
-    h->reset_tokens_us += one;
-    if (h->reset_tokens_us > now + one)
-        h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.too_many_resets");
+    h2_control_begin(h);
+    (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id,
+                                    code); /* out of memory aborts */
 }
 
 void h2_refuse_stream(struct h2 *h, struct h2_stream *s)
@@ -137,9 +133,7 @@ void h2_refuse_stream(struct h2 *h, struct h2_stream *s)
     h2_stat(h, H2_STAT_TX_RESET);
     h2_count_reset(h);
     /* Its close tells the owner. */
-    (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
-                                    s->over_limit ? NGHTTP2_INTERNAL_ERROR
-                                                  : NGHTTP2_PROTOCOL_ERROR);
+    h2_say_reset(h, s->id, s->over_limit ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_PROTOCOL_ERROR);
     h2_flush_soon(h);
 }
 
@@ -160,8 +154,7 @@ static void h2_reset(struct codec_stream *cs, enum stream_reset why)
     h2_drop_out(h, s);
     if (s->id > 0 && (h->server || s->submitted)) {
         h2_stat(h, H2_STAT_TX_RESET);
-        (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
-                                        code); /* its close frees the stream */
+        h2_say_reset(h, s->id, code); /* its close frees the stream */
         h2_flush_soon(h);
     } else {
         h2_stream_free(h, s);
@@ -213,16 +206,6 @@ static void h2_show_waiting(struct h2 *h)
     }
 }
 
-/* A peer that asks and does not read makes us keep what we say. */
-static void h2_check_queue(struct h2 *h)
-{
-    uint32_t most = h->options->h2_max_outbound_frames;
-    if (nghttp2_session_get_outbound_queue_size(h->session) <= (most ? most : H2_OUT_FRAMES))
-        return;
-    h2_stat(h, H2_STAT_OUTBOUND_FLOOD);
-    h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.outbound_frames_flood");
-}
-
 static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
 {
     struct h2 *h = h2_of(c);
@@ -248,7 +231,7 @@ static bool h2_on_bytes(struct codec *c, struct buf *in, bool end)
     buf_release(&bytes);
     h->receiving = false;
     if (h->show_wanted) h2_show_waiting(h);
-    if (!h->fail.len && !h->dead) h2_check_queue(h);
+    h2_check_queue(h);
     h2_flush(h);
     /* nghttp2 itself ended the session: a GOAWAY went out. */
     if (!h->fail.len && !nghttp2_session_want_read(h->session) &&
@@ -297,6 +280,7 @@ static void h2_free(struct codec *c)
     if (!h->dead) h2_on_conn_closed(c, RESET_CONN_TERMINATION, STR_NONE);
     nghttp2_session_del(h->session);
     buf_release(&h->wire);
+    mem_free(h->control_at);
     mem_free(h);
 }
 
@@ -414,6 +398,7 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
 {
     struct h2 *h = user;
     if (frame->hd.type == NGHTTP2_RST_STREAM) h2_note_reset(h, frame->hd.stream_id);
+    if (h2_is_control(&frame->hd)) h2_control_said(h);
     bool body = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
     struct h2_stream *s =
         body ? nghttp2_session_get_stream_user_data(session, frame->hd.stream_id) : NULL;
@@ -423,8 +408,7 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
         s->counts.header_sent += frame->hd.length + H2_FRAME_HEAD;
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) loop_timer_stop(&s->stuck);
     if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) || !s->detached || s->peer_end) return 0;
-    (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id,
-                                    NGHTTP2_NO_ERROR); /* out of memory aborts */
+    h2_say_reset(h, s->id, NGHTTP2_NO_ERROR);
     return 0;
 }
 
@@ -433,6 +417,7 @@ static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
 {
     struct h2 *h = user;
     (void)error;
+    if (h2_is_control(&frame->hd)) h2_control_end(h);
     if (h->server || frame->hd.type != NGHTTP2_HEADERS ||
         frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
@@ -481,7 +466,8 @@ static const struct codec_ops h2_ops = {
 
 static void h2_session_new(struct h2 *h)
 {
-    enum { SETTINGS_MOST = 32, ACKS_MOST = 1000, CONTINUATIONS_MOST = 8 };
+    enum { SETTINGS_MOST = 32, CONTINUATIONS_MOST = 8 };
+    uint64_t burst, rate;
     nghttp2_session_callbacks *cb;
     nghttp2_option *option;
     must(nghttp2_session_callbacks_new(&cb) == 0);
@@ -493,12 +479,10 @@ static void h2_session_new(struct h2 *h)
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_option_set_max_settings(option, SETTINGS_MOST);
-    nghttp2_option_set_max_outbound_ack(option, h->options->h2_max_outbound_control_frames
-                                                    ? h->options->h2_max_outbound_control_frames
-                                                    : ACKS_MOST);
+    nghttp2_option_set_max_outbound_ack(option, h2_control_most(h->options));
     nghttp2_option_set_max_continuations(option, CONTINUATIONS_MOST);
-    /* What resets of a client cost is the connection manager's to judge; this is the last bound. */
-    nghttp2_option_set_stream_reset_rate_limit(option, H2_RESETS_BURST * 25, H2_RESETS_PER_S * 25);
+    h->resets_bounded = h2_reset_limit(h->options, &burst, &rate);
+    nghttp2_option_set_stream_reset_rate_limit(option, burst, rate);
     int rv = h->server ? nghttp2_session_server_new2(&h->session, cb, h, option)
                        : nghttp2_session_client_new2(&h->session, cb, h, option);
     must(rv == 0);
@@ -509,25 +493,35 @@ static void h2_session_new(struct h2 *h)
 static void h2_say_settings(struct h2 *h)
 {
     const struct codec_options *o = h->options;
-    nghttp2_settings_entry v[6];
+    enum { OURS = 5 };
     size_t n = 0;
+    bool table = o->h2_hpack_table && o->h2_hpack_table != NGHTTP2_DEFAULT_HEADER_TABLE_SIZE;
+    nghttp2_settings_entry *v = mem_array(o->h2_setting_count + OURS, sizeof *v);
     int32_t window =
         (int32_t)(o->h2_initial_conn_window ? o->h2_initial_conn_window : H2_CONN_WINDOW);
+    if (!h->server) v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
+    for (size_t i = 0; i < o->h2_setting_count; i++) {
+        const struct codec_setting *x = &o->h2_settings[i];
+        if (x->id != NGHTTP2_SETTINGS_ENABLE_PUSH || h->server)
+            v[n++] = (nghttp2_settings_entry){x->id, x->value};
+        table |= x->id == NGHTTP2_SETTINGS_HEADER_TABLE_SIZE; /* Envoy: its own word is the last */
+    }
     if (h->server) {
         v[n++] = (nghttp2_settings_entry){
             NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
             o->h2_max_concurrent_streams ? o->h2_max_concurrent_streams : H2_STREAMS_MOST};
         if (o->h2_allow_connect)
             v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
-    } else {
-        v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
     }
     v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
                                       o->h2_initial_stream_window ? o->h2_initial_stream_window
                                                                   : H2_STREAM_WINDOW};
-    if (o->h2_hpack_table && o->h2_hpack_table != NGHTTP2_DEFAULT_HEADER_TABLE_SIZE)
-        v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, o->h2_hpack_table};
+    if (table)
+        v[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_HEADER_TABLE_SIZE,
+                                          o->h2_hpack_table ? o->h2_hpack_table
+                                                            : NGHTTP2_DEFAULT_HEADER_TABLE_SIZE};
     must(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, v, n) == 0);
+    mem_free(v);
     must(nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, window) == 0);
 }
 

@@ -30,10 +30,12 @@ static bool h2_head_count(struct h2 *h, struct h2_stream *s, struct str name, st
 }
 
 /* nghttp2 let it pass; what must never reach an HTTP/1 peer is looked for again. */
-static bool h2_head_bytes_valid(struct str name, struct str value)
+static bool h2_head_bytes_valid(const struct h2 *h, struct str name, struct str value)
 {
     for (size_t i = 0; i < value.len; i++)
         if (value.ptr[i] == '\0' || value.ptr[i] == '\r' || value.ptr[i] == '\n') return false;
+    for (size_t i = 0; h->options->h2_refuse_obs_text && i < value.len; i++)
+        if (value.ptr[i] & 0x80) return false;
     if (!name.len) return false;
     return name.ptr[0] == ':' || h1_token_valid(name);
 }
@@ -41,7 +43,8 @@ static bool h2_head_bytes_valid(struct str name, struct str value)
 bool h2_head_add(struct h2 *h, struct h2_stream *s, struct str name, struct str value)
 {
     if (s->refused || !h2_head_count(h, s, name, value)) return false;
-    if (!h2_head_bytes_valid(name, value)) return h2_head_refuse(s, "http2.invalid.header.field");
+    if (!h2_head_bytes_valid(h, name, value))
+        return h2_head_refuse(s, "http2.invalid.header.field");
     if (h->options->underscores && h->server && str_find_char(name, '_') != SIZE_MAX) {
         if (h->options->underscores == 2) {
             h2_stat(h, H2_STAT_DROPPED_UNDERSCORES);

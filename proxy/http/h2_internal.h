@@ -82,6 +82,11 @@ struct h2 {
     size_t queued;    /* bytes in `out` of all streams */
     struct buf wire;  /* serialised frames on their way to the connection */
     /* abuse */
+    bool resets_bounded;  /* by configuration: nghttp2 counts them */
+    uint32_t control_due; /* acknowledgements and resets that nghttp2 has not written */
+    uint64_t said;        /* bytes given to the connection so far */
+    uint64_t *control_at; /* those in the connection's queue: their ends in `said`, a ring; heap */
+    uint32_t control_first, control_count, control_cap;
     uint64_t reset_tokens_us;             /* bucket as time: now - this, in tokens */
     int32_t reset_by_us[H2_RESET_MEMORY]; /* ids, a ring: what the peer still sends on them is no
                                              mistake */
@@ -117,11 +122,31 @@ void h2_flush_soon(struct h2 *h);
 void h2_ping(struct h2 *h);
 /* Ends the session: GOAWAY with the code, and nothing more is read. details is static. */
 void h2_fail(struct h2 *h, uint32_t code, const char *details);
-/* Another stream ended before its time: too many of them end the connection. */
-void h2_count_reset(struct h2 *h);
+/* RST_STREAM. The stream's close follows once it is out. */
+void h2_say_reset(struct h2 *h, int32_t id, uint32_t code);
 /* The message may not pass (s->refused): ends its stream, or the connection (Envoy: unless
  * override_stream_error_on_invalid_http_message, when it is malformed). */
 void h2_refuse_stream(struct h2 *h, struct h2_stream *s);
+
+/* h2_limits.c */
+/* Another stream ended before its time: too many of them end the connection. */
+void h2_count_reset(struct h2 *h);
+/* How many streams a client may reset at once and in a second. True: as configured. */
+bool h2_reset_limit(const struct codec_options *o, uint64_t *burst, uint64_t *rate);
+/* An acknowledgement or a reset of ours: it was queued in nghttp2; it left that queue unsaid; its
+ * bytes are in `wire`. */
+void h2_control_begin(struct h2 *h);
+void h2_control_end(struct h2 *h);
+void h2_control_said(struct h2 *h);
+uint32_t h2_control_most(const struct codec_options *o);
+/* A peer that asks and does not read makes us keep what we say. Too much of it ends the
+ * connection. */
+void h2_check_queue(struct h2 *h);
+static inline bool h2_is_control(const nghttp2_frame_hd *f)
+{
+    bool asked = f->type == NGHTTP2_PING || f->type == NGHTTP2_SETTINGS;
+    return f->type == NGHTTP2_RST_STREAM || (asked && f->flags & NGHTTP2_FLAG_ACK);
+}
 
 /* h2_check.c: follows the frames in the bytes that nghttp2 will get next: how many it may have now,
  * at most to the end of one frame. 0: a frame came on a closed stream (RFC 9113 5.1), which

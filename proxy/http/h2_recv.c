@@ -203,14 +203,20 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
         return 0;
     case NGHTTP2_RST_STREAM:
         h2_stat(h, H2_STAT_RX_RESET);
-        h2_count_reset(h);
+        if (!h->resets_bounded) h2_count_reset(h);
         return 0;
     case NGHTTP2_GOAWAY:
         h->goaway_received = true;
         if (h->base.events->on_goaway) h->base.events->on_goaway(&h->base, h->base.owner);
         return 0;
+    case NGHTTP2_SETTINGS:
+        if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) h2_control_begin(h);
+        return 0;
     case NGHTTP2_PING:
-        if (frame->hd.flags & NGHTTP2_FLAG_ACK) loop_timer_stop(&h->ping_wait);
+        if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+            loop_timer_stop(&h->ping_wait);
+        else
+            h2_control_begin(h);
         return 0;
     default: return 0;
     }
@@ -226,6 +232,7 @@ static int h2_on_invalid_frame(nghttp2_session *session, const nghttp2_frame *fr
         s->refused = error == NGHTTP2_ERR_HTTP_HEADER ? "http2.invalid.header.field"
                                                       : "http2.violation.of.messaging.rule";
     h2_count_reset(h);
+    h2_control_begin(h); /* nghttp2 resets the stream */
     bool malformed = error == NGHTTP2_ERR_HTTP_HEADER || error == NGHTTP2_ERR_HTTP_MESSAGING;
     if (s && malformed && !h->options->override_stream_error)
         h2_fail(h, NGHTTP2_PROTOCOL_ERROR, s->refused);

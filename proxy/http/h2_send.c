@@ -38,8 +38,7 @@ static void h2_on_stuck(struct loop_timer *t)
     s->refused = "http2.flush_timeout";
     s->over_limit = true;
     h2_drop_out(h, s);
-    (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
-                                    NGHTTP2_NO_ERROR); /* its close tells the owner */
+    h2_say_reset(h, s->id, NGHTTP2_NO_ERROR); /* its close tells the owner */
     h2_flush_soon(h);
 }
 
@@ -113,6 +112,7 @@ void h2_flush(struct h2 *h)
     if (h->receiving || h->flushing || h->dead || !conn_is_open(h->base.conn)) return;
     h->flushing = true;
     int rv = nghttp2_session_send(h->session);
+    h->said += h->wire.len;
     if (h->wire.len) conn_write(h->base.conn, &h->wire, false);
     h->flushing = false;
     if (rv != 0) h2_fail(h, NGHTTP2_INTERNAL_ERROR, "http2.send_failed");
@@ -130,9 +130,7 @@ static void h2_submit_head(struct h2 *h, struct h2_stream *s, const nghttp2_nv *
     const nghttp2_data_provider *more = end ? NULL : &body;
     if (h->server) {
         int rv = nghttp2_submit_response(h->session, s->id, v, n, more);
-        if (rv != 0)
-            (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id,
-                                            NGHTTP2_INTERNAL_ERROR);
+        if (rv != 0) h2_say_reset(h, s->id, NGHTTP2_INTERNAL_ERROR);
         return;
     }
     int32_t id = nghttp2_submit_request(h->session, NULL, v, n, more, s);

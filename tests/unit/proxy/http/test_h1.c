@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/must.h"
 #include "proxy/api/headers.h"
+#include "proxy/api/matcher.h"
 #include "proxy/http/h1.h"
 #include "proxy/net/conn.h"
 
@@ -199,14 +200,15 @@ static void ask(struct seen *e)
     e->codec->ops->send_headers(s, h, true);
 }
 
-static void check_rows(const struct row *rows, size_t n, bool server)
+static void check_rows_of(const struct codec_options *o, const struct row *rows, size_t n,
+                          bool server)
 {
     static const size_t steps[] = {100000, 1, 7};
     unsigned wrong = 0;
     for (size_t i = 0; i < n; i++) {
         for (size_t k = 0; k < ARRAY_LEN(steps); k++) {
             struct seen e;
-            seen_init(&e, server, &options);
+            seen_init(&e, server, o);
             if (!server) ask(&e);
             feed(&e, str_of(rows[i].in), steps[k]);
             sb_char(&e.text, 0);
@@ -219,6 +221,11 @@ static void check_rows(const struct row *rows, size_t n, bool server)
         }
     }
     assert_int_equal(wrong, 0);
+}
+
+static void check_rows(const struct row *rows, size_t n, bool server)
+{
+    check_rows_of(&options, rows, n, server);
 }
 
 #define GET "GET /x HTTP/1.1\r\nHost: a\r\n"
@@ -315,6 +322,66 @@ static void test_bad_requests(void **state)
         {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "BAD400:http1.codec_error "},
     };
     check_rows(rows, ARRAY_LEN(rows), true);
+}
+
+#define FROB "FROB /x HTTP/1.1\r\nHost: a\r\n"
+#define HEAD_OF_FROB ":method=FROB|:path=/x|:authority=a|"
+#define M64 "MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM"
+#define M512 M64 M64 M64 M64 M64 M64 M64 M64
+
+static void test_custom_methods(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {FROB "\r\n" GET "\r\n", HEAD_OF_FROB "END DONE " HEAD_OF_GET "END DONE "},
+        {FROB "Content-Length: 3\r\n\r\nabc" FROB "\r\n",
+         HEAD_OF_FROB "content-length=3|abcEND DONE " HEAD_OF_FROB "END DONE "},
+        {FROB "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" FROB "\r\n",
+         HEAD_OF_FROB "transfer-encoding=chunked|aEND DONE " HEAD_OF_FROB "END DONE "},
+        {"get /x HTTP/1.1\r\nHost: a\r\n\r\n", ":method=get|:path=/x|:authority=a|END DONE "},
+        {"G /x HTTP/1.1\r\nHost: a\r\n\r\n", ":method=G|:path=/x|:authority=a|END DONE "},
+        {"HEADX /x HTTP/1.1\r\nHost: a\r\n\r\n", ":method=HEADX|:path=/x|:authority=a|END DONE "},
+        {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", ":method=OPTIONS|:path=*|:authority=a|END DONE "},
+        {"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nraw", ":method=CONNECT|:authority=a:80|raw"},
+        {FROB "Upgrade: websocket\r\nConnection: upgrade\r\n\r\nraw",
+         HEAD_OF_FROB "upgrade=websocket|connection=upgrade|raw"},
+        {M512 M512 " /x HTTP/1.1\r\nHost: a\r\n\r\n",
+         ":method=" M512 M512 "|:path=/x|:authority=a|END DONE "},
+        {M512 M512 "M /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {"connect a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {"FROB * HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.invalid_url "},
+        {"FROB  /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {"FROB\t/x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {" /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {"FR\r\nOB /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {"FROB: /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {"FROB /x HTTP/1.0\r\nHost: a\r\n\r\n", "BAD426:low_version "},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "BAD400:http1.codec_error "},
+        {"PRI /x HTTP/1.1\r\nHost: a\r\n\r\n", "BAD400:http1.codec_error "},
+        {FROB "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+         "BAD400:http1.content_length_and_chunked_not_allowed "},
+    };
+    struct codec_options custom = options;
+    custom.allow_custom_methods = true;
+    check_rows_of(&custom, rows, ARRAY_LEN(rows), true);
+}
+
+static void test_ignored_upgrades(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {GET "Upgrade: foo\r\nConnection: upgrade\r\n\r\n",
+         HEAD_OF_GET "connection=upgrade|END DONE "},
+        {GET "Upgrade: foo , websocket\r\nConnection: upgrade\r\n\r\nraw",
+         HEAD_OF_GET "upgrade=websocket|connection=upgrade|raw"},
+        {GET "Upgrade: Foo\r\nConnection: upgrade\r\n\r\nraw",
+         HEAD_OF_GET "upgrade=Foo|connection=upgrade|raw"},
+    };
+    static const struct string_matcher foo = {.kind = STRING_MATCH_EXACT, .text = {"foo", 3}};
+    struct codec_options ignoring = options;
+    ignoring.ignore_upgrades = &foo;
+    ignoring.ignore_upgrade_count = 1;
+    check_rows_of(&ignoring, rows, ARRAY_LEN(rows), true);
 }
 
 static void test_responses(void **state)
@@ -441,6 +508,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_custom_methods),
+        cmocka_unit_test(test_ignored_upgrades),
         cmocka_unit_test(test_responses),
         cmocka_unit_test(test_response_writing),
         cmocka_unit_test(test_length_is_kept),
