@@ -23,7 +23,8 @@ METHOD = "/envoy.service.auth.v3.Authorization/Check"
 HTTP2 = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
     "@type": config.TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}}}
 LOG = {"flags": "%RESPONSE_FLAGS%", "details": "%CONNECTION_TERMINATION_DETAILS%", "code": "%RESPONSE_CODE_DETAILS%",
-       "metadata": "%DYNAMIC_METADATA(envoy.filters.network.ext_authz)%", "rx": "%BYTES_RECEIVED%", "tx": "%BYTES_SENT%"}
+       "metadata": "%DYNAMIC_METADATA(envoy.filters.network.ext_authz)%", "rx": "%BYTES_RECEIVED%", "tx": "%BYTES_SENT%",
+       **{how: f"%FILTER_STATE(envoy.filters.network.ext_authz{how})%" for how in ("", ":PLAIN", ":FIELD:check_result", ":FIELD:status_code")}}
 SHADOW = {"name": "envoy.filters.network.rbac", "typed_config": {
     "@type": NET + "rbac.v3.RBAC", "stat_prefix": "shadow", "shadow_rules": {"action": "ALLOW", "policies": {
         "all": {"permissions": [{"any": True}], "principals": [{"any": True}]}}}}}
@@ -49,6 +50,8 @@ def fail(code, text):
     return run
 
 
+LABELS = {"app": "web", "number": 3}
+SHADOWED = {"shadow_mode": True}
 OPEN, DENIED = {"failure_mode_allow": True}, auth.DeniedHttpResponse(body="no")
 # name: (what the service answers, fields of the filter, cluster, more filters before)
 CASES = {
@@ -82,6 +85,15 @@ CASES = {
     "tls_session": (answer(), {"include_tls_session": True}),
     "tls_plain": (answer(7), {}),
     "session_without_tls": (answer(), {"include_tls_session": True, "include_peer_certificate": True}),
+    "shadow": (answer(7), SHADOWED),
+    "shadow_ok": (answer(), SHADOWED),
+    "shadow_metadata": (answer(16, {"why": "because"}), SHADOWED),
+    "shadow_denied": (answer(7, denied_response=auth.DeniedHttpResponse(status={"code": 401})), SHADOWED),
+    "shadow_error": (answer(13, error_response=auth.DeniedHttpResponse(status={"code": 401})), SHADOWED),
+    "shadow_error_bare": (answer(13, error_response=DENIED), SHADOWED),
+    "shadow_aborted": (fail(grpc.StatusCode.UNAVAILABLE, "later"), {**SHADOWED, **OPEN}),
+    "labels": (answer(), {"bootstrap_metadata_labels_key": "labels"}),
+    "labels_unknown": (answer(), {"bootstrap_metadata_labels_key": "others"}),
     "small": (answer(0, {"much": "x" * 200}), {"most": 100}),
 }
 
@@ -97,7 +109,7 @@ class Side:
                     config.cluster("dead", [dead], **HTTP2), config.cluster("empty", [], **HTTP2),
                     config.cluster("silent", [self.silent.port], **HTTP2)]
         listeners = [self.listener(name, *case[1:]) for name, case in CASES.items()]
-        self.proxy = Proxy(binary, config.bootstrap(listeners, clusters), concurrency=concurrency)
+        self.proxy = Proxy(binary, config.bootstrap(listeners, clusters, node={"id": "n", "cluster": "c", "metadata": {"labels": LABELS}}), concurrency=concurrency)
 
     def listener(self, name, fields, cluster="authz", before=()):
         fields = dict(fields)

@@ -224,6 +224,9 @@ CASES = [
     ("idle", say_once, {"cluster": "silent", "idle_timeout": "0.3s"}),
     ("duration", say_once, {"cluster": "silent", "max_downstream_connection_duration": "0.3s"}),
     ("log_connected", talk, {"access_log_options": {"flush_access_log_on_connected": True}}),
+    ("log_start", talk, {"access_log_options": {"flush_access_log_on_start": True}}),
+    ("log_start_refused", talk, {"cluster": "dead", "access_log_options": {"flush_access_log_on_start": True, "flush_access_log_on_connected": True}}),
+    ("drain_unasked", talk, {"check_drain_close": True}),
     ("weighted", talk, {"cluster": None, "weighted_clusters": {"clusters": [{"name": "echo", "weight": 1}]}}),
     ("on_data", talk, {"upstream_connect_mode": "ON_DOWNSTREAM_DATA", "max_early_data_bytes": 1024}),
     ("early", talk, {"max_early_data_bytes": 1024}),
@@ -235,6 +238,8 @@ def tunnelled(**options):
 
 
 HEADER = {"header": {"key": "x-peer", "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}}
+FORMATTERS = [{"name": "f", "typed_config": {"@type": config.TYPE + "extensions.formatter.req_without_query.v3.ReqWithoutQuery"}},
+              {"name": "m", "typed_config": {"@type": config.TYPE + "extensions.formatter.metadata.v3.Metadata"}}]
 # The client keeps its side open: after its end Envoy drops what the tunnel still says, Skiff does not (test_tunnel_after_half_close).
 CASES += [
     ("tunnel", talk_then_close, tunnelled()),
@@ -243,6 +248,8 @@ CASES += [
     ("tunnel_refused_twice", talk, {**tunnelled(hostname="refuse.example:1"), "max_connect_attempts": 2}),
     ("tunnel_dead", talk, {**tunnelled(), "cluster": "dead"}),
     ("tunnel_headers", talk_then_close, tunnelled(headers_to_add=[HEADER])),
+    ("tunnel_formatters", talk_then_close, tunnelled(headers_to_add=[{"header": {"key": "x-query", "value": "a%REQ_WITHOUT_QUERY(:path)%"},
+                                                                      "keep_empty_value": True}], formatters=FORMATTERS)),
     ("tunnel_post", lambda port: talk_then_close(port, until=b"]"), tunnelled(use_post=True, post_path="/tunnel")),
 ]
 UUID_EXTENSION = {"typed_config": {"@type": config.TYPE + "extensions.request_id.uuid.v3.UuidRequestIdConfig"}}
@@ -367,3 +374,29 @@ def test_tunnel_after_half_close(runs):
     got, how = talk(runs[0].proxy.port("tunnel_post"))
     assert got.endswith(b"]") and how == "end"
     runs[0].proxy.check_health()
+
+
+def logged(run):
+    try:
+        return run.log("drain_unasked")
+    except FileNotFoundError:
+        return []
+
+
+def drained(run):
+    """A connection while the process tells its clients to go elsewhere."""
+    before, known = run.stats(), len(logged(run))
+    with connect(run.proxy.port("drain_unasked")) as sock:
+        sock.sendall(b"one")
+        got = sock.recv(3)
+        run.proxy.admin("/healthcheck/fail", method="POST")
+        sock.sendall(b"two")
+        end = read_end(sock)
+    run.proxy.admin("/healthcheck/ok", method="POST")
+    wait_for(lambda: len(logged(run)) > known, "the connection to be logged", 20)
+    return got, end, logged(run)[-1], run.stats()["tcp.drain_unasked.downstream_cx_drain_close"] - before.get("tcp.drain_unasked.downstream_cx_drain_close", 0)
+
+
+def test_drain_close(runs):
+    skiff, envoy = (drained(run) for run in runs)
+    assert skiff == envoy

@@ -15,6 +15,8 @@ RAW = {"name": "r", "typed_config": {"@type": EXT + "transport_sockets.raw_buffe
 PROXY = [{"name": "p", "typed_config": {"@type": EXT + "filters.listener.proxy_protocol.v3.ProxyProtocol",
                                         "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}}}]
 
+PROXY_MAYBE = [{"name": "p", "typed_config": {**PROXY[0]["typed_config"], "allow_requests_without_proxy_protocol": True}}]
+
 
 def tlv(kind, value=None, text=None):
     out = {"type": kind}
@@ -34,7 +36,8 @@ ALL = {"match_type": "INCLUDE_ALL"}
 SOCKETS = {"all": transport(version="V2", pass_through_tlvs=ALL), "none": transport(version="V2"), "first": transport(version="V1"),
            "some": transport(version="V2", pass_through_tlvs={"match_type": "INCLUDE", "tlv_type": [0xF1]}, added_tlvs=[tlv(0xF3, b"host")]),
            "plain": None}
-TLVS = [tlv(0xF1, b"one"), tlv(0xF2, text="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"), tlv(0xF4, text="a text")]
+TLVS = [tlv(0xF2, text="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"), tlv(0xF1, b"one"), tlv(0xF4, text="a text")]
+POLICIES = ("OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD", "APPEND_IF_EXISTS_OR_ADD")
 HEADER = (b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + struct.pack(">H", 25) + bytes([1, 2, 3, 4, 5, 6, 7, 8]) + struct.pack(">HH", 1, 2)
           + b"\xe1\x00\x02ab" + b"\xf1\x00\x05clien")
 BARE = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + struct.pack(">H", 12) + bytes([1, 2, 3, 4, 5, 6, 7, 8]) + struct.pack(">HH", 1, 2)
@@ -50,6 +53,9 @@ class Side:
         for name in SOCKETS:
             listeners += [config.listener(name, [tcp(name, cluster=name, proxy_protocol_tlvs=TLVS)]),
                           config.listener("in_" + name, [tcp(name, cluster=name, proxy_protocol_tlvs=TLVS)], listener_filters=PROXY)]
+        for policy in POLICIES:
+            listeners.append(config.listener(policy, [tcp(policy, cluster="all", proxy_protocol_tlvs=TLVS, proxy_protocol_tlv_merge_policy=policy)],
+                                             listener_filters=PROXY_MAYBE))
         self.proxy = Proxy(binary, config.bootstrap(listeners, clusters))
 
     def serve(self, connection):
@@ -83,7 +89,7 @@ def sides(skiff_binary, envoy_binary):
         side.upstream.stop()
 
 
-ROWS = [(name, b"") for name in SOCKETS] + [("in_" + name, HEADER) for name in SOCKETS] + [("in_all", BARE)]
+ROWS = [(name, b"") for name in SOCKETS] + [("in_" + name, HEADER) for name in SOCKETS] + [("in_all", BARE)] + [(policy, header) for policy in POLICIES for header in (HEADER, BARE, b"")]
 
 
 @pytest.mark.parametrize("name,header", ROWS, ids=[f"{name}_{len(header)}" for name, header in ROWS])

@@ -13,6 +13,7 @@
 #include "base/must.h"
 #include "base/watch.h"
 #include "filters/registry.h"
+#include "proxy/api/conf_types.h"
 #include "proxy/http/access_log.h"
 #include "proxy/http/hcm.h"
 #include "proxy/net/listener_manager.h"
@@ -162,6 +163,7 @@ static void server_identity(struct server *s)
     s->rt->service_zone = o->service_zone    ? str_of(o->service_zone)
                           : n && n->locality ? str_of(n->locality->zone)
                                              : STR_NONE;
+    if (n && n->metadata) s->rt->node_metadata = conf_struct(s->rt->arena, n->metadata);
 }
 
 static void server_make(struct server *s)

@@ -13,11 +13,13 @@
 #include "google/protobuf/timestamp.pb-c.h"
 #include "google/rpc/status.pb-c.h"
 #include "proto/decode.h"
+#include "proxy/api/conf.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/metadata.h"
 #include "proxy/api/side_call.h"
 #include "proxy/api/stream_info.h"
 #include "proxy/api/tls_info.h"
+#include "proxy/runtime/runtime.h"
 
 typedef Envoy__Service__Auth__V3__AttributeContext Attributes;
 typedef Envoy__Service__Auth__V3__AttributeContext__Peer Peer;
@@ -90,6 +92,41 @@ Envoy__Service__Auth__V3__CheckRequest *authz_request_new(struct arena *a,
     x->metadata_context = ARENA_NEW(a, Envoy__Config__Core__V3__Metadata);
     envoy__config__core__v3__metadata__init(x->metadata_context);
     return r;
+}
+
+/* Envoy: a label that is no text is empty. */
+struct authz_labels authz_labels_create(const struct conf_at *at, struct str key)
+{
+    struct authz_labels out = {0};
+    struct arena *a = conf_arena(at);
+    const struct value *all = at->cx->rt ? at->cx->rt->node_metadata : NULL;
+    const struct value *l = all && key.len ? value_field(all, key) : NULL;
+    if (!l || l->kind != VALUE_STRUCT) return out;
+    struct str *names = ARENA_ARRAY(a, struct str, l->u.fields.count),
+               *values = ARENA_ARRAY(a, struct str, l->u.fields.count);
+    for (size_t i = 0; i < l->u.fields.count; i++) {
+        const struct value_field *f = &l->u.fields.fields[i];
+        names[i] = str_of(str_z(a, f->name));
+        values[i] =
+            str_of(str_z(a, f->value.kind == VALUE_STRING ? f->value.u.text : STR_NONE));
+    }
+    out = (struct authz_labels){.names = names, .values = values, .count = l->u.fields.count};
+    return out;
+}
+
+void authz_request_labels(struct arena *a, Envoy__Service__Auth__V3__CheckRequest *r,
+                          const struct authz_labels *l)
+{
+    Peer *p = r->attributes->destination;
+    p->labels =
+        ARENA_ARRAY(a, Envoy__Service__Auth__V3__AttributeContext__Peer__LabelsEntry *, l->count);
+    p->n_labels = l->count;
+    for (size_t i = 0; i < l->count; i++) {
+        p->labels[i] = ARENA_NEW(a, Envoy__Service__Auth__V3__AttributeContext__Peer__LabelsEntry);
+        envoy__service__auth__v3__attribute_context__peer__labels_entry__init(p->labels[i]);
+        p->labels[i]->key = str_z(a, l->names[i]);
+        p->labels[i]->value = str_z(a, l->values[i]);
+    }
 }
 
 static bool metadata_has(const Envoy__Config__Core__V3__Metadata *m, struct str ns)

@@ -6,6 +6,7 @@
 #include "base/str.h"
 
 struct arena;
+struct conf_at;
 struct conn_info;
 struct headers;
 struct stream_info;
@@ -26,6 +27,15 @@ struct authz_peers {
 };
 struct Envoy__Service__Auth__V3__CheckRequest *authz_request_new(struct arena *a,
                                                                  const struct authz_peers *p);
+/* Labels of the destination: the fields of one key of the node's metadata. */
+struct authz_labels {
+    const struct str *names, *values; /* NUL-terminated */
+    size_t count;
+};
+/* Main: those under `key` (empty: none). */
+struct authz_labels authz_labels_create(const struct conf_at *at, struct str key);
+void authz_request_labels(struct arena *a, struct Envoy__Service__Auth__V3__CheckRequest *r,
+                          const struct authz_labels *l);
 /* Adds namespaces of m (NULL: none) to the metadata context; those that are there already stay. */
 void authz_request_metadata(struct arena *a, struct Envoy__Service__Auth__V3__CheckRequest *r,
                             const struct metadata *m, const struct str *namespaces, size_t count);

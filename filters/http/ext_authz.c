@@ -308,6 +308,7 @@ static struct str authz_question(struct ext_authz *z, struct str body, bool part
     struct arena *a = http_filter_arena(f);
     struct authz_peers peers = {info->conn, c->certificate, c->session};
     Envoy__Service__Auth__V3__CheckRequest *r = authz_request_new(a, &peers);
+    authz_request_labels(a, r, &c->labels);
     struct authz_http x = {.info = info,
                            .headers = info->req,
                            .wanted = authz_header_wanted,

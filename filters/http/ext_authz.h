@@ -1,6 +1,7 @@
 /* envoy.filters.http.ext_authz between its files: configuration (ext_authz_conf.c), what an answer
  * changes (ext_authz_answer.c), and the filter (ext_authz.c). */
 #pragma once
+#include "filters/common/ext_authz.h"
 #include "filters/common/feature.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/api/http_filter.h"
@@ -57,6 +58,7 @@ struct ext_authz_conf {
     size_t namespace_count, route_namespace_count;
     struct conf_fraction enabled;
     const struct metadata_matcher *enabled_by; /* NULL: always */
+    struct authz_labels labels;
     struct feature deny_at_disable;
     bool has_deny;
     const struct string_matcher *allowed, *disallowed;

@@ -166,6 +166,7 @@ const void *ext_authz_conf_create(const struct conf_at *at, const struct Protobu
     c->route_namespaces =
         names_of(a, m->route_metadata_context_namespaces, m->n_route_metadata_context_namespaces);
     c->route_namespace_count = m->n_route_metadata_context_namespaces;
+    c->labels = authz_labels_create(at, str_of(m->bootstrap_metadata_labels_key));
     c->cluster_prefix = str_fmt(a, "ext_authz.%s%s", m->stat_prefix, *m->stat_prefix ? "." : "");
     c->stats = conf_stat_group(at, str_cat(a, stat_prefix, c->cluster_prefix), ext_authz_defs,
                                EXT_AUTHZ_STATS);

@@ -6,6 +6,7 @@
 #include "envoy/config/core/v3/grpc_service.pb-c.h"
 #include "envoy/extensions/filters/network/ext_authz/v3/ext_authz.pb-c.h"
 #include "envoy/service/auth/v3/external_auth.pb-c.h"
+#include "envoy/type/v3/http_status.pb-c.h"
 #include "filters/common/ext_authz.h"
 #include "filters/common/stats.h"
 #include "google/protobuf/struct.pb-c.h"
@@ -45,7 +46,9 @@ struct authz_conf {
     const struct metadata_matcher *enabled; /* NULL: always */
     const struct str *namespaces;
     size_t namespace_count;
+    struct authz_labels labels;
     bool allow_on_failure, certificate, session;
+    bool shadow; /* the verdict is only told, in filter state */
 };
 enum authz_state { AUTHZ_FRESH, AUTHZ_ASKING, AUTHZ_PASSED, AUTHZ_CLOSED };
 struct authz {
@@ -81,6 +84,8 @@ static const void *authz_conf_create(const struct conf_at *at, const struct Prot
     c->allow_on_failure = m->failure_mode_allow;
     c->certificate = m->include_peer_certificate;
     c->session = m->include_tls_session;
+    c->shadow = m->shadow_mode;
+    c->labels = authz_labels_create(at, str_of(m->bootstrap_metadata_labels_key));
     c->stats = conf_stat_group(at, str_fmt(a, "ext_authz.%s.", m->stat_prefix), authz_stat_defs,
                                AUTHZ_STATS);
     return ok ? c : NULL;
@@ -127,6 +132,61 @@ static void authz_close(struct authz *z, enum authz_verdict verdict)
     conn_close(z->base.conn, CONN_CLOSE_NOW);
 }
 
+/* The status that an HTTP client would see; 0: none. */
+static double authz_status(const Envoy__Service__Auth__V3__CheckResponse *r,
+                           enum authz_verdict verdict)
+{
+    enum { FORBIDDEN = 403 };
+    const Envoy__Service__Auth__V3__DeniedHttpResponse *d = NULL;
+    switch ((int)(r ? r->http_response_case : 0)) {
+    case ENVOY__SERVICE__AUTH__V3__CHECK_RESPONSE__HTTP_RESPONSE_DENIED_RESPONSE:
+        d = r->denied_response;
+        break;
+    case ENVOY__SERVICE__AUTH__V3__CHECK_RESPONSE__HTTP_RESPONSE_ERROR_RESPONSE:
+        d = r->error_response;
+        break;
+    default: break;
+    }
+    if (verdict == AUTHZ_OK) return 0;
+    if (d && d->status && d->status->code) return (double)d->status->code;
+    return verdict == AUTHZ_DENIED ? FORBIDDEN : 0;
+}
+
+static struct str authz_told_text(const void *object, struct arena *a)
+{
+    struct sb out = {0};
+    value_json(object, &out);
+    struct str text = str_dup(a, sb_str(&out));
+    sb_release(&out);
+    return text;
+}
+
+/* Envoy: a filter after this one may act on the verdict. */
+static void authz_tell(struct authz *z, const Envoy__Service__Auth__V3__CheckResponse *r,
+                       enum authz_verdict verdict)
+{
+    static const struct str words[] = {[AUTHZ_OK] = {"OK", 2},
+                                       [AUTHZ_DENIED] = {"DENIED", 6},
+                                       [AUTHZ_ERROR] = {"ERROR", 5}};
+    struct arena *a = network_filter_arena(&z->base);
+    double status = authz_status(r, verdict);
+    struct value_field *f = ARENA_ARRAY(a, struct value_field, 2);
+    f[0] = (struct value_field){.name = STR("check_result"),
+                                .value = {.kind = VALUE_STRING, .u.text = words[verdict]}};
+    f[1] = (struct value_field){.name = STR("status_code"),
+                                .value = {.kind = VALUE_NUMBER, .u.number = status}};
+    struct value *v = ARENA_NEW(a, struct value);
+    *v = (struct value){.kind = VALUE_STRUCT,
+                        .u.fields = {.fields = f, .count = status > 0 ? 2 : 1}};
+    struct filter_state_entry e = {.name = STR("envoy.filters.network.ext_authz"),
+                                   .object = v,
+                                   .text = authz_told_text,
+                                   .value = v,
+                                   .fields = true,
+                                   .read_only = true};
+    (void)filter_state_set(&network_filter_info(&z->base)->state, a, &e);
+}
+
 static void authz_on_end(struct side_call *call, void *arg, const struct side_end *e)
 {
     (void)call;
@@ -140,6 +200,12 @@ static void authz_on_end(struct side_call *call, void *arg, const struct side_en
     stat_dec(c->stats, AUTHZ_STAT_ACTIVE);
     stat_inc(c->stats, counts[verdict]);
     authz_metadata(z, r, verdict);
+    if (c->shadow) {
+        authz_tell(z, r, verdict);
+        z->state = AUTHZ_PASSED;
+        network_filter_resume(&z->base);
+        return;
+    }
     if (verdict == AUTHZ_DENIED || (verdict == AUTHZ_ERROR && !c->allow_on_failure)) {
         authz_close(z, verdict);
         return;
@@ -162,6 +228,7 @@ static void authz_ask(struct authz *z)
     const struct conn_info *info = network_filter_info(f);
     struct authz_peers peers = {info, c->certificate, c->session};
     Envoy__Service__Auth__V3__CheckRequest *r = authz_request_new(a, &peers);
+    authz_request_labels(a, r, &c->labels);
     authz_request_metadata(a, r, info->metadata, c->namespaces, c->namespace_count);
     struct stream_info stream = {.arena = a,
                                  .worker = f->worker,

@@ -125,26 +125,59 @@ static void overrides_take(struct tcp_proxy *p)
                  !str_eq(state_text(p, STR("envoy.tcp_proxy.disable_tunneling")), STR("true"));
 }
 
-/* Envoy: only when no PROXY header came in. */
-static void tlvs_add(struct tcp_proxy *p)
+static void tlv_write(struct sb *out, uint8_t type, struct str value)
+{
+    sb_char(out, (char)type);
+    sb_char(out, (char)(value.len >> 8));
+    sb_char(out, (char)(value.len & 255));
+    sb_add(out, value);
+}
+
+static void tlvs_configured(struct tcp_proxy *p, struct sb *out)
 {
     enum { TLV_MOST = 65535 };
     const struct tcp_conf *c = p->conf;
-    struct conn_info *info = network_filter_info(&p->base);
-    if (c->tlv_count == 0 || info->proxy_tlvs.len || !addr_eq(&info->remote, &info->direct_remote))
-        return;
-    struct sb all = {0};
-    p->info.arena = p->base.worker->scratch;
+    struct arena *scratch = p->base.worker->scratch;
+    p->info.arena = scratch;
     for (size_t i = 0; i < c->tlv_count; i++) {
         const struct tcp_tlv *t = &c->tlvs[i];
-        struct str value =
-            t->format ? format_dup(t->format, &p->info, p->base.worker->scratch) : t->value;
-        if (value.len > TLV_MOST) continue;
-        sb_char(&all, (char)t->type);
-        sb_char(&all, (char)(value.len >> 8));
-        sb_char(&all, (char)(value.len & 255));
-        sb_add(&all, value);
+        struct str value = t->format ? format_dup(t->format, &p->info, scratch) : t->value;
+        if (value.len <= TLV_MOST) tlv_write(out, t->type, value);
     }
+}
+
+static bool tlv_configured(const struct tcp_conf *c, uint8_t type)
+{
+    for (size_t i = 0; i < c->tlv_count; i++) {
+        if (c->tlvs[i].type == type) return true;
+    }
+    return false;
+}
+
+/* The client's own, which the listener filter checked; without those whose type is configured. */
+static void tlvs_received(const struct tcp_conf *c, struct str all, struct sb *out)
+{
+    enum { TLV_HEAD = 3 };
+    while (all.len >= TLV_HEAD) {
+        uint8_t type = (uint8_t)all.ptr[0];
+        size_t len = (size_t)(uint8_t)all.ptr[1] << 8 | (uint8_t)all.ptr[2];
+        struct str value = str_sub(all, TLV_HEAD, len);
+        if (!tlv_configured(c, type)) tlv_write(out, type, value);
+        all = str_sub(all, TLV_HEAD + value.len, SIZE_MAX);
+    }
+}
+
+/* Envoy: what becomes of the TLVs of a PROXY header that came in, is the policy's to say. */
+static void tlvs_add(struct tcp_proxy *p)
+{
+    const struct tcp_conf *c = p->conf;
+    struct conn_info *info = network_filter_info(&p->base);
+    bool own = info->proxy_tlvs.len || !addr_eq(&info->remote, &info->direct_remote);
+    if (c->tlv_count == 0 || (own && c->tlv_merge == TCP_TLV_ADD_IF_ABSENT)) return;
+    struct sb all = {0};
+    if (c->tlv_merge == TCP_TLV_APPEND) sb_add(&all, info->proxy_tlvs);
+    tlvs_configured(p, &all);
+    if (c->tlv_merge == TCP_TLV_OVERWRITE) tlvs_received(c, info->proxy_tlvs, &all);
     info->proxy_tlvs = str_dup(network_filter_arena(&p->base), sb_str(&all));
     sb_release(&all);
 }
@@ -208,14 +241,24 @@ void tcp_proxy_moved(struct tcp_proxy *p, bool from_upstream, size_t n)
     }
 }
 
+/* Envoy: what was read is still written. */
+static void drain_look(struct tcp_proxy *p)
+{
+    if (!p->conf->check_drain || p->ended || !network_filter_draining(&p->base)) return;
+    stat_inc(p->conf->stats, TCP_CX_DRAIN_CLOSE);
+    conn_close(p->base.conn, CONN_CLOSE_FLUSH);
+}
+
 void tcp_proxy_upstream_read(struct tcp_proxy *p, struct buf *in, bool end)
 {
     if (in->len) tcp_proxy_moved(p, true, in->len);
     bool ends = end && !p->up_ended;
     if (in->len || ends) conn_write(p->base.conn, in, end);
-    if (!ends) return;
-    p->up_ended = true;
-    if (p->down_ended && p->link) proxy_finish(p, true);
+    if (ends) p->up_ended = true;
+    if (ends && p->down_ended && p->link)
+        proxy_finish(p, true);
+    else
+        drain_look(p);
 }
 
 /* Envoy: a reset is passed on. */
@@ -265,6 +308,7 @@ static enum net_flow tcp_proxy_on_new(struct network_filter *f)
     overrides_take(p);
     tlvs_add(p);
     timers_start(p);
+    if (c->log_start) proxy_log(p, ACCESS_LOG_TYPE_TCP_CONNECTION_START);
     if (!c->early_data) {
         p->paused = true;
         conn_pause_read(f->conn, true);
@@ -303,14 +347,17 @@ static enum net_flow tcp_proxy_on_read(struct network_filter *f, struct buf *dat
     if (!p->link || !p->link->up) {
         if (data->len) tcp_proxy_active(p);
         proxy_keep_early(p, data, end);
+        if (p->conf->early_data) drain_look(p);
         return NET_HOLD;
     }
     if (data->len) tcp_proxy_moved(p, false, data->len);
     bool ends = end && !p->down_ended;
     if (ends) p->down_ended = true;
     if (data->len || ends) tcp_link_write(p->link, data, end);
-    if (!ends) return NET_HOLD;
-    if (p->up_ended) proxy_finish(p, false);
+    if (ends && p->up_ended)
+        proxy_finish(p, false);
+    else
+        drain_look(p);
     return NET_HOLD;
 }
 

@@ -47,6 +47,8 @@ struct tcp_target {
     uint64_t weight;
     const struct metadata *metadata_match; /* the whole proxy's merged in; NULL: none */
 };
+/* What becomes of a client's own PROXY header. */
+enum tcp_tlv_merge { TCP_TLV_ADD_IF_ABSENT, TCP_TLV_OVERWRITE, TCP_TLV_APPEND };
 /* A TLV for the upstream's PROXY header. */
 struct tcp_tlv {
     uint8_t type;
@@ -78,7 +80,8 @@ struct tcp_conf {
     uint64_t backoff_us, backoff_most_us;     /* 0: the next attempt begins at once */
     const struct access_log_list *access_log; /* NULL: none */
     uint64_t log_interval_us;                 /* 0: none */
-    bool log_connected;
+    bool log_start, log_connected;
+    bool check_drain; /* a drained connection ends with its next bytes */
     enum tcp_hash hash;
     struct str hash_key;
     enum tcp_connect_mode connect_mode;
@@ -88,8 +91,9 @@ struct tcp_conf {
     const void *on_demand; /* ConfigSource where unknown clusters are asked for; NULL: nowhere */
     uint64_t on_demand_us; /* how long a connection waits for one */
     struct stat_group *on_demand_stats;
-    const struct tcp_tlv *tlvs; /* for clients that sent no PROXY header themselves */
+    const struct tcp_tlv *tlvs; /* fixed values first */
     size_t tlv_count;
+    enum tcp_tlv_merge tlv_merge;
     struct stat_group *stats; /* NULL when only validating */
     struct conn_byte_stats bytes;
 };

@@ -152,6 +152,7 @@ static bool conf_logs(const struct conf_at *at, const TcpProxy *m, struct tcp_co
             &options,
             "Only one of access_log_flush_interval or access_log_options can be specified.");
     }
+    c->log_start = m->access_log_options->flush_access_log_on_start;
     c->log_connected = m->access_log_options->flush_access_log_on_connected;
     return conf_duration(&field, m->access_log_options->access_log_flush_interval, 0,
                          &c->log_interval_us) &&
@@ -238,8 +239,10 @@ static bool conf_tunnel(
     t->hostname = format_parse(a, str_dup(a, str_of(m->hostname)), true, &why);
     if (!t->hostname) ok = conf_fail(&host, "%.*s", STR_ARG(why));
     bool headers_ok;
-    t->headers = conf_header_change(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add,
-                                    NULL, 0, NULL, &headers_ok);
+    unsigned extra;
+    ok &= conf_formatters(at, m->n_formatters, m->formatters, &extra);
+    t->headers = conf_header_additions(at, "headers_to_add", m->n_headers_to_add,
+                                       m->headers_to_add, extra, &headers_ok);
     t->post = m->use_post;
     t->path = str_dup(a, str_of(m->post_path));
     if (t->path.len && !t->post)
@@ -272,28 +275,38 @@ static bool conf_on_demand(const struct conf_at *at, const TcpProxy *m, struct t
     return conf_duration(&timeout, m->on_demand->timeout, ON_DEMAND_US, &c->on_demand_us);
 }
 
-static bool conf_tlvs(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+static bool conf_tlv(const struct conf_at *at, const Envoy__Config__Core__V3__TlvEntry *e,
+                     struct tcp_tlv *out)
 {
     enum { TLV_MOST = 65535 };
-    struct arena *a = conf_arena(at);
-    struct tcp_tlv *v = ARENA_ARRAY(a, struct tcp_tlv, m->n_proxy_protocol_tlvs);
+    struct conf_at format = conf_field(at, "format_string");
+    struct str value = str_make((const char *)e->value.data, e->value.len);
+    *out = (struct tcp_tlv){.type = (uint8_t)e->type, .value = str_dup(conf_arena(at), value)};
+    if (!value.len == !e->format_string) {
+        return conf_fail(at, "Invalid TLV configuration: %s",
+                         value.len ? "only one of 'value' or 'format_string' must be set."
+                                   : "one of 'value' or 'format_string' must be set.");
+    }
+    if (value.len > TLV_MOST) return conf_fail(at, "the value is too long");
+    return !e->format_string || (out->format = conf_format(&format, e->format_string));
+}
+
+/* Envoy: those with formats come last. */
+static bool conf_tlvs(const struct conf_at *at, const TcpProxy *m, struct tcp_conf *c)
+{
+    size_t n = m->n_proxy_protocol_tlvs;
+    struct tcp_tlv *v = ARENA_ARRAY(conf_arena(at), struct tcp_tlv, n);
     bool ok = true;
-    for (size_t i = 0; i < m->n_proxy_protocol_tlvs; i++) {
-        const Envoy__Config__Core__V3__TlvEntry *e = m->proxy_protocol_tlvs[i];
-        struct conf_at place = conf_index(at, "proxy_protocol_tlvs", i),
-                       format = conf_field(&place, "format_string");
-        struct str value = str_make((const char *)e->value.data, e->value.len);
-        v[i] = (struct tcp_tlv){.type = (uint8_t)e->type, .value = str_dup(a, value)};
-        if (e->format_string && !(v[i].format = conf_format(&format, e->format_string))) ok = false;
-        if (!value.len == !e->format_string) {
-            ok = conf_fail(&place, "Invalid TLV configuration: %s",
-                           value.len ? "only one of 'value' or 'format_string' must be set."
-                                     : "one of 'value' or 'format_string' must be set.");
+    for (int formats = 0; formats <= 1; formats++) {
+        for (size_t i = 0; i < n; i++) {
+            const Envoy__Config__Core__V3__TlvEntry *e = m->proxy_protocol_tlvs[i];
+            struct conf_at place = conf_index(at, "proxy_protocol_tlvs", i);
+            if ((e->format_string != NULL) == (formats != 0))
+                ok &= conf_tlv(&place, e, &v[c->tlv_count++]);
         }
-        if (value.len > TLV_MOST) ok = conf_fail(&place, "the value is too long");
     }
     c->tlvs = v;
-    c->tlv_count = m->n_proxy_protocol_tlvs;
+    c->tlv_merge = (enum tcp_tlv_merge)m->proxy_protocol_tlv_merge_policy;
     return ok;
 }
 
@@ -317,6 +330,7 @@ const struct tcp_conf *tcp_conf_create(const struct conf_at *at, const struct Pr
     ok &= conf_logs(at, m, c);
     ok &= conf_hash(at, m, c);
     ok &= conf_tlvs(at, m, c);
+    c->check_drain = m->check_drain_close && m->check_drain_close->value;
     ok &= conf_connect_mode(at, m, c);
     struct conf_at tunnel = conf_field(at, "tunneling_config");
     ok &= conf_tunnel(&tunnel, m->tunneling_config, c);

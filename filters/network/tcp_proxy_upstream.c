@@ -164,6 +164,7 @@ static void link_on_ready(struct upstream_tcp *t)
     if (p->conf->access_log) tcp_link_conn_facts(p, conn_info_of(l->conn));
     tcp_proxy_connected(p);
     if (p->ended || p->link != l || !l->conn || !network_filter_alone(&p->base)) return;
+    if (p->conf->check_drain) return; /* looks at each exchange */
     l->relay.moved = link_moved;
     conn_relay_start(&l->relay, p->base.conn, l->conn);
 }

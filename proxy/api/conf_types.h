@@ -18,6 +18,7 @@ struct Envoy__Config__Core__V3__HeaderValueOption;
 struct Envoy__Config__Core__V3__Metadata;
 struct Envoy__Config__Core__V3__RuntimeFractionalPercent;
 struct Envoy__Config__Core__V3__SubstitutionFormatString;
+struct Envoy__Config__Core__V3__TypedExtensionConfig;
 struct Envoy__Config__Common__MutationRules__V3__HeaderMutation;
 struct Envoy__Config__Route__V3__HeaderMatcher;
 struct Envoy__Config__Route__V3__QueryParameterMatcher;
@@ -70,6 +71,11 @@ bool conf_metadata_matcher(const struct conf_at *at,
  */
 const struct format *conf_format(const struct conf_at *at,
                                  const struct Envoy__Config__Core__V3__SubstitutionFormatString *m);
+/* The field `formatters` of the message at `at`; *extra: what they add, for conf_header_additions.
+ */
+bool conf_formatters(const struct conf_at *at, size_t n,
+                     struct Envoy__Config__Core__V3__TypedExtensionConfig *const *v,
+                     unsigned *extra);
 /* The text of a DataSource (inline, file, environment variable); a file of more than `most` bytes
  * is an error (0: 1 MiB). */
 bool conf_data_source(const struct conf_at *at, const struct Envoy__Config__Core__V3__DataSource *m,
@@ -80,6 +86,10 @@ const struct header_change *conf_header_change(
     const struct conf_at *at, const char *add_field, size_t add_count,
     struct Envoy__Config__Core__V3__HeaderValueOption *const *add, const char *remove_field,
     size_t remove_count, char *const *remove, bool *ok);
+/* Additions alone, whose formats may use the operators of formatter extensions. */
+const struct header_change *conf_header_additions(
+    const struct conf_at *at, const char *field, size_t n,
+    struct Envoy__Config__Core__V3__HeaderValueOption *const *v, unsigned extra, bool *ok);
 /* Plain pairs, set over what is there; values may be formats (proxy/config/side_target.c). */
 const struct header_change *conf_header_values(
     const struct conf_at *at, const char *field, size_t n,

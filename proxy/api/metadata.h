@@ -54,6 +54,7 @@ struct filter_state_entry {
     struct str (*text)(const void *object,
                        struct arena *a); /* %FILTER_STATE(name:PLAIN)% ; NULL: none */
     const struct value *value;           /* %FILTER_STATE(name:TYPED)%; NULL: the text */
+    bool fields; /* %FILTER_STATE(name:FIELD:key)% gives the fields of value */
     bool read_only, shared;
     struct filter_state_entry *next;
 };

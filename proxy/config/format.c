@@ -9,13 +9,14 @@
 #include "proxy/http/format_internal.h"
 
 /* Formatter extensions add operators. All that concern us are without settings. */
-static bool formatters(const struct conf_at *at,
-                       const Envoy__Config__Core__V3__SubstitutionFormatString *m, unsigned *extra)
+bool conf_formatters(const struct conf_at *at, size_t n,
+                     Envoy__Config__Core__V3__TypedExtensionConfig *const *v, unsigned *extra)
 {
     static const char prefix[] = "envoy.extensions.formatter.";
-    for (size_t i = 0; i < m->n_formatters; i++) {
+    *extra = 0;
+    for (size_t i = 0; i < n; i++) {
         struct conf_at here = conf_index(at, "formatters", i);
-        const Envoy__Config__Core__V3__TypedExtensionConfig *e = m->formatters[i];
+        const Envoy__Config__Core__V3__TypedExtensionConfig *e = v[i];
         struct str name =
             e->typed_config ? proto_any_name(conf_arena(at), e->typed_config) : STR_NONE;
         if (str_eq(name, STR("envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"))) {
@@ -37,8 +38,8 @@ const struct format *conf_format(const struct conf_at *at,
     struct arena *a = conf_arena(at);
     struct format *f = NULL;
     struct str why = STR_NONE, text = STR_NONE;
-    unsigned extra = 0;
-    if (!formatters(at, m, &extra)) return NULL;
+    unsigned extra;
+    if (!conf_formatters(at, m->n_formatters, m->formatters, &extra)) return NULL;
     const char *field = "text_format";
     switch ((int)m->format_case) {
     case ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT:

@@ -6,6 +6,7 @@
 #include "envoy/config/core/v3/base.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/http/format_internal.h"
 #include "proxy/http/header_change_internal.h"
 
 /* Envoy: pseudo-headers and host are changed by rewrites only. */
@@ -48,7 +49,7 @@ static bool append_action(const struct conf_at *at,
 }
 
 static bool op_value(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValue *m,
-                     struct header_op *op)
+                     unsigned extra, struct header_op *op)
 {
     struct arena *a = conf_arena(at);
     struct conf_at here = conf_field(at, m->raw_value.len ? "raw_value" : "value");
@@ -59,7 +60,7 @@ static bool op_value(const struct conf_at *at, const Envoy__Config__Core__V3__He
     }
     if (line_break(value)) return conf_fail(&here, "must not contain CR, LF or NUL");
     op->literal = str_dup(a, value);
-    const struct format *f = format_parse_header(a, op->literal, &why);
+    const struct format *f = format_new_header(a, op->literal, extra, &why);
     if (!f) return conf_fail(&here, "%.*s", STR_ARG(why));
     if (format_literal(f).ptr)
         op->literal = format_literal(f);
@@ -69,7 +70,7 @@ static bool op_value(const struct conf_at *at, const Envoy__Config__Core__V3__He
 }
 
 static bool op_add(const struct conf_at *at, const Envoy__Config__Core__V3__HeaderValueOption *m,
-                   struct header_op *op)
+                   unsigned extra, struct header_op *op)
 {
     struct conf_at header = conf_field(at, "header");
     *op = (struct header_op){.kind = HEADER_OP_ADD, .keep_empty = m->keep_empty_value};
@@ -83,7 +84,7 @@ static bool op_add(const struct conf_at *at, const Envoy__Config__Core__V3__Head
         struct conf_at key = conf_field(&header, "key");
         return conf_fail(&key, "is no valid header name");
     }
-    return op_value(&header, m->header, op);
+    return op_value(&header, m->header, extra, op);
 }
 
 static bool op_remove(const struct conf_at *at, const char *name, struct header_op *op)
@@ -110,7 +111,22 @@ const struct header_change *conf_header_change(
     }
     for (size_t i = 0; i < add_count; i++) {
         struct conf_at here = conf_index(at, add_field, i);
-        *ok = op_add(&here, add[i], &c->ops[c->count++]) && *ok;
+        *ok = op_add(&here, add[i], 0, &c->ops[c->count++]) && *ok;
+    }
+    return *ok ? c : NULL;
+}
+
+const struct header_change *conf_header_additions(
+    const struct conf_at *at, const char *field, size_t n,
+    Envoy__Config__Core__V3__HeaderValueOption *const *v, unsigned extra, bool *ok)
+{
+    *ok = true;
+    if (!n) return NULL;
+    struct header_change *c = ARENA_NEW(conf_arena(at), struct header_change);
+    c->ops = ARENA_ARRAY(conf_arena(at), struct header_op, n);
+    for (size_t i = 0; i < n; i++) {
+        struct conf_at here = conf_index(at, field, i);
+        *ok = op_add(&here, v[i], extra, &c->ops[c->count++]) && *ok;
     }
     return *ok ? c : NULL;
 }
@@ -126,7 +142,7 @@ static bool mutation(const struct conf_at *at,
     }
     case ENVOY__CONFIG__COMMON__MUTATION_RULES__V3__HEADER_MUTATION__ACTION_APPEND: {
         struct conf_at here = conf_field(at, "append");
-        return op_add(&here, m->append, op);
+        return op_add(&here, m->append, 0, op);
     }
     case ENVOY__CONFIG__COMMON__MUTATION_RULES__V3__HEADER_MUTATION__ACTION_REMOVE_ON_MATCH: {
         struct conf_at here = conf_field(at, "remove_on_match"),

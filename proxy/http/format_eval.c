@@ -277,14 +277,34 @@ void eval_metadata(const struct format_part *p, const struct format_cx *cx, stru
     r->value = v;
 }
 
+/* Envoy: a field is a text, whatever its kind. */
+static void eval_state_field(const struct filter_state_entry *e, struct str name,
+                             const struct format_cx *cx, struct format_result *r)
+{
+    const struct value *v = e && e->fields ? value_field(e->value, name) : NULL;
+    if (!v) return;
+    r->kind = FORMAT_STRING;
+    if (v->kind == VALUE_STRING) {
+        r->text = v->u.text;
+        return;
+    }
+    struct sb out = {0};
+    value_json(v, &out);
+    r->text = str_dup(cx->scratch, sb_str(&out));
+    sb_release(&out);
+}
+
 void eval_filter_state(const struct format_part *p, const struct format_cx *cx,
                        struct format_result *r)
 {
-    if (p->op->n == N_UP || p->choice == 3)
-        return; /* no upstream filter state and no fields of objects yet */
+    if (p->op->n == N_UP) return; /* no upstream filter state yet */
     const struct filter_state_entry *e = filter_state_find(cx->info->state, p->name);
     if (!e && cx->info->conn) e = filter_state_find(cx->info->conn->state, p->name);
-    enum { PLAIN = 1 };
+    enum { PLAIN = 1, FIELD = 3 };
+    if (p->choice == FIELD) {
+        eval_state_field(e, p->other, cx, r);
+        return;
+    }
     if (e && e->value && p->choice != PLAIN) {
         r->kind = FORMAT_VALUE;
         r->value = e->value;

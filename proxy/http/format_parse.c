@@ -170,9 +170,14 @@ const struct format *format_parse(struct arena *a, struct str text, bool omit_em
     return format_new_text(a, text, 0, omit_empty, why);
 }
 
+struct format *format_new_header(struct arena *a, struct str text, unsigned extra, struct str *why)
+{
+    return format_new_text(a, format_legacy_header(a, text), extra, true, why);
+}
+
 const struct format *format_parse_header(struct arena *a, struct str text, struct str *why)
 {
-    return format_new_text(a, format_legacy_header(a, text), 0, true, why);
+    return format_new_header(a, text, 0, why);
 }
 
 const struct format *format_default(struct arena *a)

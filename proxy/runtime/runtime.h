@@ -82,7 +82,8 @@ struct runtime {
                                   limit. Set before the workers start */
     uint64_t start_wall_us, start_us;
     struct str service_node, service_cluster, service_zone; /* node identity; process arena */
-    struct arena *arena;                                    /* process lifetime */
+    const struct value *node_metadata; /* of the bootstrap; NULL: none; process arena */
+    struct arena *arena;               /* process lifetime */
     struct map extension_slots; /* main: struct extension_slot * by key (proxy/config) */
     bool ended;                 /* main: the tables are being freed; nothing is published more */
     void *server;               /* struct server of server/, opaque here */
