@@ -20,12 +20,14 @@ TLS = config.TYPE + "extensions.transport_sockets.tls.v3."
 NET = config.TYPE + "extensions.filters.network."
 CARES = config.TYPE + "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
 LOG = {"code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%", "cluster": "%UPSTREAM_CLUSTER%",
-       "host": "%UPSTREAM_HOST%", "name": "%UPSTREAM_HOST_NAME%"}
+       "host": "%UPSTREAM_HOST%", "name": "%UPSTREAM_HOST_NAME%",
+       "saved": "%FILTER_STATE(envoy.stream.upstream_address)%", "saved_plain": "%FILTER_STATE(envoy.stream.upstream_address:PLAIN)%"}
 PER_ROUTE = "envoy.filters.http.dynamic_forward_proxy"
 # name: (settings of the cache, the requests' hosts in order; {port} is the upstream's)
 CASES = {
     "address": ({}, ["127.0.0.1:{port}", "127.0.0.1:{port}"]),
     "name": ({}, ["a.test:{port}", "b.test:{port}", "a.test:{port}", "A.test:{port}"]),
+    "saved": ({}, ["a.test:{port}", "a.test:{port}", "nobody.test:{port}"]),
     "unknown": ({}, ["nobody.test:{port}", "nobody.test:{port}", "a.test:{port}"]),
     "silent": ({"dns_query_timeout": "0.3s"}, ["silent.test:{port}"]),
     "full": ({"max_hosts": 1}, ["a.test:{port}", "b.test:{port}", "a.test:{port}"]),
@@ -79,14 +81,16 @@ class Side:
         route = config.route(cluster=name)
         if name in ROUTES:
             route["typed_per_filter_config"] = {PER_ROUTE: {"@type": FILTER + "PerRouteConfig", **self.fill(ROUTES[name])}}
-        dfp = {"name": PER_ROUTE, "typed_config": {"@type": FILTER + "FilterConfig", "dns_cache_config": self.cache(name, settings)}}
+        dfp = {"name": PER_ROUTE, "typed_config": {"@type": FILTER + "FilterConfig", "dns_cache_config": self.cache(name, settings),
+                                                    "save_upstream_address": name == "saved"}}
         return config.listener(name, [config.hcm([route], stat_prefix=name, http_filters=[dfp, config.router()],
                                                  access_log=[config.file_log(f"{self.folder}/{name}.log", LOG)])])
 
     def sni(self):
         dfp = {"name": "envoy.filters.network.sni_dynamic_forward_proxy", "typed_config": {
-            "@type": NET + "sni_dynamic_forward_proxy.v3.FilterConfig", "port_value": self.greeter.port, "dns_cache_config": self.cache("sni", {})}}
-        tcp = {"name": "envoy.filters.network.tcp_proxy", "typed_config": {"@type": NET + "tcp_proxy.v3.TcpProxy", "stat_prefix": "sni", "cluster": "sni"}}
+            "@type": NET + "sni_dynamic_forward_proxy.v3.FilterConfig", "port_value": self.greeter.port, "dns_cache_config": self.cache("sni", {}),
+            "save_upstream_address": True}}
+        tcp = {"name": "envoy.filters.network.tcp_proxy", "typed_config": {"@type": NET + "tcp_proxy.v3.TcpProxy", "stat_prefix": "sni", "cluster": "sni", "access_log": [config.file_log(f"{self.folder}/sni.log", LOG)]}}
         inspector = {"name": "envoy.filters.listener.tls_inspector", "typed_config": {
             "@type": config.TYPE + "extensions.filters.listener.tls_inspector.v3.TlsInspector"}}
         return config.listener("sni", [dfp, tcp], listener_filters=[inspector])
@@ -180,7 +184,19 @@ def by_sni(side, name):
         return b"refused"
 
 
+def sni_log(side):
+    path = f"{side.folder}/sni.log"
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return file.read().replace(str(side.greeter.port), "PORT").splitlines()
+
+
 @pytest.mark.parametrize("name", ["a.test", "nobody.test", None])
 def test_by_server_name(sides, name):
+    known = [len(sni_log(side)) for side in sides]
     heard = [by_sni(side, name) for side in sides]
     assert heard[0] == heard[1]
+    for side, count in zip(sides, known):
+        wait_for(lambda s=side, n=count: len(sni_log(s)) > n, "the log")
+    assert json.loads(sni_log(sides[0])[-1]) == json.loads(sni_log(sides[1])[-1])

@@ -262,6 +262,8 @@ ORIGINAL = [
     ("orig_none", say_and_read, "orig", PROXY_MAYBE),
     ("orig_port", to_upstream(9), "orig_port", PROXY),
 ]
+# Two listeners with one bucket; others with its key and other numbers, and without a key.
+BUCKETS = {"shared_one": ("key", 3), "shared_two": ("key", 3), "shared_less": ("key", 1), "shared_not": ("", 3)}
 ENDS_ITSELF = [("echo", say_and_read, [network("echo", "echo.v3.Echo")]),
                ("direct", only_read, [network("direct_response", "direct_response.v3.Config", response={"inline_string": "well\n"})])]
 MORE_STATS = ("rbac", "connection_limit", "local_rate_limit", "listener_local_ratelimit", "tls_inspector", "proxy_proto",
@@ -279,6 +281,10 @@ def runs(skiff_binary, envoy_binary, tmp_path_factory):
     listeners = [listener_of(name, filters, before) for name, _, filters, before in CASES]
     listeners += [lambda log, n=name, c=cluster, b=before: config.listener(n, [tcp(n, log, FIELDS, cluster=c)], listener_filters=b)
                   for name, _, cluster, before in ORIGINAL]
+    for name, (key, most) in BUCKETS.items():
+        bucket = network("local_ratelimit", "local_ratelimit.v3.LocalRateLimit", stat_prefix=name, share_key=key,
+                         token_bucket={"max_tokens": most, "fill_interval": "3600s"})
+        listeners.append(listener_of(name, [bucket], []))
     listeners += [lambda log, n=name, f=filters: config.listener(n, f) for name, _, filters in ENDS_ITSELF]
     yield from both(skiff_binary, envoy_binary, tmp_path_factory.mktemp("filters"), listeners)
 
@@ -329,3 +335,9 @@ def test_as_envoy(runs, name, client):
     assert skiff[1] == envoy[1]
     assert skiff[2] == envoy[2]
     runs[0].proxy.check_health()
+
+
+def test_shared_buckets(runs):
+    for run in runs:
+        run.heard = [say_and_read(run.proxy.port(name)) != b"" for name in [*BUCKETS] * 3]
+    assert runs[0].heard == runs[1].heard == [True, True, True, True, True, False, False, True, False, False, False, True]

@@ -1,6 +1,7 @@
 /* Whom a request or connection means. */
 #include "filters/common/dynamic_forward_proxy.h"
 
+#include "base/arena.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/metadata.h"
 #include "proxy/api/stream_info.h"
@@ -26,4 +27,11 @@ struct dfp_target dfp_target(const struct stream_info *s, const struct conn_info
     if (!out.host.len && h) out.host = headers_get(h, HDR_AUTHORITY);
     if (!out.host.len && !h && c) out.host = c->sni;
     return out;
+}
+
+void dfp_save_address(struct filter_state **s, struct arena *a, const struct addr *x)
+{
+    struct filter_state_entry e = {.name = DFP_UPSTREAM_ADDRESS,
+                                   .object = arena_copy(a, x, sizeof(*x))};
+    (void)filter_state_set(s, a, &e);
 }

@@ -6,8 +6,10 @@
 #include <stdint.h>
 #include "base/str.h"
 
+struct addr;
 struct arena;
 struct conn_info;
+struct filter_state;
 struct headers;
 struct stream_info;
 
@@ -22,3 +24,6 @@ struct dfp_target {
  * then the connection's server name. Any may be NULL. */
 struct dfp_target dfp_target(const struct stream_info *s, const struct conn_info *c,
                              const struct headers *h, struct arena *scratch, uint16_t port);
+/* What a name was resolved to, in filter state: a struct addr without a text, for RBAC. */
+#define DFP_UPSTREAM_ADDRESS STR("envoy.stream.upstream_address")
+void dfp_save_address(struct filter_state **s, struct arena *a, const struct addr *x);

@@ -107,8 +107,7 @@ struct authz_labels authz_labels_create(const struct conf_at *at, struct str key
     for (size_t i = 0; i < l->u.fields.count; i++) {
         const struct value_field *f = &l->u.fields.fields[i];
         names[i] = str_of(str_z(a, f->name));
-        values[i] =
-            str_of(str_z(a, f->value.kind == VALUE_STRING ? f->value.u.text : STR_NONE));
+        values[i] = str_of(str_z(a, f->value.kind == VALUE_STRING ? f->value.u.text : STR_NONE));
     }
     out = (struct authz_labels){.names = names, .values = values, .count = l->u.fields.count};
     return out;

@@ -16,6 +16,7 @@
 struct dfp_http_conf {
     struct dns_cache *cache;
     bool state; /* the host may come from filter state */
+    bool save_address;
 };
 struct dfp_route_conf {
     struct str host, header; /* empty: none */
@@ -37,6 +38,7 @@ static const void *dfp_http_conf_create(const struct conf_at *at,
         (void)conf_fail(&here, "value is required");
         return NULL;
     }
+    c->save_address = m->save_upstream_address;
     c->state = m->allow_dynamic_host_from_filter_state;
     c->cache = conf_dns_cache(&here, m->dns_cache_config);
     return c->cache ? c : NULL;
@@ -91,13 +93,23 @@ static void dfp_refuse(struct http_filter *f, enum dns_answer a)
     http_filter_reply(f, &r);
 }
 
+static void dfp_resolved(struct dfp_http *d)
+{
+    const struct dfp_http_conf *c = d->base.conf;
+    if (c->save_address)
+        dfp_save_address(&http_filter_info(&d->base)->state, http_filter_arena(&d->base),
+                         d->wait.address);
+}
+
 static void dfp_done(struct dns_wait *w, enum dns_answer a)
 {
     struct dfp_http *d = CONTAINER_OF(w, struct dfp_http, wait);
-    if (a == DNS_RESOLVED)
-        http_filter_resume(&d->base, HTTP_DECODE);
-    else
+    if (a != DNS_RESOLVED) {
         dfp_refuse(&d->base, a);
+        return;
+    }
+    dfp_resolved(d);
+    http_filter_resume(&d->base, HTTP_DECODE);
 }
 
 /* The route's cluster, if it is one that forwards dynamically. */
@@ -135,7 +147,10 @@ static enum http_flow dfp_decode_headers(struct http_filter *f, struct headers *
     struct dfp_http *d = dfp_of(f);
     d->wait.done = dfp_done;
     enum dns_answer a = dns_cache_ask(f->worker, conf->cache, to.host, to.port, &d->wait);
-    if (a == DNS_RESOLVED) return HTTP_CONTINUE;
+    if (a == DNS_RESOLVED) {
+        dfp_resolved(d);
+        return HTTP_CONTINUE;
+    }
     if (a != DNS_LATER) dfp_refuse(f, a);
     return HTTP_HOLD_ALL;
 }

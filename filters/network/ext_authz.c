@@ -165,9 +165,8 @@ static struct str authz_told_text(const void *object, struct arena *a)
 static void authz_tell(struct authz *z, const Envoy__Service__Auth__V3__CheckResponse *r,
                        enum authz_verdict verdict)
 {
-    static const struct str words[] = {[AUTHZ_OK] = {"OK", 2},
-                                       [AUTHZ_DENIED] = {"DENIED", 6},
-                                       [AUTHZ_ERROR] = {"ERROR", 5}};
+    static const struct str words[] = {
+        [AUTHZ_OK] = {"OK", 2}, [AUTHZ_DENIED] = {"DENIED", 6}, [AUTHZ_ERROR] = {"ERROR", 5}};
     struct arena *a = network_filter_arena(&z->base);
     double status = authz_status(r, verdict);
     struct value_field *f = ARENA_ARRAY(a, struct value_field, 2);

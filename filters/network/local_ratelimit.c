@@ -4,6 +4,7 @@
 #include "envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit.pb-c.h"
 #include "envoy/type/v3/token_bucket.pb-c.h"
 #include "filters/common/feature.h"
+#include "filters/common/shared_bucket.h"
 #include "filters/common/stats.h"
 #include "filters/common/token_bucket.h"
 #include "google/protobuf/wrappers.pb-c.h"
@@ -22,6 +23,24 @@ struct ratelimit_conf {
     struct token_bucket *bucket; /* shared by the workers; the one thing here that changes */
     struct stat_group *stats;
 };
+
+/* Envoy: filters with one key share a bucket, whichever listeners they are of. */
+static struct token_bucket *ratelimit_bucket(
+    const struct conf_at *at,
+    const Envoy__Extensions__Filters__Network__LocalRatelimit__V3__LocalRateLimit *m,
+    uint64_t interval_us)
+{
+    const Envoy__Type__V3__TokenBucket *b = m->token_bucket;
+    struct arena *a = conf_arena(at);
+    struct shared_bucket_ask q = {.key = str_of(m->share_key),
+                                  .max = b->max_tokens,
+                                  .fill = b->tokens_per_fill ? b->tokens_per_fill->value : 1,
+                                  .interval_us = interval_us};
+    if (q.key.len && at->cx->rt) return shared_bucket_get(at->cx->rt, a, &q);
+    struct token_bucket *own = ARENA_NEW(a, struct token_bucket);
+    token_bucket_init(own, q.max, q.fill, q.interval_us);
+    return own;
+}
 
 static const void *ratelimit_conf_create(const struct conf_at *at,
                                          const struct ProtobufCMessage *msg,
@@ -42,10 +61,7 @@ static const void *ratelimit_conf_create(const struct conf_at *at,
     if (interval_us < FILL_LEAST_US)
         ok = conf_fail(&field, "local rate limit token bucket fill timer must be >= 50ms");
     c->enabled = feature_create(a, m->runtime_enabled);
-    c->bucket = ARENA_NEW(a, struct token_bucket);
-    if (ok)
-        token_bucket_init(c->bucket, b->max_tokens,
-                          b->tokens_per_fill ? b->tokens_per_fill->value : 1, interval_us);
+    if (ok) c->bucket = ratelimit_bucket(at, m, interval_us);
     c->stats = conf_stat_group(at, str_fmt(a, "local_rate_limit.%s.", m->stat_prefix),
                                ratelimit_defs, ARRAY_LEN(ratelimit_defs));
     return ok ? c : NULL;

@@ -241,8 +241,8 @@ static bool conf_tunnel(
     bool headers_ok;
     unsigned extra;
     ok &= conf_formatters(at, m->n_formatters, m->formatters, &extra);
-    t->headers = conf_header_additions(at, "headers_to_add", m->n_headers_to_add,
-                                       m->headers_to_add, extra, &headers_ok);
+    t->headers = conf_header_additions(at, "headers_to_add", m->n_headers_to_add, m->headers_to_add,
+                                       extra, &headers_ok);
     t->post = m->use_post;
     t->path = str_dup(a, str_of(m->post_path));
     if (t->path.len && !t->post)

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "proxy/api/conf.h"
 
+struct addr;
 struct cluster;
 struct dns_cache;
 struct host;
@@ -33,7 +34,8 @@ enum dns_answer {
 /* Embedded by the asker, zeroed. */
 struct dns_wait {
     void (*done)(struct dns_wait *w, enum dns_answer a); /* set by the asker */
-    struct str why; /* of DNS_FAILED, as Envoy names it; borrowed for the call */
+    struct str why;             /* of DNS_FAILED, as Envoy names it; borrowed for the call */
+    const struct addr *address; /* of DNS_RESOLVED; likewise */
     struct list link;
     struct dns_cache *cache;
 };

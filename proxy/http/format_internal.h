@@ -105,7 +105,8 @@ const struct format_part *format_parts(struct arena *a, struct str text, unsigne
                                        size_t *count, struct str *why);
 bool format_part_set(struct arena *a, struct format_part *p, struct str name, struct str arg,
                      struct str length, unsigned extra, struct str *why);
-/* Like format_parse, format_parse_header and format_parse_json with formatter extensions switched on. */
+/* Like format_parse, format_parse_header and format_parse_json with formatter extensions switched
+ * on. */
 struct format *format_new_text(struct arena *a, struct str text, unsigned extra, bool omit_empty,
                                struct str *why);
 struct format *format_new_header(struct arena *a, struct str text, unsigned extra, struct str *why);

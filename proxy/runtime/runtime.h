@@ -84,16 +84,17 @@ struct runtime {
     struct str service_node, service_cluster, service_zone; /* node identity; process arena */
     const struct value *node_metadata; /* of the bootstrap; NULL: none; process arena */
     struct arena *arena;               /* process lifetime */
-    struct map extension_slots; /* main: struct extension_slot * by key (proxy/config) */
-    bool ended;                 /* main: the tables are being freed; nothing is published more */
-    void *server;               /* struct server of server/, opaque here */
+    struct map extension_slots;        /* main: struct extension_slot * by key (proxy/config) */
+    bool ended;   /* main: the tables are being freed; nothing is published more */
+    void *server; /* struct server of server/, opaque here */
     /* Who answers what workers ask for (proxy/api/on_demand.h). Set before the workers start; NULL
      * ops: nobody. */
     const struct on_demand_ops *on_demand;
     void *on_demand_arg;
-    struct list tls_contexts; /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
-    struct map dns_caches;    /* main: by name (proxy/upstream/dns_cache.c) */
-    void *access_logs;        /* log files of proxy/http/access_log_file.c, opaque here */
+    struct list tls_contexts;  /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
+    struct map dns_caches;     /* main: by name (proxy/upstream/dns_cache.c) */
+    struct map shared_buckets; /* main: by key (filters/common/shared_bucket.c) */
+    void *access_logs;         /* log files of proxy/http/access_log_file.c, opaque here */
 };
 
 /* Main. Makes the workers' structs (threads start with runtime_start). */

@@ -58,8 +58,8 @@ struct dns_touch {
 struct dns_known {
     struct dns_touch *touch; /* NULL: not answered yet */
     struct list waits;
-    bool ok;
-    struct str why; /* not ok: heap */
+    struct addr addr; /* len 0: not ok */
+    struct str why;   /* not ok: heap */
     struct str key;
 };
 struct dns_seat {
@@ -126,6 +126,7 @@ struct dns_news {
     struct dns_cache *cache;
     enum dns_event what;
     struct dns_touch *touch;
+    struct addr addr; /* DNS_EVENT_OK */
     char why[80];
     struct str key;
 };
@@ -165,6 +166,7 @@ static void known_answer(struct dns_known *k, enum dns_answer a)
         struct dns_wait *w = CONTAINER_OF(it, struct dns_wait, link);
         dns_cache_forget(w);
         w->why = k->why;
+        w->address = &k->addr;
         w->done(w, a);
     }
 }
@@ -180,9 +182,9 @@ static void news_arrived(struct worker *w, void *arg)
     if (answered) {
         touch_drop(&k->touch);
         k->touch = touch_ref(n->touch);
-        k->ok = n->what == DNS_EVENT_OK;
+        k->addr = n->addr;
         known_why(k, n->why);
-        known_answer(k, k->ok ? DNS_RESOLVED : DNS_FAILED);
+        known_answer(k, k->addr.len ? DNS_RESOLVED : DNS_FAILED);
         return;
     }
     known_answer(k, n->what == DNS_EVENT_OVERFLOW ? DNS_TOO_MANY : DNS_FAILED);
@@ -197,17 +199,19 @@ static void news_told(void *arg)
     mem_free(n);
 }
 
-static void news_tell(struct dns_cache *c, struct str key, struct dns_touch *touch,
-                      enum dns_event what, const char *why)
+static struct dns_news *news_new(struct dns_cache *c, struct str key, enum dns_event what)
 {
     struct dns_news *n = mem_alloc(sizeof(*n) + key.len + 1);
     memcpy(n + 1, key.ptr, key.len);
     n->cache = cache_ref(c);
     n->what = what;
-    n->touch = touch ? touch_ref(touch) : NULL;
     n->key = str_make((char *)(n + 1), key.len);
-    (void)snprintf(n->why, sizeof(n->why), "%s", why);
-    runtime_each_worker(c->rt, news_arrived, n, news_told);
+    return n;
+}
+
+static void news_tell(struct dns_news *n)
+{
+    runtime_each_worker(n->cache->rt, news_arrived, n, news_told);
 }
 
 /* --- clusters
@@ -279,7 +283,7 @@ static void name_remove(struct dns_name *n)
     stat_inc(c->stats, DNSC_REMOVED);
     stat_dec(c->stats, DNSC_HOSTS);
     if (had) cache_tell_clusters(c);
-    news_tell(c, n->key, NULL, DNS_EVENT_REMOVED, "");
+    news_tell(news_new(c, n->key, DNS_EVENT_REMOVED));
     name_free(n);
 }
 
@@ -313,7 +317,11 @@ static uint64_t name_delay(struct dns_name *n, bool ok, uint32_t ttl_s)
 static void name_tell(const struct dns_name *n)
 {
     bool ok = n->addr.len > 0;
-    news_tell(n->cache, n->key, n->touch, ok ? DNS_EVENT_OK : DNS_EVENT_FAILED, ok ? "" : n->why);
+    struct dns_news *news = news_new(n->cache, n->key, ok ? DNS_EVENT_OK : DNS_EVENT_FAILED);
+    news->touch = touch_ref(n->touch);
+    news->addr = n->addr;
+    if (!ok) (void)snprintf(news->why, sizeof(news->why), "%s", n->why);
+    news_tell(news);
 }
 
 /* ok: there was an answer, though perhaps without an address. */
@@ -408,7 +416,7 @@ static void name_ask(struct dns_cache *c, struct str key)
     struct dns_name *n = map_get(&c->names, key);
     if (!n && c->names.count >= c->conf.max_hosts) {
         stat_inc(c->stats, DNSC_OVERFLOW);
-        news_tell(c, key, NULL, DNS_EVENT_OVERFLOW, "");
+        news_tell(news_new(c, key, DNS_EVENT_OVERFLOW));
     } else if (!n) {
         name_new(c, key);
     } else if (n->answered) { /* the asker forgot, or its question crossed the answer */
@@ -459,7 +467,8 @@ enum dns_answer dns_cache_ask(struct worker *w, struct dns_cache *c, struct str 
     if (k && k->touch) {
         atomic_store_explicit(&k->touch->used_us, loop_now_us(w->loop), memory_order_relaxed);
         wait->why = k->why;
-        return k->ok ? DNS_RESOLVED : DNS_FAILED;
+        wait->address = &k->addr;
+        return k->addr.len ? DNS_RESOLVED : DNS_FAILED;
     }
     if (atomic_load_explicit(&c->pending, memory_order_relaxed) >= c->conf.max_pending) {
         stat_inc(c->stats, DNSC_PENDING_OVERFLOW);
