@@ -53,6 +53,10 @@ bool control_plane_read(struct control_plane *p, struct arena *a,
                         const Envoy__Config__Core__V3__ApiConfigSource *api,
                         const struct conf_at *at)
 {
+    if (api->n_cluster_names) {
+        struct conf_at names_at = conf_field(at, "cluster_names");
+        return conf_fail(&names_at, "is for REST only");
+    }
     if (api->n_grpc_services != 1) {
         struct conf_at services_at = conf_field(at, "grpc_services");
         return conf_fail(&services_at, "needs exactly one service, has %zu", api->n_grpc_services);

@@ -62,20 +62,6 @@ struct str mux_sotw_request(struct mux *m, struct mux_type *t, const struct mux_
     return str_make(whole, head.len + names.len);
 }
 
-/* A resource may come wrapped in envoy.service.discovery.v3.Resource, with a name, a version and a
- * TTL of its own. */
-static bool mux_unwrap(struct mux_resource *r, struct arena *a, struct errors *errors)
-{
-    const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
-    if (!str_eq(proto_url_name(r->type_url), STR("envoy.service.discovery.v3.Resource")))
-        return true;
-    const Envoy__Service__Discovery__V3__Resource *w = (const void *)proto_unpack(
-        a, &envoy__service__discovery__v3__resource__descriptor, r->bytes, &lenient, NULL, errors);
-    if (!w) return false;
-    mux_resource_of(w, r);
-    return true;
-}
-
 /* An Any, by hand: ten thousand of them in a response are not worth a decoder. False: malformed. */
 static bool sotw_any(struct str any, struct mux_resource *r)
 {
@@ -156,7 +142,7 @@ static bool sotw_decode(struct str bytes, struct arena *a, struct sotw_parts *pa
     if (r->control_plane) u->control_plane = str_of(r->control_plane->identifier);
     for (size_t i = 0; i < parts->count; i++) {
         parts->resources[i].version = u->version;
-        if (!mux_unwrap(&parts->resources[i], a, errors)) return false;
+        if (!mux_resource_unwrap(&parts->resources[i], a, errors)) return false;
     }
     return true;
 }

@@ -2,6 +2,9 @@
 #include "xds/mux_wire.h"
 
 #include "base/arena.h"
+#include "base/errors.h"
+#include "proto/decode.h"
+#include "proto/proto.h"
 
 Envoy__Config__Core__V3__Node *mux_node_due(const struct mux *m)
 {
@@ -30,4 +33,16 @@ void mux_resource_of(const Envoy__Service__Discovery__V3__Resource *w, struct mu
     r->aliases = w->aliases;
     r->alias_count = w->n_aliases;
     if (w->ttl) r->ttl_us = (uint64_t)w->ttl->seconds * 1000000 + (uint64_t)w->ttl->nanos / 1000;
+}
+
+bool mux_resource_unwrap(struct mux_resource *r, struct arena *a, struct errors *errors)
+{
+    const struct proto_opts lenient = {.unknown = PROTO_UNKNOWN_IGNORE};
+    if (!str_eq(proto_url_name(r->type_url), STR("envoy.service.discovery.v3.Resource")))
+        return true;
+    const Envoy__Service__Discovery__V3__Resource *w = (const void *)proto_unpack(
+        a, &envoy__service__discovery__v3__resource__descriptor, r->bytes, &lenient, NULL, errors);
+    if (!w) return false;
+    mux_resource_of(w, r);
+    return true;
 }

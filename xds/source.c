@@ -75,7 +75,10 @@ static struct source *source_make(struct xds *x, enum xds_kind kind,
         return source_file(x, kind, cs, at);
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE: {
         struct conf_at api_at = conf_field(at, "api_config_source");
-        return source_grpc_new(x, cs->api_config_source, kind, &api_at);
+        return cs->api_config_source->api_type ==
+                       ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__REST
+                   ? source_rest_new(x, cs->api_config_source, kind, &api_at)
+                   : source_grpc_new(x, cs->api_config_source, kind, &api_at);
     }
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS:
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF:

@@ -32,6 +32,9 @@ struct source {
  * told. */
 struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
                                enum xds_kind kind, const struct conf_at *at);
+/* source_rest.c: polled by HTTP. NULL: told. */
+struct source *source_rest_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
+                               enum xds_kind kind, const struct conf_at *at);
 /* source_file.c */
 struct source *source_file_new(struct xds *x, struct str path, struct str directory,
                                enum xds_kind kind);

@@ -263,8 +263,7 @@ static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api,
         return true;
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__REST:
     case ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE:
-    default:
-        return conf_fail(&type_at, "only GRPC and DELTA_GRPC are supported (REST polling is not)");
+    default: return conf_fail(&type_at, "an aggregated stream is GRPC or DELTA_GRPC");
     }
 }
 

@@ -124,7 +124,7 @@ void resource_count(const struct resource *r, enum sub_stat what)
                                    : what == SUB_UPDATE_FAILURE ? CLUSTER_EDS_FAILURE
                                                                 : CLUSTER_EDS_TIMEOUT;
     cluster_manager_eds_stat(r->x->env.clusters, r->name, CLUSTER_EDS_ATTEMPT);
-    cluster_manager_eds_stat(r->x->env.clusters, r->name, event);
+    if (what != SUB_UPDATE_ATTEMPT) cluster_manager_eds_stat(r->x->env.clusters, r->name, event);
 }
 
 /* --- needs

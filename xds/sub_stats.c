@@ -71,5 +71,5 @@ void sub_count(struct stat_group *g, enum sub_stat what)
 {
     if (!g) return;
     stat_inc(g, SUB_UPDATE_ATTEMPT);
-    stat_inc(g, what);
+    if (what != SUB_UPDATE_ATTEMPT) stat_inc(g, what);
 }

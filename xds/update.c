@@ -392,8 +392,13 @@ struct str store_update(struct xds *x, struct source *s, const struct mux_update
 void store_source_failed(struct xds *x, struct source *s)
 {
     cache_source_failed(x->cache, s);
-    if (x->cds.source == s) sub_count(x->cds.stats, SUB_UPDATE_FAILURE);
-    if (x->lds.source == s) sub_count(x->lds.stats, SUB_UPDATE_FAILURE);
+    store_source_count(x, s, SUB_UPDATE_FAILURE);
+}
+
+void store_source_count(struct xds *x, struct source *s, enum sub_stat what)
+{
+    if (x->cds.source == s) sub_count(x->cds.stats, what);
+    if (x->lds.source == s) sub_count(x->lds.stats, what);
     for (int k = 0; k < XDS_KINDS; k++) {
         size_t it = 0;
         struct str key;
@@ -401,7 +406,7 @@ void store_source_failed(struct xds *x, struct source *s)
         if (kind_of((enum xds_kind)k)->full) continue;
         while (map_next(&x->store[k], &it, &key, &value)) {
             struct resource *r = value;
-            if (r->source == s && r->watchers) resource_count(r, SUB_UPDATE_FAILURE);
+            if (r->source == s && r->watchers) resource_count(r, what);
         }
     }
 }

@@ -149,6 +149,8 @@ void xds_stop(struct xds *x)
     loop_timer_stop(&x->cds.fetch);
     loop_timer_stop(&x->lds.fetch);
     sources_stop(x);
+    while (x->rest_calls)
+        loop_turn(xds_loop(x), true); /* what is cancelled comes back from its worker soon */
     loop_later_cancel(&x->wake);
     grpc_client_free(&x->grpc);
 }

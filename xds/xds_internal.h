@@ -247,8 +247,11 @@ enum { SCOPE_ALL = SUB_COUNT, SCOPE_ACTIVE, SCOPE_ON_DEMAND, SCOPE_UPDATE_EMPTY,
 extern const struct stat_def scope_stat_defs[SCOPE_STAT_COUNT];
 extern const struct stat_def route_stat_defs[ROUTE_STAT_COUNT], vhds_stat_defs[ROUTE_STAT_COUNT];
 void sub_updated(struct stat_group *g, struct str version, uint64_t wall_us, uint64_t took_us);
-/* SUB_UPDATE_REJECTED, SUB_UPDATE_FAILURE, SUB_INIT_FETCH_TIMEOUT: each is an attempt, too. */
+/* SUB_UPDATE_REJECTED, SUB_UPDATE_FAILURE, SUB_INIT_FETCH_TIMEOUT: each is an attempt, too. Or
+ * SUB_UPDATE_ATTEMPT. */
 void sub_count(struct stat_group *g, enum sub_stat what);
+/* Counts for every subscription of the source. */
+void store_source_count(struct xds *x, struct source *s, enum sub_stat what);
 /* The same for the subscription of a resource. */
 void resource_count(const struct resource *r, enum sub_stat what);
 enum control_plane_stat {
@@ -306,6 +309,7 @@ struct xds {
     struct stat_group *control_plane;
     struct load_report *load_report; /* NULL: none */
     struct cache *cache;             /* --config-cache; may be NULL */
+    size_t rest_calls;               /* whose memory is still in use */
 };
 /* Looks whether the phase is over and begins the next. */
 void xds_advance(struct xds *x);
