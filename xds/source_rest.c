@@ -83,13 +83,13 @@ static void rest_poll_drop(struct rest_poll *p)
  * ---------------------------------------------------------------------------------------------- */
 
 /* NULL: told in errors. */
-static const Envoy__Service__Discovery__V3__DiscoveryResponse *rest_read(struct str text,
-                                                                         struct arena *a,
-                                                                         struct errors *errors)
+static const Envoy__Service__Discovery__V3__DiscoveryResponse *rest_read(
+    const struct source_rest *rest, struct str text, struct arena *a, struct errors *errors)
 {
     const ProtobufCMessageDescriptor *desc =
         &envoy__service__discovery__v3__discovery_response__descriptor;
-    return (const void *)json_read(a, desc, text, JSON_FORMAT_JSON, NULL, NULL, errors);
+    return (const void *)json_read(a, desc, text, JSON_FORMAT_JSON, NULL,
+                                   &rest->source.x->env.dynamic_opts, errors);
 }
 
 /* The text of a refusal, or empty. */
@@ -97,7 +97,7 @@ static struct str rest_apply(struct rest_poll *p, struct str text, struct arena 
 {
     struct source_rest *rest = p->rest;
     struct errors errors = {.arena = a};
-    const Envoy__Service__Discovery__V3__DiscoveryResponse *r = rest_read(text, a, &errors);
+    const Envoy__Service__Discovery__V3__DiscoveryResponse *r = rest_read(rest, text, a, &errors);
     bool ok = r != NULL;
     struct mux_resource *v = ok ? ARENA_ARRAY(a, struct mux_resource, r->n_resources) : NULL;
     for (size_t i = 0; ok && i < r->n_resources; i++) {

@@ -238,6 +238,7 @@ static struct resource *applying_find(struct applying *ap, const struct mux_reso
         return NULL;
     }
     if (!str_eq(m->type_url, str_of(ap->ops->type_url))) {
+        ap->garbled = true; /* who knows what it was meant to be */
         applying_refuse(ap, name,
                         str_fmt(ap->arena, "has type \"%.*s\" in a response of type \"%s\"",
                                 STR_ARG(m->type_url), ap->ops->type_url));
