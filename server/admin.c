@@ -149,6 +149,7 @@ void admin_answer(struct admin_request *r, struct str target, struct str body)
         admin_error(r, 405, "Method %.*s not allowed, POST required.", STR_ARG(r->method));
         return;
     }
+    r->body = body;
     admin_read_params(r, query, false);
     if (post) admin_read_params(r, body, true);
     log_debug(LOG_C_ADMIN, "request complete: path: %.*s", STR_ARG(path));

@@ -22,6 +22,7 @@ struct admin_request {
     struct server *server;
     struct arena *arena;
     struct str method, path; /* path without query */
+    struct str body;
     struct admin_param
         params[ADMIN_PARAMS_MOST]; /* of the query, and of a form in the body; decoded */
     size_t param_count;
@@ -42,8 +43,8 @@ struct admin_param_help {
 struct admin_page {
     const char *path;
     void (*handle)(struct admin_request *r);
-    bool post; /* changes state: POST only */
-    const char *text;
+    bool post;        /* changes state: POST only */
+    const char *text; /* NULL: an API of its own, neither in /help nor on the start page */
     const struct admin_param_help *params; /* NULL name at the end; NULL: none */
 };
 /* All pages in the order of their paths. */
@@ -88,7 +89,8 @@ void admin_page_reopen_logs(struct admin_request *r);
 void admin_page_contention(struct admin_request *r);
 void admin_page_profiler(struct admin_request *r);
 void admin_page_no_heap_dump(struct admin_request *r);
-void admin_page_config_dump(struct admin_request *r); /* admin_config_dump.c */
+void admin_page_client_status(struct admin_request *r); /* admin_client_status.c */
+void admin_page_config_dump(struct admin_request *r);   /* admin_config_dump.c */
 
 /* --- field masks (admin_mask.c)
  * ----------------------------------------------------------------------------------- */

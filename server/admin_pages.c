@@ -92,6 +92,7 @@ static const struct admin_page pages[] = {
      "disable recording of reset stat-name lookup names", NULL},
     {"/stats/recentlookups/enable", admin_page_recent_lookups_change, true,
      "enable recording of reset stat-name lookup names", NULL},
+    {"/v3/discovery:client_status", admin_page_client_status, true, NULL, NULL},
 };
 
 const struct admin_page *admin_pages(size_t *count)
@@ -104,6 +105,7 @@ void admin_help_text(struct sb *out)
 {
     sb_add(out, STR("admin commands are:\n"));
     for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+        if (!pages[i].text) continue;
         sb_fmt(out, "  %s%s: %s\n", pages[i].path, pages[i].post ? " (POST)" : "", pages[i].text);
         for (const struct admin_param_help *p = pages[i].params; p && p->name; p++)
             sb_fmt(out, "      %s: %s\n", p->name, p->text);
@@ -139,6 +141,6 @@ void admin_page_home(struct admin_request *r)
             "td{padding:4px}tr:nth-child(even){background:#ddd}form{margin:0}</style></head>\n<body><table>\n"
             "<thead><th>Command</th><th>Description</th></thead>\n"));
     for (size_t i = 1; i < ARRAY_LEN(pages); i++)
-        home_row(&r->out, &pages[i]);
+        if (pages[i].text) home_row(&r->out, &pages[i]);
     sb_add(&r->out, STR("</table></body></html>\n"));
 }

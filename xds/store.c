@@ -159,6 +159,7 @@ static void resource_timed_out(struct loop_timer *t)
 {
     struct resource *r = CONTAINER_OF(t, struct resource, fetch);
     resource_count(r, SUB_INIT_FETCH_TIMEOUT);
+    r->late = true;
     kind_of(r->kind)->missing(r);
     store_done(r);
 }

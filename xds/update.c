@@ -309,6 +309,7 @@ static void applying_gone(struct applying *ap, struct resource *r)
         cache_changed(ap->x->cache);
         ap->ops->remove(r);
     }
+    r->late = false;
     if (r->watchers) {
         ap->ops->missing(r);
         store_done(r);

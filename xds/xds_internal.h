@@ -29,6 +29,7 @@ struct resource {
     bool is_static, present; /* present: an accepted version exists */
     bool cached;             /* it is from the config cache */
     bool done;               /* received, or given up waiting: nobody waits for it any more */
+    bool late;               /* given up waiting */
     uint64_t hash;           /* of the bytes */
     uint64_t seen;           /* generation of the last full response that had it */
     struct str name;         /* heap copy (a short one lies in short_name), as the ones below */
