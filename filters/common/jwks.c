@@ -8,6 +8,8 @@
 #include <openssl/rsa.h>
 #include <jansson.h>
 
+#include <ctype.h>
+
 #include "base/arena.h"
 #include "filters/common/jwt_json.h"
 
@@ -39,11 +41,42 @@ static bool field(json_t *j, const char *name, struct str *out)
     return true;
 }
 
-/* A field of base64url bytes that has to be there. */
+/* A field of base64url bytes that has to be there. Envoy: white space between them does not count,
+ * and it may be padded, if to the right length. */
 static bool bytes(struct arena *a, json_t *j, const char *name, struct str *out)
 {
     struct str text;
-    return field(j, name, &text) && text.len && jwt_base64url(a, text, out) && out->len;
+    if (!field(j, name, &text)) return false;
+    char *dense = arena_alloc_raw(a, text.len);
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++)
+        if (!isspace((unsigned char)text.ptr[i])) dense[n++] = text.ptr[i];
+    text = str_make(dense, n);
+    if (n % 4 == 0)
+        for (int i = 0; i < 2 && str_ends(text, STR("=")); i++)
+            text.len--;
+    return text.len && jwt_base64url(a, text, out) && out->len;
+}
+
+/* The key set as JSON. Envoy: in its strings, line ends and the like may be as they are, as when a
+ * long key was broken into lines in a YAML block. */
+static json_t *keys_json(struct str text)
+{
+    struct sb b = {0};
+    bool quoted = false;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        if (quoted && (unsigned char)c < ' ') {
+            sb_fmt(&b, "\\u%04x", (unsigned)c);
+            continue;
+        }
+        if (c == '"') quoted = !quoted;
+        sb_char(&b, c);
+        if (quoted && c == '\\' && i + 1 < text.len) sb_char(&b, text.ptr[++i]);
+    }
+    json_t *j = jwt_json(sb_str(&b));
+    sb_release(&b);
+    return j;
 }
 
 /* --- keys
@@ -143,7 +176,7 @@ static bool jwk_read(struct arena *a, json_t *j, struct jwk *out)
 
 const struct jwks *jwks_new(struct arena *a, struct str text, enum jwt_status *why)
 {
-    json_t *j = jwt_json(text);
+    json_t *j = keys_json(text);
     *why = JWT_JWKS_JSON;
     if (!j) return NULL;
     json_t *keys = json_object_get(j, "keys");

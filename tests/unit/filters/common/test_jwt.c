@@ -99,6 +99,22 @@ static void test_key_sets(void **state)
     arena_free(&a);
 }
 
+/* As keys look that were broken into lines in a YAML block. */
+static void test_key_of_several_lines(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new("test", 0);
+    enum jwt_status why;
+    const char *lines =
+                   "{\"keys\":\n [{\"kty\":\"oct\",\"kid\":\"a\\\"b\",\"k\":\"c2Vj\n   cm\tV0\"}]}",
+               *padded = "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0MQ==\"}]}",
+               *badly_padded = "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0MQ=\"}]}";
+    assert_int_equal(proves(a, lines, STR(HS256)), JWT_OK);
+    assert_non_null(jwks_new(a, str_of(padded), &why));
+    assert_null(jwks_new(a, str_of(badly_padded), &why));
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +122,7 @@ int main(void)
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_proving),
         cmocka_unit_test(test_key_sets),
+        cmocka_unit_test(test_key_of_several_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
