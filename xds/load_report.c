@@ -434,6 +434,10 @@ bool load_report_new(struct xds *x, const struct conf_at *at, struct load_report
     if (m->load_stats_config->api_type !=
         ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__GRPC)
         return conf_fail(&type_at, "load reports need GRPC");
+    if (m->load_stats_config->n_grpc_services == 0) {
+        log_warn(LOG_C_CONFIG, "load_stats_config names no gRPC service: no load is reported");
+        return true; /* Envoy: as here; Istio's bootstrap has it so */
+    }
     struct arena *a = arena_new("load report", 1024);
     struct load_report *r = ARENA_NEW(a, struct load_report);
     r->x = x;
