@@ -27,7 +27,7 @@ struct dfp_conf {
 static bool dfp_secure(const struct conf_at *at, struct cluster *c, bool insecure)
 {
     if (!c->socket || insecure) return true;
-    if (c->http == &upstream_http_default) {
+    if (!c->http->names_chosen) {
         struct upstream_http *http = ARENA_NEW(conf_arena(at), struct upstream_http);
         *http = *c->http;
         http->auto_sni = http->auto_san_validation = true;

@@ -229,6 +229,7 @@ bool translate_cluster_http(const struct conf_at *at, const Envoy__Config__Clust
     struct upstream_http *out = ARENA_NEW(conf_arena(at), struct upstream_http);
     *out = upstream_http_default;
     c->http = out;
+    out->names_chosen = m->upstream_http_protocol_options != NULL;
     bool ok = true, typed = false;
     for (size_t i = 0; i < m->n_typed_extension_protocol_options; i++) {
         const Envoy__Config__Cluster__V3__Cluster__TypedExtensionProtocolOptionsEntry *e =
@@ -237,6 +238,7 @@ bool translate_cluster_http(const struct conf_at *at, const Envoy__Config__Clust
         typed |= str_eq(str_of(e->key), str_of(HTTP_OPTIONS));
         ok = options_entry(&here, e, c, out) && ok;
     }
+    out->names_chosen |= typed;
     if (!typed)
         ok = legacy_options(at, m, out) &&
              ok; /* Envoy: the typed options replace the deprecated fields */

@@ -122,6 +122,7 @@ struct upstream_http {
     uint64_t max_stream_us;               /* max_stream_duration; 0: none */
     uint32_t max_requests_per_connection; /* 0: no limit */
     bool auto_sni, auto_san_validation;
+    bool names_chosen; /* the configuration has a say in the two above, be it by leaving them out */
     struct str override_auto_sni_header;
 };
 extern const struct upstream_http upstream_http_default;
