@@ -7,6 +7,7 @@ import argparse
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,13 @@ def routes(weights):
         {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": split}}}]}]}
 
 
+class Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice, where YAML would make an alias."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
 def bootstrap(ads_port, admin_port):
     http2 = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -123,10 +131,10 @@ def watch_weights(path, plane):
 
 
 def wait_until_ready(admin_path, process):
-    """The admin port, once Skiff has its first configuration and a listener."""
+    """The ports of the admin page and of the listener, once Skiff has them; None if it ended."""
     for _ in range(600):
         if process.poll() is not None:
-            sys.exit(f"skiff ended with {process.returncode}")
+            return None
         try:
             with open(admin_path, encoding="ascii") as file:
                 admin = int(file.read().rsplit(":", 1)[1])
@@ -138,6 +146,32 @@ def wait_until_ready(admin_path, process):
             pass
         time.sleep(0.1)
     sys.exit("skiff did not get a listener within a minute")
+
+
+def say_what_to_try(work, admin, port):
+    print(f"""
+Skiff serves two versions of a service, as a control plane tells it.
+
+  try             curl http://127.0.0.1:{port}/anything
+  a hundred       for i in $(seq 100); do curl -s http://127.0.0.1:{port}/; done | sort | uniq -c
+  the new one     curl -H 'x-version: v2' http://127.0.0.1:{port}/
+  edit weights    {work}/weights.yaml
+
+  admin           curl http://127.0.0.1:{admin}/clusters
+                  curl http://127.0.0.1:{admin}/stats/prometheus
+                  curl http://127.0.0.1:{admin}/config_dump
+  bootstrap       {work}/bootstrap.yaml
+  log             {work}/skiff.log
+
+Ctrl-C ends it.
+""", flush=True)
+
+
+def stop(process, plane):
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+    plane.stop()
 
 
 def main():
@@ -156,38 +190,22 @@ def main():
     plane.set("listener", [listener(options.port)])
     config_path = os.path.join(work, "bootstrap.yaml")
     with open(config_path, "w", encoding="utf-8") as out:
-        yaml.safe_dump(bootstrap(plane.port, options.admin_port), out, sort_keys=False)
+        yaml.dump(bootstrap(plane.port, options.admin_port), out, Dumper=Plain, sort_keys=False)
     threading.Thread(target=watch_weights, args=(weights_path, plane), daemon=True).start()
-    process = subprocess.Popen([options.skiff, "-c", config_path, "--admin-address-path", admin_path, "--concurrency", "1", "-l", "warning",
+    process = subprocess.Popen([options.skiff, "-c", config_path, "--admin-address-path", admin_path, "--concurrency", "1",
                                 "--log-path", os.path.join(work, "skiff.log")])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        admin, port = wait_until_ready(admin_path, process)
-        print(f"""
-Skiff serves two versions of a service, as a control plane tells it.
-
-  try             curl http://127.0.0.1:{port}/anything
-  a hundred       for i in $(seq 100); do curl -s http://127.0.0.1:{port}/; done | sort | uniq -c
-  the new one     curl -H 'x-version: v2' http://127.0.0.1:{port}/
-  edit weights    {weights_path}
-
-  admin           curl http://127.0.0.1:{admin}/clusters
-                  curl http://127.0.0.1:{admin}/stats/prometheus
-                  curl http://127.0.0.1:{admin}/config_dump
-  bootstrap       {config_path}
-  log             {work}/skiff.log
-
-Ctrl-C ends it.
-""", flush=True)
+        ports = wait_until_ready(admin_path, process)
+        if ports:
+            say_what_to_try(work, *ports)
         process.wait()
-        sys.exit(f"skiff ended with {process.returncode}")
+        sys.exit(f"skiff ended with {process.returncode}: see {work}/skiff.log")
     except KeyboardInterrupt:
         pass
     finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        plane.stop()
+        stop(process, plane)
+    shutil.rmtree(work)
 
 
 if __name__ == "__main__":

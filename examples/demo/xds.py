@@ -1,4 +1,4 @@
-"""A control plane in 120 lines: state-of-the-world ADS on Debian's python3-grpcio.
+"""A control plane in 130 lines: state-of-the-world ADS on Debian's python3-grpcio.
 
 The messages are Skiff's own slices of the Envoy API (proto/), turned into Python by protoc at start: nothing from PyPI.
 """
@@ -92,17 +92,23 @@ class ControlPlane:
         """One ADS stream: a thread reads what is asked for, this generator answers."""
         wanted, sent = {}, {}
 
+        def read_one(request):
+            with self.changed:
+                kind = next((k for k, name in TYPES.items() if request.type_url == PREFIX + name), None)
+                if request.error_detail.message:
+                    print(f"control plane: {kind} refused: {request.error_detail.message}", flush=True)
+                names = set(request.resource_names)
+                if kind and wanted.get(kind) != names:
+                    wanted[kind] = names
+                    sent.pop(kind, None)
+                self.changed.notify_all()
+
         def read():
-            for request in requests:
-                with self.changed:
-                    kind = next((k for k, name in TYPES.items() if request.type_url == PREFIX + name), None)
-                    if request.error_detail.message:
-                        print(f"control plane: {kind} refused: {request.error_detail.message}", flush=True)
-                    names = set(request.resource_names)
-                    if kind and wanted.get(kind) != names:
-                        wanted[kind] = names
-                        sent.pop(kind, None)
-                    self.changed.notify_all()
+            try:
+                for request in requests:
+                    read_one(request)
+            except grpc.RpcError:
+                pass  # the proxy left
         threading.Thread(target=read, daemon=True).start()
         while context.is_active():
             with self.changed:
