@@ -143,6 +143,12 @@ static void server_signals(struct server *s)
  * ---------------------------------------------------------------------------------------------------------
  */
 
+static void server_clusters_ready(void *arg)
+{
+    struct server *s = arg;
+    s->state = SERVER_INITIALIZING;
+}
+
 static void server_ready(void *arg)
 {
     struct server *s = arg;
@@ -198,6 +204,7 @@ static void server_make_xds(struct server *s)
                           .dynamic_opts = server_dynamic_opts(s),
                           .validate_only = s->options.mode == MODE_VALIDATE,
                           .cache_directory = s->options.config_cache,
+                          .on_clusters = server_clusters_ready,
                           .on_ready = server_ready,
                           .arg = s};
     s->xds = xds_new(&env);
@@ -237,7 +244,6 @@ static bool server_log(struct server *s, struct errors *errors)
 
 static int server_serve(struct server *s, struct errors *errors)
 {
-    s->state = SERVER_INITIALIZING;
     if (!admin_start(s, &s->admin, errors)) return 1;
     config_release(&s->config); /* no error needs a line of the text any more */
     (void)malloc_trim(0);       /* reading took far more memory than running needs */
@@ -246,7 +252,7 @@ static int server_serve(struct server *s, struct errors *errors)
     runtime_start(s->rt);
     xds_start(s->xds);
     log_info(LOG_C_MAIN, "starting main dispatch loop");
-    loop_run(s->loop);
+    if (!s->exiting) loop_run(s->loop); /* a signal came while the above waited for the workers */
     log_info(LOG_C_MAIN, "exiting");
     return 0;
 }

@@ -150,7 +150,7 @@ void server_stats_note(struct server *s, enum proto_note_kind kind)
         s->early_ignored += kind == PROTO_NOTE_IGNORED;
         return;
     }
-    bool dynamic = s->state != SERVER_PRE_INITIALIZING;
+    bool dynamic = s->running; /* not of the bootstrap */
     switch (kind) {
     case PROTO_NOTE_UNKNOWN:
         stat_inc(s->server_stats,

@@ -119,6 +119,7 @@ void xds_advance(struct xds *x)
     }
     if (x->phase == XDS_CLUSTERS && (!x->cds.source || x->cds.done) && !x->warming_clusters) {
         x->phase = XDS_LISTENERS;
+        x->env.on_clusters(x->env.arg);
         xds_top_begin(x, &x->lds, XDS_LISTENER);
     }
     if (x->phase == XDS_LISTENERS && (!x->lds.source || x->lds.done) && !xds_listeners_wait(x)) {

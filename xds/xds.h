@@ -27,6 +27,8 @@ struct xds_env {
         dynamic_opts; /* from --allow-unknown-static-fields and the like; with on_note */
     bool validate_only;
     const char *cache_directory; /* --config-cache; NULL: none */
+    void (*on_clusters)(
+        void *arg);              /* once, before on_ready: clusters are complete (or timed out) */
     void (*on_ready)(void *arg); /* once: the first configuration is complete (or timed out) */
     void *arg;
 };

@@ -179,6 +179,14 @@ def test_a_signal_ends_it(skiff, upstream, number):
         assert proxy.wait_end() == 0
 
 
+def test_a_signal_while_it_starts_ends_it(skiff, upstream, concurrency):
+    for _ in range(5):
+        proxy = skiff(simple(upstream("a").port), concurrency=8 * concurrency, wait=False)
+        wait_for(lambda: os.path.exists(proxy.admin_path), "the admin page")  # the workers are next, then signals are served
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait_end() in (0, -signal.SIGTERM)
+
+
 def test_sigterm_with_requests_running(skiff, upstream):
     a = upstream("a", script=[{"hang": True}] * 10)
     proxy = skiff(simple(a.port))
