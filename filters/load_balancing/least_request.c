@@ -109,6 +109,7 @@ static void least_request_release(void *cursor)
 }
 
 const struct lb_policy_type least_request_policy = {
+    .foresees = true,
     .ext =
         {.name = "envoy.load_balancing_policies.least_request",
          .config =

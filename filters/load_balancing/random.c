@@ -12,6 +12,7 @@ static struct host *random_pick(void *cursor, const void *conf, const void *tabl
 }
 
 const struct lb_policy_type random_policy = {
+    .foresees = true,
     .ext = {.name = "envoy.load_balancing_policies.random",
             .config = &envoy__extensions__load_balancing_policies__random__v3__random__descriptor},
     .pick = random_pick,

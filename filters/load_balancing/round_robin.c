@@ -37,6 +37,7 @@ static void round_robin_release(void *cursor)
 }
 
 const struct lb_policy_type round_robin_policy = {
+    .foresees = true,
     .ext =
         {.name = "envoy.load_balancing_policies.round_robin",
          .config =

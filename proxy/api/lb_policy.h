@@ -67,6 +67,7 @@ struct lb_policy_type {
     struct extension ext;
     size_t cursor_size;
     bool needs_hash;
+    bool foresees; /* a pick depends on no request: it may be made ahead of one */
     /* The inner policy: whether a hash is needed is its affair, too. May be NULL. */
     const struct lb_child *(*child)(const void *conf);
     /* Brought along by a cluster type: it is asked for every choice with all hosts of the first

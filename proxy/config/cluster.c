@@ -343,6 +343,7 @@ static void simple_fields(const Envoy__Config__Cluster__V3__Cluster *m, struct c
     c->wait_for_warm = !m->wait_for_warm_on_init || m->wait_for_warm_on_init->value;
     c->close_on_health_failure = m->close_connections_on_host_health_failure;
     c->drain_on_host_removal = m->ignore_health_on_host_removal;
+    c->pool_per_downstream = m->connection_pool_per_downstream_connection;
     c->preconnect_ratio = c->predictive_preconnect_ratio = 1;
     const Envoy__Config__Cluster__V3__Cluster__PreconnectPolicy *p = m->preconnect_policy;
     if (p && p->per_upstream_preconnect_ratio)

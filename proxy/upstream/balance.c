@@ -17,6 +17,9 @@ void balance_reset(struct upstream_cluster *uc)
         cursor_free(uc->conf->lb, uc->cursors[i]);
     mem_free(uc->cursors);
     mem_free(uc->deadlines);
+    mem_free(uc->peeked);
+    uc->peeked = NULL;
+    uc->peeked_count = uc->peeked_cap = 0;
     uc->cursors = NULL;
     uc->deadlines = NULL;
 }
@@ -203,6 +206,11 @@ enum lb_answer balance_choose(struct upstream_cluster *uc, const struct lb_ask *
         *out = override_find(uc, ask);
         if (*out || ask->override_strict) return answer_of(*out);
     }
+    if (uc->peeked_count && !ask->avoid) {
+        *out = uc->peeked[0];
+        memmove(uc->peeked, uc->peeked + 1, --uc->peeked_count * sizeof(struct host *));
+        return LB_HOST;
+    }
     struct lb_ask now = *ask;
     enum lb_answer answer = LB_NONE;
     for (uint32_t tries = 0; tries <= ask->tries_left; tries++) {
@@ -214,6 +222,26 @@ enum lb_answer balance_choose(struct upstream_cluster *uc, const struct lb_ask *
         if (answer != LB_HOST || !ask->avoid || !ask->avoid(ask, *out)) return answer;
     }
     return answer;
+}
+
+struct host *balance_peek(struct upstream_cluster *uc, const struct lb_ask *ask)
+{
+    enum { FIRST = 16 };
+    const struct lb_policy_type *lb = uc->conf->lb;
+    if (!lb->foresees || !uc->hosts || uc->peeked_count >= uc->hosts->healthy_count) return NULL;
+    const struct lb_source *s = source_of(uc, ask);
+    struct host *h =
+        s ? lb->pick(cursor_of(uc, s), uc->conf->lb_conf, s->table, &s->hosts, ask) : NULL;
+    if (!h) return NULL;
+    if (uc->peeked_count == uc->peeked_cap) {
+        uint32_t cap = uc->peeked_cap ? uc->peeked_cap * 2 : FIRST;
+        struct host **v = mem_array(cap, sizeof *v);
+        if (uc->peeked_count) memcpy(v, uc->peeked, uc->peeked_count * sizeof *v);
+        mem_free(uc->peeked);
+        uc->peeked = v;
+        uc->peeked_cap = cap;
+    }
+    return uc->peeked[uc->peeked_count++] = h;
 }
 
 static enum upstream_drop upstream_drop_decide(struct upstream_cluster *uc)

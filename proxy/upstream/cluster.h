@@ -177,6 +177,7 @@ struct cluster {
     uint32_t override_host_status;                        /* bit per HealthStatus */
     double panic_percent;                                 /* healthy_panic_threshold, default 50 */
     double preconnect_ratio, predictive_preconnect_ratio; /* default 1 */
+    bool pool_per_downstream; /* a client's connection shares no pool with others */
 
     const struct breaker_limits *limits;   /* [BREAKER_PRIORITIES] */
     const struct upstream_http *http;      /* never NULL */

@@ -60,34 +60,52 @@ void pool_purge(struct pool *p, enum upstream_failure why, struct str detail)
 /* --- the pool
  * ----------------------------------------------------------------------------------------------------------------------------
  */
-/* Envoy: per_upstream_preconnect_ratio; with 1 just enough connections for what waits. */
-static bool pool_wants_more(const struct pool *p)
+/* Exchanges that its connections, those on their way too, could still take. */
+static uint64_t pool_capacity(const struct pool *p)
 {
-    uint64_t each = p->key.protocol == UPSTREAM_PROTO_H2 ? 100 : 1;
-    double ratio = p->uc->conf->preconnect_ratio;
-    if (p->pending_count == 0) return false;
-    if (ratio <= 1) return p->pending_count > each * p->connecting_count;
-    double busy = (double)p->busy_count;
-    return ((double)p->pending_count + busy) * ratio >
-           (double)(each * p->connecting_count + p->ready_count) + busy;
+    enum { H2_EACH = 100 }; /* before the peer has told */
+    if (p->key.protocol == UPSTREAM_PROTO_H1) return p->connecting_count + p->ready_count;
+    uint64_t room =
+        (uint64_t)p->connecting_count * (p->key.protocol == UPSTREAM_PROTO_H2 ? H2_EACH : 1);
+    for (struct list *it = p->ready.next; it != &p->ready; it = it->next) {
+        const struct pool_conn *pc = CONTAINER_OF(it, struct pool_conn, link);
+        size_t limit = pc->codec->ops->stream_limit(pc->codec);
+        room += limit > pc->streams ? limit - pc->streams : 0;
+    }
+    return room;
 }
 
-static void pool_grow(struct pool *p)
+/* Envoy's rule: is what is asked for, times the ratio, more than there is room for? `coming`: one
+ * more will be asked. */
+static bool pool_is_short(const struct pool *p, double ratio, bool coming)
 {
-    enum { AT_ONCE = 3 }; /* Envoy: at most three new connections a time */
-    for (int i = 0; i < AT_ONCE && pool_wants_more(p); i++) {
-        uint32_t host_most = p->uc->conf->limits[p->priority].host_max_connections;
-        bool room =
-            breaker_room(p->uc->conf, p->priority, BREAKER_CX) &&
-            atomic_load_explicit(&p->host->cells.cx_active, memory_order_relaxed) < host_most;
-        if (!room) {
-            stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_OVERFLOW);
-            /* Envoy: a host without any connection gets one, or what waits could never be served.
-             */
-            if (p->connecting_count + p->ready_count + p->busy_count > 0) return;
-        }
-        pc_new(p);
-    }
+    double asked = (double)p->pending_count + p->active + (coming ? 1 : 0);
+    return asked * ratio > (double)pool_capacity(p) + p->active;
+}
+
+/* A new connection, if the limits allow one. False: they do not. */
+static bool pool_try_new(struct pool *p)
+{
+    uint32_t host_most = p->uc->conf->limits[p->priority].host_max_connections;
+    bool room = breaker_room(p->uc->conf, p->priority, BREAKER_CX) &&
+                atomic_load_explicit(&p->host->cells.cx_active, memory_order_relaxed) < host_most;
+    if (!room) stat_inc(pool_stats(p), CLUSTER_STAT_UPSTREAM_CX_OVERFLOW);
+    /* Envoy: a host without any connection gets one, or what waits could never be served. */
+    if (room || p->connecting_count + p->ready_count + p->busy_count == 0) pc_new(p);
+    return room;
+}
+
+enum { POOL_AT_ONCE = 3 }; /* Envoy: at most three new connections a time */
+
+/* For what waits and, after a new attempt (`fresh`), ahead of what may come
+ * (per_upstream_preconnect_ratio). A host that fails is not tried again ahead of need. */
+static void pool_grow(struct pool *p, bool fresh)
+{
+    bool ahead = fresh && !p->draining && host_is_healthy(p->host);
+    double ratio = ahead ? p->uc->conf->preconnect_ratio : 1;
+    if (!p->pending_count && ratio <= 1) return;
+    for (int i = 0; i < POOL_AT_ONCE && pool_is_short(p, ratio, false); i++)
+        if (!pool_try_new(p)) return;
 }
 
 static void pool_free(struct pool *p)
@@ -111,15 +129,16 @@ static void pool_check_fire(struct loop_later *later)
         struct attempt_priv *v = CONTAINER_OF(list_first(&p->pending), struct attempt_priv, link);
         pc_attach(p, pc, CONTAINER_OF(v, struct upstream_attempt, priv));
     }
-    pool_grow(p);
+    pool_grow(p, p->fresh);
+    p->fresh = false;
     if (p->pending_count + p->connecting_count + p->ready_count + p->busy_count == 0) pool_free(p);
 }
 
-static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt *a,
-                            const struct pool_kind *kind, enum http_protocol_kind protocol)
+static struct pool *pool_of(struct upstream_cluster *uc, struct host *h,
+                            enum upstream_priority priority, const struct pool_kind *kind,
+                            enum http_protocol_kind protocol)
 {
-    enum upstream_priority priority = a->priority;
-    struct pool_key key = {a->host, (uint32_t)priority, (uint32_t)protocol, pool_kind_hash(kind)};
+    struct pool_key key = {h, (uint32_t)priority, (uint32_t)protocol, pool_kind_hash(kind)};
     struct pool *p = map_get(&uc->pool_by_key, str_make((const char *)&key, sizeof(key)));
     if (p && pool_kind_same(&p->kind, kind)) return p;
     if (p) return NULL; /* two kinds with one hash: never the connection of another */
@@ -131,7 +150,7 @@ static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt
     pool_kind_copy(&p->kind, kind, (char *)(p + 1));
     p->key = key;
     p->uc = uc;
-    p->host = host_ref(a->host);
+    p->host = host_ref(h);
     p->priority = priority;
     list_init(&p->connecting);
     list_init(&p->ready);
@@ -144,12 +163,37 @@ static struct pool *pool_of(struct upstream_cluster *uc, struct upstream_attempt
     return p;
 }
 
+/* Envoy's predictive_preconnect_ratio: hosts that will be chosen next get a connection before. */
+static void pools_predict(struct upstream_cluster *uc, enum upstream_priority priority,
+                          const struct lb_ask *ask, enum http_protocol_kind protocol)
+{
+    double ratio = uc->conf->predictive_preconnect_ratio;
+    for (int i = 0; i < POOL_AT_ONCE; i++) {
+        double asked = 1, room = 0;
+        for (struct list *it = uc->pools.next; it != &uc->pools; it = it->next) {
+            const struct pool *p = CONTAINER_OF(it, struct pool, link);
+            asked += (double)p->pending_count + p->active;
+            room += (double)pool_capacity(p) + p->active;
+        }
+        struct host *h = asked * ratio > room ? balance_peek(uc, ask) : NULL;
+        if (!h) return;
+        struct pool_kind kind;
+        pool_kind_of(uc, ask, h, &kind);
+        struct pool *p = pool_of(uc, h, priority, &kind, protocol);
+        if (!p) return;
+        pool_check(p); /* it may stay empty */
+        if (!pool_is_short(p, host_is_healthy(h) ? ratio : 1, host_is_healthy(h))) return;
+        if (!pool_try_new(p)) return;
+    }
+}
+
 void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const struct lb_ask *ask,
                 enum http_protocol_kind protocol)
 {
     struct pool_kind kind;
+    if (uc->conf->predictive_preconnect_ratio > 1) pools_predict(uc, a->priority, ask, protocol);
     pool_kind_of(uc, ask, a->host, &kind);
-    struct pool *p = pool_of(uc, a, &kind, protocol);
+    struct pool *p = pool_of(uc, a->host, a->priority, &kind, protocol);
     if (!p) {
         a->host = NULL;
         upstream_fail(a, UPSTREAM_OVERFLOW, STR_NONE);
@@ -159,6 +203,8 @@ void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const s
     v->pool = p;
     struct list *ready = list_first(&p->ready);
     if (ready) {
+        p->fresh = p->uc->conf->preconnect_ratio > 1;
+        if (p->fresh) pool_check(p);
         pc_attach(p, CONTAINER_OF(ready, struct pool_conn, link), a);
         return;
     }
@@ -175,7 +221,7 @@ void pool_start(struct upstream_cluster *uc, struct upstream_attempt *a, const s
     v->pending = true;
     list_push_back(&p->pending, &v->link);
     p->pending_count++;
-    pool_grow(p);
+    pool_grow(p, true);
 }
 
 void pool_cancel(struct upstream_attempt *a)

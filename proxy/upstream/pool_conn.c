@@ -14,6 +14,7 @@ void pc_detach(struct upstream_attempt *a)
     upstream_wire(a);
     list_remove(&v->link);
     pc->streams--;
+    p->active--;
     v->pc = NULL;
     v->pool = NULL;
     v->live = false;
@@ -218,6 +219,7 @@ void pc_attach(struct pool *p, struct pool_conn *pc, struct upstream_attempt *a)
     stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_TOTAL);
     stat_inc(g, CLUSTER_STAT_UPSTREAM_RQ_ACTIVE);
     list_push_back(&pc->attempts, &v->link);
+    p->active++;
     v->pc = pc;
     v->live = true;
     pc->streams++;

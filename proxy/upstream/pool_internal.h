@@ -31,7 +31,9 @@ struct pool {
     enum upstream_priority priority;
     struct list connecting, ready, busy, pending;
     uint32_t connecting_count, ready_count, busy_count, pending_count;
+    uint32_t active; /* exchanges on its connections */
     bool draining;
+    bool fresh;              /* a new attempt came: look ahead at the next check */
     struct pool_kind kind;   /* of key.kind; its texts are in the pool's own allocation */
     struct loop_later check; /* serve, grow or end */
 };

@@ -26,6 +26,9 @@ void pool_kind_of(const struct upstream_cluster *uc, const struct lb_ask *ask, c
 {
     const struct transport_socket *socket = upstream_socket(uc, h);
     *out = (struct pool_kind){.server_name = server_name_of(uc, ask)};
+    const struct conn_info *client = ask->downstream;
+    if (!client && ask->stream) client = ask->stream->conn;
+    if (uc->conf->pool_per_downstream && client) out->downstream = client->id;
     const struct original_src *source = upstream_source(ask);
     if (source) out->source = *source;
     if (socket) out->names = upstream_names_of(ask);
@@ -49,6 +52,8 @@ uint64_t pool_kind_hash(const struct pool_kind *k)
     uint64_t hash = k->server_name.len ? hash_str(k->server_name) : 0;
     hash = mix(mix(mix(hash, k->names.sni), k->names.sans), k->names.alpn);
     hash = mix(hash, addr_bytes(&k->source.from)) + k->source.mark;
+    if (k->downstream)
+        hash = mix(hash, str_make((const char *)&k->downstream, sizeof k->downstream));
     if (!k->per_downstream) return hash;
     hash = mix(mix(hash, addr_bytes(&k->proxied.from)), addr_bytes(&k->proxied.to));
     return k->per_tlvs ? mix(hash, k->proxied.tlvs) : hash;
@@ -56,7 +61,8 @@ uint64_t pool_kind_hash(const struct pool_kind *k)
 
 bool pool_kind_same(const struct pool_kind *a, const struct pool_kind *b)
 {
-    if (!str_eq(a->server_name, b->server_name) || a->per_downstream != b->per_downstream)
+    if (a->downstream != b->downstream || !str_eq(a->server_name, b->server_name) ||
+        a->per_downstream != b->per_downstream)
         return false;
     if (!str_eq(a->names.sni, b->names.sni) || !str_eq(a->names.sans, b->names.sans) ||
         !str_eq(a->names.alpn, b->names.alpn))

@@ -9,6 +9,7 @@ struct pool_kind {
     /* HttpProtocolOptions.upstream_http_protocol_options.auto_sni and auto_san_validation; empty:
      * the cluster's own */
     struct str server_name;
+    uint64_t downstream;           /* the client's connection; 0: any */
     struct original_src source;    /* from.len 0: none */
     struct upstream_names names;   /* of the client's filter state */
     bool per_downstream, per_tlvs; /* does `proxied` count, and do its TLVs? */

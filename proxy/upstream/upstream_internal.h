@@ -40,7 +40,9 @@ struct upstream_cluster {
     struct list pools;
     struct list udps; /* upstream_udp.link */
     struct map pool_by_key;
-    void **cursors;                    /* by lb_source.ordinal; NULL until used */
+    void **cursors;       /* by lb_source.ordinal; NULL until used */
+    struct host **peeked; /* choices made ahead (balance_peek), in order; heap */
+    uint32_t peeked_count, peeked_cap;
     double *deadlines;                 /* of localities, by the ordinal of their list */
     struct stat_group *codec_stats[2]; /* http1., http2. */
     struct codec_options codec_options[2];
@@ -51,6 +53,10 @@ struct upstream_cluster {
 /* Asks for a host. Counts panic. */
 enum lb_answer balance_choose(struct upstream_cluster *uc, const struct lb_ask *ask,
                               struct lb_later *later, struct host **out);
+
+/* The host that the choice after the present ones will give, noted for it; NULL: not foreseen (the
+ * policy cannot, or all hosts are noted). */
+struct host *balance_peek(struct upstream_cluster *uc, const struct lb_ask *ask);
 
 /* --- choices of attempts (choice.c) --- */
 /* One that waits for its answer. What `ask` points at must live as long. */
