@@ -385,6 +385,18 @@ static enum http_flow router_decode_trailers(struct http_filter *f, struct heade
     return HTTP_HOLD_ALL;
 }
 
+static void router_decode_metadata(struct http_filter *f, struct buf *block)
+{
+    struct router *r = (struct router *)(void *)f;
+    struct router_attempt *ra = r->cur;
+    if (!r->uc || r->finished)
+        buf_release(block);
+    else if (ra && ra->ready && ra->live)
+        upstream_send_metadata(&ra->a, block);
+    else
+        buf_move(&r->metadata, block);
+}
+
 static void router_on_watermark(struct http_filter *f, enum http_dir dir, bool above)
 {
     struct router *r = (struct router *)(void *)f;
@@ -404,6 +416,7 @@ static void router_destroy(struct http_filter *f)
     if (r->uc) router_retry_release(r);
     buf_release(&r->body);
     buf_release(&r->mirror_body);
+    buf_release(&r->metadata);
     for (size_t i = 0; i < r->tried_count; i++) {
         struct host *h = (struct host *)(uintptr_t)r->tried[i];
         host_unref(&h);
@@ -429,6 +442,7 @@ const struct http_filter_type router_filter = {
     .decode_headers = router_decode_headers,
     .decode_data = router_decode_data,
     .decode_trailers = router_decode_trailers,
+    .decode_metadata = router_decode_metadata,
     .on_watermark = router_on_watermark,
     .log = router_log,
     .destroy = router_destroy,

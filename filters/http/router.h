@@ -87,6 +87,7 @@ struct router {
     struct buf body;        /* kept for retries, or not sent yet */
     struct buf mirror_body; /* for request_mirror_policies, until the request is complete */
     bool mirrors_off;       /* it outgrew the buffer */
+    struct buf metadata;    /* of the request, for the connection that comes */
     struct headers *trailers;
     bool keep_body; /* body stays after sending */
     bool head_only; /* the head ended the request; how each try is framed follows from it */

@@ -137,6 +137,7 @@ static void on_ready(struct upstream_attempt *a)
         upstream_pause(a, true);
     upstream_send_headers(a, r->req, only);
     if (only) r->info->up.last_tx_us = loop_now_us(r->f.worker->loop);
+    if (r->metadata.len) upstream_send_metadata(a, &r->metadata);
     if (!only && (r->body.len > 0 || r->request_done)) router_attempt_send(r);
     if (r->request_done && ra->live) router_timeouts_try(r);
 }
@@ -432,6 +433,12 @@ static void on_trailers(struct upstream_attempt *a, struct headers *t)
     response_passed(r, true);
 }
 
+static void on_metadata(struct upstream_attempt *a, struct buf *block)
+{
+    struct router_attempt *ra = attempt_of(a);
+    if (!attempt_is_old(ra)) http_filter_respond_metadata(&ra->r->f, block);
+}
+
 static void on_complete(struct upstream_attempt *a)
 {
     attempt_of(a)->live = false;
@@ -452,6 +459,7 @@ static const struct upstream_events router_events = {
     .on_headers = on_headers,
     .on_data = on_data,
     .on_trailers = on_trailers,
+    .on_metadata = on_metadata,
     .on_reset = on_reset,
     .on_complete = on_complete,
     .on_watermark = on_watermark,

@@ -38,6 +38,9 @@ struct codec_stream_events {
     void (*on_data)(struct codec_stream *s, void *owner, struct buf *data,
                     bool end); /* receiver takes (moves) the bytes */
     void (*on_trailers)(struct codec_stream *s, void *owner, struct headers *t);
+    /* A METADATA block of HTTP/2 came, beside the message and before its end: fields as a header
+     * block of plain literals. The receiver takes (moves) the bytes. NULL: not wanted. */
+    void (*on_metadata)(struct codec_stream *s, void *owner, struct buf *block);
     /* The stream is gone (not after a complete exchange). details: static or arena text such as
      * "http1.codec_error"-like names (Envoy's codec details). No events after it; codec_stream is
      * dead on return. */
@@ -112,6 +115,9 @@ struct codec_ops {
     void (*send_1xx)(struct codec_stream *s, struct headers *h);
     void (*send_data)(struct codec_stream *s, struct buf *data, bool end); /* moves the bytes out */
     void (*send_trailers)(struct codec_stream *s, struct headers *t);
+    /* Moves the block out (as of on_metadata; several may be one after the other). It is dropped
+     * where the peer may not get any. */
+    void (*send_metadata)(struct codec_stream *s, struct buf *block);
     void (*reset)(struct codec_stream *s,
                   enum stream_reset why); /* no on_reset follows; s is dead on return. h1: closes
                                              the connection */

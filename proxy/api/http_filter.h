@@ -64,6 +64,9 @@ struct http_filter_type {
     enum http_flow (*decode_headers)(struct http_filter *f, struct headers *h, bool end);
     enum http_flow (*decode_data)(struct http_filter *f, struct buf *data, bool end);
     enum http_flow (*decode_trailers)(struct http_filter *f, struct headers *t);
+    /* Terminal filters only, after decode_headers: METADATA of HTTP/2 (codec_stream_events). Takes
+     * the bytes. */
+    void (*decode_metadata)(struct http_filter *f, struct buf *block);
     enum http_flow (*encode_1xx)(struct http_filter *f, struct headers *h);
     enum http_flow (*encode_headers)(struct http_filter *f, struct headers *h, bool end);
     enum http_flow (*encode_data)(struct http_filter *f, struct buf *data, bool end);
@@ -114,6 +117,8 @@ void http_filter_respond_1xx(struct http_filter *f, struct headers *h);
 void http_filter_respond_headers(struct http_filter *f, struct headers *h, bool end);
 void http_filter_respond_data(struct http_filter *f, struct buf *data, bool end);
 void http_filter_respond_trailers(struct http_filter *f, struct headers *t);
+/* METADATA of the response goes at once, also ahead of the head. Moves the bytes out. */
+void http_filter_respond_metadata(struct http_filter *f, struct buf *block);
 /* The response broke off after its headers were sent: resets downstream. details:
  * RESPONSE_CODE_DETAILS. */
 void http_filter_respond_reset(struct http_filter *f, struct str details, uint64_t flags);

@@ -72,6 +72,8 @@ struct upstream_events {
     void (*on_headers)(struct upstream_attempt *a, struct headers *h, bool end);
     void (*on_data)(struct upstream_attempt *a, struct buf *data, bool end);
     void (*on_trailers)(struct upstream_attempt *a, struct headers *t);
+    /* METADATA of HTTP/2 (codec_stream_events); takes the bytes. May be NULL. */
+    void (*on_metadata)(struct upstream_attempt *a, struct buf *block);
     void (*on_reset)(struct upstream_attempt *a, enum stream_reset why,
                      struct str details);                         /* end event */
     void (*on_complete)(struct upstream_attempt *a);              /* end event: both sides done */
@@ -112,6 +114,7 @@ void upstream_start_raw(struct worker *w, struct upstream_cluster *uc, struct up
 void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end);
 void upstream_send_data(struct upstream_attempt *a, struct buf *data, bool end);
 void upstream_send_trailers(struct upstream_attempt *a, struct headers *t);
+void upstream_send_metadata(struct upstream_attempt *a, struct buf *block); /* moves it out */
 void upstream_pause(struct upstream_attempt *a,
                     bool pause); /* stop/resume reading the response; counted */
 /* Gives up: in the queue, connecting or mid-exchange (resets). No event follows. Fine on a zeroed

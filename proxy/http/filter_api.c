@@ -86,6 +86,14 @@ void http_filter_respond_1xx(struct http_filter *f, struct headers *h)
     chain_1xx(s, f->position - 1, h);
 }
 
+void http_filter_respond_metadata(struct http_filter *f, struct buf *block)
+{
+    struct http_stream *s = f->stream;
+    if (!s->over && s->codec && !s->response_done && !s->local_reply)
+        s->codec->codec->ops->send_metadata(s->codec, block);
+    buf_release(block);
+}
+
 /* Envoy: an upstream that does not take a WebSocket, and does not refuse it either, answers with
  * its status alone. */
 static bool filter_websocket_refused(struct http_stream *s, const struct headers *h)

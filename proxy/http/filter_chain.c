@@ -237,6 +237,7 @@ void chain_headers(struct http_stream *s, enum http_dir dir, int from, struct he
         }
         side->headers_wait = true;
         side->state = flow == HTTP_HOLD ? SIDE_HOLD : SIDE_HOLD_ALL;
+        if (dir == HTTP_DECODE && s->metadata.len) chain_metadata(s);
         return;
     }
     if (dir == HTTP_ENCODE && !s->over) stream_send_headers(s, h, end);
@@ -250,6 +251,14 @@ static void chain_release_headers(struct http_stream *s, enum http_dir dir, int 
     side->headers_wait = false;
     side->headers_passed = true;
     chain_headers(s, dir, i + chain_step(dir), chain_message(s, dir), end);
+}
+
+void chain_metadata(struct http_stream *s)
+{
+    struct filter_slot *slot = chain_slot(s, s->slot_count - 1);
+    if (chain_stopped(s, HTTP_DECODE) || !slot || !slot->f || !slot->f->type->decode_metadata)
+        return;
+    if (slot->side[HTTP_DECODE].headers_wait) slot->f->type->decode_metadata(slot->f, &s->metadata);
 }
 
 void chain_1xx(struct http_stream *s, int from, struct headers *h)

@@ -313,6 +313,7 @@ static const struct codec_ops h1_ops = {
     .send_1xx = h1_send_1xx,
     .send_data = h1_send_data,
     .send_trailers = h1_send_trailers,
+    .send_metadata = h1_send_metadata,
     .reset = h1_reset,
     .pause = h1_pause,
     .detach = h1_detach,

@@ -102,6 +102,7 @@ void h1_send_headers(struct codec_stream *s, struct headers *h, bool end);
 void h1_send_1xx(struct codec_stream *s, struct headers *h);
 void h1_send_data(struct codec_stream *s, struct buf *data, bool end);
 void h1_send_trailers(struct codec_stream *s, struct headers *t);
+void h1_send_metadata(struct codec_stream *s, struct buf *block);
 
 /* h1.c: both sides done? Then the exchange is over. */
 void h1_settle(struct h1 *h);

@@ -291,6 +291,14 @@ void h1_send_data(struct codec_stream *s, struct buf *data, bool end)
     h1_settle(h);
 }
 
+/* HTTP/1 has no place for them. */
+void h1_send_metadata(struct codec_stream *s, struct buf *block)
+{
+    const struct h1 *h = h1_of(s->codec);
+    buf_release(block);
+    if (h->options->stats) stat_inc(h->options->stats, H1_STAT_METADATA_UNSUPPORTED);
+}
+
 void h1_send_trailers(struct codec_stream *s, struct headers *list)
 {
     struct h1 *h = h1_of(s->codec);

@@ -77,6 +77,8 @@ void h2_stream_free(struct h2 *h, struct h2_stream *s)
     loop_timer_stop(&s->stuck);
     if (s->above) h->above--;
     buf_release(&s->in);
+    buf_release(&s->metadata_in);
+    buf_release(&s->metadata_out);
     h2_drop_out(h, s);
     mem_free(s->trailers);
     h->open--;
@@ -279,6 +281,7 @@ static void h2_free(struct codec *c)
     struct h2 *h = h2_of(c);
     if (!h->dead) h2_on_conn_closed(c, RESET_CONN_TERMINATION, STR_NONE);
     nghttp2_session_del(h->session);
+    h2_metadata_release(h);
     buf_release(&h->wire);
     mem_free(h->control_at);
     mem_free(h);
@@ -399,13 +402,17 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
     struct h2 *h = user;
     if (frame->hd.type == NGHTTP2_RST_STREAM) h2_note_reset(h, frame->hd.stream_id);
     if (h2_is_control(&frame->hd)) h2_control_said(h);
+    h2_metadata_done(h, frame);
     bool body = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
     struct h2_stream *s =
         body ? nghttp2_session_get_stream_user_data(session, frame->hd.stream_id) : NULL;
     if (!s) return 0;
     s->counts.wire_sent += frame->hd.length + H2_FRAME_HEAD;
-    if (frame->hd.type == NGHTTP2_HEADERS)
+    if (frame->hd.type == NGHTTP2_HEADERS) {
         s->counts.header_sent += frame->hd.length + H2_FRAME_HEAD;
+        s->head_said = true;
+        if (s->metadata_out.len) h2_metadata_submit(h, s);
+    }
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) loop_timer_stop(&s->stuck);
     if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) || !s->detached || s->peer_end) return 0;
     h2_say_reset(h, s->id, NGHTTP2_NO_ERROR);
@@ -418,6 +425,7 @@ static int h2_on_not_send(nghttp2_session *session, const nghttp2_frame *frame, 
     struct h2 *h = user;
     (void)error;
     if (h2_is_control(&frame->hd)) h2_control_end(h);
+    h2_metadata_done(h, frame);
     if (h->server || frame->hd.type != NGHTTP2_HEADERS ||
         frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
@@ -458,6 +466,7 @@ static const struct codec_ops h2_ops = {
     .send_1xx = h2_send_1xx,
     .send_data = h2_send_data,
     .send_trailers = h2_send_trailers,
+    .send_metadata = h2_send_metadata,
     .reset = h2_reset,
     .pause = h2_pause,
     .detach = h2_detach,
@@ -474,6 +483,9 @@ static void h2_session_new(struct h2 *h)
     must(nghttp2_option_new(&option) == 0);
     h2_set_callbacks(cb);
     h2_set_send_callbacks(cb);
+    h2_set_metadata_callbacks(cb);
+    if (h->options->h2_allow_metadata)
+        nghttp2_option_set_user_recv_extension_type(option, H2_METADATA);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(cb, h2_on_not_send);
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, h2_on_sent);
     nghttp2_option_set_no_auto_window_update(option, 1);
@@ -533,6 +545,7 @@ static struct codec *h2_new(struct conn *c, bool server, const struct codec_opti
     h->server = server;
     h->options = options;
     list_init(&h->streams);
+    list_init(&h->metadata);
     h2_session_new(h);
     h2_say_settings(h);
     h2_stat(h, server ? H2_STAT_NGHTTP2_DOWNSTREAM : H2_STAT_NGHTTP2_UPSTREAM);

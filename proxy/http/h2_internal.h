@@ -24,7 +24,8 @@ enum {
     H2_INTERIM_MOST = 32, /* 1xx answers to one request */
     H2_HEADER_OVERHEAD = 32, /* RFC 9113 6.5.2 */
     H2_FRAME_HEAD = 9,
-    H2_BOMB = 8, /* times the limit of a head: what a peer that goes on beyond it may send */
+    H2_METADATA = 0x4d, /* Envoy's frame type */
+    H2_BOMB = 8,        /* times the limit of a head: what a peer that goes on beyond it may send */
     H2_OUT_FRAMES =
         10000, /* frames that may wait for a peer that does not read, unless configured */
     H2_RESET_MEMORY = 128,
@@ -59,8 +60,12 @@ struct h2_stream {
     struct buf out;
     struct loop_timer stuck; /* complete on our side, waiting for the peer's window */
     struct codec_counts counts;
-    uint32_t interim;     /* 1xx heads seen */
-    nghttp2_nv *trailers; /* to send after out; heap */
+    uint32_t interim;        /* 1xx heads seen */
+    struct buf metadata_in;  /* a METADATA block that is not whole yet */
+    size_t metadata_bytes;   /* of all its blocks */
+    struct buf metadata_out; /* waits for our head */
+    bool head_said;          /* our head is written */
+    nghttp2_nv *trailers;    /* to send after out; heap */
     size_t trailer_count;
     bool has_trailers;
 };
@@ -80,7 +85,9 @@ struct h2 {
     bool show_wanted; /* a stream was resumed while bytes were read: what it holds is shown after */
     size_t above;     /* streams whose producers were told to stop */
     size_t queued;    /* bytes in `out` of all streams */
-    struct buf wire;  /* serialised frames on their way to the connection */
+    struct list metadata;   /* METADATA frames in nghttp2's queue */
+    size_t metadata_queued; /* their bytes */
+    struct buf wire;        /* serialised frames on their way to the connection */
     /* abuse */
     bool resets_bounded;  /* by configuration: nghttp2 counts them */
     uint32_t control_due; /* acknowledgements and resets that nghttp2 has not written */
@@ -159,6 +166,16 @@ void h2_note_reset(struct h2 *h, int32_t id);
 void h2_set_callbacks(nghttp2_session_callbacks *cb);
 /* Shows what `in` holds, gives its bytes back to the window. */
 void h2_show_data(struct h2 *h, struct h2_stream *s);
+
+/* h2_metadata.c */
+void h2_set_metadata_callbacks(nghttp2_session_callbacks *cb);
+void h2_send_metadata(struct codec_stream *s, struct buf *block);
+/* Our head is out: what waited for it follows. */
+void h2_metadata_submit(struct h2 *h, struct h2_stream *s);
+/* A frame was written or dropped by nghttp2: its bytes are no longer needed. */
+void h2_metadata_done(struct h2 *h, const nghttp2_frame *frame);
+/* Frees what nghttp2 never sent. */
+void h2_metadata_release(struct h2 *h);
 
 /* h2_head.c: one header of a message; false: the head is refused (s->refused). */
 bool h2_head_add(struct h2 *h, struct h2_stream *s, struct str name, struct str value);

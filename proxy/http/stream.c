@@ -95,6 +95,16 @@ static void stream_on_headers(struct codec_stream *cs, void *owner, struct heade
 static void stream_on_data(struct codec_stream *cs, void *owner, struct buf *data, bool end);
 static void stream_on_trailers(struct codec_stream *cs, void *owner, struct headers *t);
 
+static void stream_on_metadata(struct codec_stream *cs, void *owner, struct buf *block)
+{
+    struct http_stream *s = owner;
+    (void)cs;
+    if (s->over || s->decode_cut) return;
+    stream_touch(s);
+    buf_move(&s->metadata, block);
+    chain_metadata(s);
+}
+
 static void stream_on_reset(struct codec_stream *cs, void *owner, enum stream_reset why,
                             struct str details)
 {
@@ -145,6 +155,7 @@ static const struct codec_stream_events stream_events = {
     .on_headers = stream_on_headers,
     .on_data = stream_on_data,
     .on_trailers = stream_on_trailers,
+    .on_metadata = stream_on_metadata,
     .on_reset = stream_on_reset,
     .on_watermark = stream_on_watermark,
     .on_complete = stream_on_complete,
@@ -620,6 +631,7 @@ void stream_free(struct http_stream *s)
     stream_log_end(s);
     if (s->chain_made) chain_destroy(s);
     if (s->route_pin) pin_drop(w, &s->route_pin);
+    buf_release(&s->metadata);
     list_remove(&s->link);
     stream_arena_give(w, s->arena);
 }

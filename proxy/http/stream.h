@@ -59,6 +59,7 @@ struct http_stream {
     uint64_t idle_us;
     uint64_t buffer_limit;
 
+    struct buf metadata; /* METADATA of the request, before the last filter knows its head */
     struct headers *add_trailers[2]; /* made by a filter in its last data callback */
     const struct local_reply
         *reply_wanted; /* a local reply asked for inside a callback; in the arena */
@@ -105,6 +106,8 @@ void chain_make(struct http_stream *s, const struct http_filter_chain *chain);
 void chain_headers(struct http_stream *s, enum http_dir dir, int from, struct headers *h, bool end);
 void chain_data(struct http_stream *s, enum http_dir dir, int from, struct buf *data, bool end);
 void chain_trailers(struct http_stream *s, enum http_dir dir, int from, struct headers *t);
+/* Hands s->metadata to the last filter, once that knows the head. */
+void chain_metadata(struct http_stream *s);
 void chain_1xx(struct http_stream *s, int from, struct headers *h);
 void chain_watermark(struct http_stream *s, enum http_dir dir, bool above);
 /* Route changed: gives each filter its override anew. */

@@ -129,6 +129,12 @@ static void stream_on_trailers(struct codec_stream *s, void *owner, struct heade
     attempt_priv(a)->ended = true;
     a->events->on_trailers(a, t);
 }
+static void stream_on_metadata(struct codec_stream *s, void *owner, struct buf *block)
+{
+    (void)s;
+    struct upstream_attempt *a = owner;
+    if (a->events->on_metadata) a->events->on_metadata(a, block);
+}
 static void stream_on_watermark(struct codec_stream *s, void *owner, bool above)
 {
     (void)s;
@@ -171,6 +177,7 @@ static const struct codec_stream_events stream_events = {
     .on_1xx = stream_on_1xx,
     .on_data = stream_on_data,
     .on_trailers = stream_on_trailers,
+    .on_metadata = stream_on_metadata,
     .on_reset = stream_on_reset,
     .on_watermark = stream_on_watermark,
     .on_complete = stream_on_complete,

@@ -280,6 +280,12 @@ void upstream_send_trailers(struct upstream_attempt *a, struct headers *t)
     if (a->stream) a->stream->codec->ops->send_trailers(a->stream, t);
 }
 
+void upstream_send_metadata(struct upstream_attempt *a, struct buf *block)
+{
+    if (a->stream) a->stream->codec->ops->send_metadata(a->stream, block);
+    buf_release(block);
+}
+
 void upstream_pause(struct upstream_attempt *a, bool pause)
 {
     if (!a->stream) return;
