@@ -27,9 +27,9 @@
 enum {
     ADMIN_BODY_MOST = 64 * 1024, /* bytes of a form */
     ADMIN_CONNS_MOST = 1024,
-    ADMIN_BIG =
-        4 * 1024 * 1024, /* bytes of a request's memory that are given back to the system at once */
-    ADMIN_PIECE = 256 * 1024, /* bytes of an answer that are queued at once */
+    ADMIN_BIG = 4 * 1024 * 1024, /* bytes of an answer, or of a request's memory, after which memory
+                                    is given back to the system at once */
+    ADMIN_PIECE = 256 * 1024,    /* bytes of an answer that are queued at once */
     ADMIN_IDLE_S = 3600,
     ADMIN_PAUSE_US = 100 * 1000 /* no descriptors left: look again after this */
 };
@@ -62,7 +62,10 @@ struct admin_conn {
     struct headers *req, *resp; /* for the access log; NULL until there */
     struct str target;
     struct sb body;
-    size_t sent; /* bytes of request->out */
+    size_t taken;          /* bytes of request->out that are queued */
+    uint64_t sent;         /* bytes of all pieces */
+    struct mail turn;      /* to ourselves: the next piece, at the next turn */
+    bool turn_comes, gone; /* gone: freed with that mail */
     uint64_t begun_us;
     bool answering, head, too_large;
 };
@@ -71,15 +74,47 @@ struct admin_conn {
  * --------------------------------------------------------------------------------------------------------
  */
 
-/* Queues the next pieces while the connection takes them. */
+static void admin_conn_push(struct admin_conn *c);
+
+/* By mail, because work queued with loop_later runs within this turn: between two pieces the loop
+ * looks at its sockets. */
+static void admin_conn_on_turn(struct mail *m)
+{
+    struct admin_conn *c = CONTAINER_OF(m, struct admin_conn, turn);
+    c->turn_comes = false;
+    if (c->gone) {
+        mem_free(c);
+        return;
+    }
+    if (!c->answering || !c->request->more || conn_above_watermark(c->conn)) return;
+    sb_clear(&c->request->out);
+    c->taken = 0;
+    if (!c->request->more(c->request)) c->request->more = NULL;
+    admin_conn_push(c);
+}
+
+static void admin_conn_next_turn(struct admin_conn *c)
+{
+    if (c->turn_comes) return;
+    c->turn_comes = true;
+    c->turn.deliver = admin_conn_on_turn;
+    loop_post(c->http->server->loop, &c->turn);
+}
+
+/* Queues what there is while the connection takes it. */
 static void admin_conn_push(struct admin_conn *c)
 {
     while (c->stream && c->answering && !conn_above_watermark(c->conn)) {
         const struct sb *out = &c->request->out;
-        struct str piece = str_sub(sb_str(out), c->sent, ADMIN_PIECE);
+        struct str piece = str_sub(sb_str(out), c->taken, ADMIN_PIECE);
         struct buf data = {0};
+        if (!piece.len && c->request->more) {
+            admin_conn_next_turn(c);
+            return;
+        }
+        c->taken += piece.len;
         c->sent += piece.len;
-        bool end = c->sent == out->len;
+        bool end = c->taken == out->len && !c->request->more;
         buf_append_str(&data, piece);
         if (end) c->answering = false;
         c->codec->ops->send_data(
@@ -113,7 +148,10 @@ static void admin_conn_respond(struct admin_conn *c)
     headers_add(h, STR("server"), STR("envoy"));
     c->resp = h;
     admin_conn_count(c, status);
-    if (c->head) sb_clear(&r->out);
+    if (c->head) {
+        sb_clear(&r->out);
+        r->more = NULL;
+    }
     c->answering = true;
     c->codec->ops->send_headers(c->stream, h,
                                 false); /* Envoy: chunked even when empty or asked for with HEAD */
@@ -172,7 +210,7 @@ static void admin_conn_done(struct admin_conn *c)
     c->answering = false;
     stat_dec(h->hcm, HCM_STAT_RQ_ACTIVE);
     stat_record(h->hcm, HCM_STAT_RQ_TIME, (loop_now_us(h->server->loop) - c->begun_us) / 1000);
-    bool big = c->request->out.cap > ADMIN_BIG || arena_size(c->arena) > ADMIN_BIG;
+    bool big = c->sent > ADMIN_BIG || arena_size(c->arena) > ADMIN_BIG;
     sb_release(&c->request->out);
     sb_release(&c->body);
     c->request = NULL;
@@ -250,6 +288,7 @@ static void admin_on_new_stream(struct codec *codec, void *owner, struct codec_s
     c->request->arena = c->arena;
     c->stream = s;
     c->target = STR_NONE;
+    c->taken = 0;
     c->sent = 0;
     c->answering = c->head = c->too_large = false;
     c->begun_us = loop_now_us(h->server->loop);
@@ -307,7 +346,8 @@ static void admin_conn_free(struct loop_later *later)
 {
     struct admin_conn *c = CONTAINER_OF(later, struct admin_conn, later);
     c->codec->ops->free(c->codec);
-    mem_free(c);
+    c->gone = true;
+    if (!c->turn_comes) mem_free(c);
 }
 
 static void admin_conn_on_close(struct conn *conn, void *owner, enum conn_end why)

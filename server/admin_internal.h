@@ -31,6 +31,12 @@ struct admin_request {
     const char *content_type;
     bool nosniff_twice; /* Envoy: errors of /config_dump carry x-content-type-options twice */
     struct sb out;
+    /* A long page: appends the next piece (a few milliseconds of work, some 100 KiB; may be empty)
+     * to `out`, which is empty, at a later turn of the loop and when the client has taken the one
+     * before. False: that was the last. What it keeps hangs on the arena: the client may leave at
+     * any time. */
+    bool (*more)(struct admin_request *r);
+    void *cursor; /* of `more` */
 };
 #define ADMIN_TEXT "text/plain; charset=UTF-8"
 #define ADMIN_JSON "application/json"

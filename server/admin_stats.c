@@ -72,31 +72,60 @@ static bool query_read(struct admin_request *r, struct stats_query *q)
     return query_type(r, q) && query_buckets(r, q);
 }
 
-static void stats_html(struct admin_request *r, const struct stats_query *q)
+/* A page of statistics under way; lives in the request's arena. */
+struct stats_page {
+    struct stats_writer *writer;
+    struct sb piece; /* HTML: before it is escaped */
+    bool html;
+};
+
+static void stats_page_release(void *arg)
 {
-    struct sb text = {0};
-    stats_write_text(r->server->stats, q, &text);
-    r->content_type = ADMIN_HTML;
-    sb_add(
-        &r->out,
-        STR("<!DOCTYPE html>\n<html lang='en'>\n<head><title>Skiff stats</title></head>\n<body><pre>\n"));
-    admin_html_escaped(&r->out, sb_str(&text));
-    sb_add(&r->out, STR("</pre></body></html>\n"));
-    sb_release(&text);
+    struct stats_page *p = arg;
+    stats_writer_free(&p->writer);
+    sb_release(&p->piece);
 }
 
-static void stats_prometheus(struct admin_request *r, const struct stats_query *q)
+static bool stats_page_more(struct admin_request *r)
 {
-    if (q->buckets == STATS_DISJOINT || q->buckets == STATS_DETAILED) {
+    struct stats_page *p = r->cursor;
+    if (!p->html) return stats_writer_next(p->writer, &r->out);
+    sb_clear(&p->piece);
+    bool more = stats_writer_next(p->writer, &p->piece);
+    admin_html_escaped(&r->out, sb_str(&p->piece));
+    if (!more) sb_add(&r->out, STR("</pre></body></html>\n"));
+    return more;
+}
+
+static void stats_page_begin(struct admin_request *r, const struct stats_query *q,
+                             enum stats_format format, bool html)
+{
+    struct stats_page *p = ARENA_NEW(r->arena, struct stats_page);
+    if (format == STATS_PROMETHEUS &&
+        (q->buckets == STATS_DISJOINT || q->buckets == STATS_DETAILED)) {
         admin_error(r, 400, "unsupported prometheus histogram bucket mode");
         return;
     }
-    stats_write_prometheus(r->server->stats, q, r->server->tags, &r->out);
+    server_stats_show(r->server);
+    if (format == STATS_JSON) r->content_type = ADMIN_JSON;
+    if (html) {
+        r->content_type = ADMIN_HTML;
+        sb_add(
+            &r->out,
+            STR("<!DOCTYPE html>\n<html lang='en'>\n<head><title>Skiff stats</title></head>\n<body><pre>\n"));
+    }
+    p->writer = stats_writer_new(r->server->stats, q, format, r->server->tags);
+    p->html = html;
+    arena_on_free(r->arena, stats_page_release, p);
+    r->cursor = p;
+    r->more = stats_page_more;
 }
 
 void admin_page_stats(struct admin_request *r)
 {
     static const char *const words[] = {"text", "json", "prometheus", "html", "active-html"};
+    static const enum stats_format formats[] = {STATS_TEXT, STATS_JSON, STATS_PROMETHEUS,
+                                                STATS_TEXT, STATS_TEXT};
     struct str format = admin_param(r, "format");
     struct stats_query q;
     size_t index = 0;
@@ -105,25 +134,13 @@ void admin_page_stats(struct admin_request *r)
         admin_error(r, 400, "usage: /stats?format=(html|active-html|json|prometheus|text)\n\n");
         return;
     }
-    server_stats_show(r->server);
-    switch (index) {
-    case 1:
-        r->content_type = ADMIN_JSON;
-        stats_write_json(r->server->stats, &q, &r->out);
-        return;
-    case 2: stats_prometheus(r, &q); return;
-    case 3:
-    case 4: stats_html(r, &q); return;
-    default: stats_write_text(r->server->stats, &q, &r->out); return;
-    }
+    stats_page_begin(r, &q, formats[index], index >= 3);
 }
 
 void admin_page_prometheus(struct admin_request *r)
 {
     struct stats_query q;
-    if (!query_read(r, &q)) return;
-    server_stats_show(r->server);
-    stats_prometheus(r, &q);
+    if (query_read(r, &q)) stats_page_begin(r, &q, STATS_PROMETHEUS, false);
 }
 
 void admin_page_reset_counters(struct admin_request *r)

@@ -1,180 +1,86 @@
-/* Choosing and sorting stats, and numbers as Envoy prints them. */
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
+/* Writing statistics in steps: a form's parts one after the other, each collected and then written.
+ */
+#include "proxy/stats/render.h"
 
 #include "base/must.h"
-#include "base/regex.h"
 #include "proxy/stats/render_internal.h"
 
-static bool is_wanted(struct stats *s, const struct stats_query *q, struct str name)
+enum {
+    STEP_ITEMS = 1024,      /* written in one step at the most */
+    STEP_BYTES = 128 * 1024 /* a step ends when the piece has as many */
+};
+
+struct stats_writer *stats_writer_new(struct stats *s, const struct stats_query *q,
+                                      enum stats_format format, const struct tag_rules *rules)
 {
-    if (q->filter && regex_partial(q->filter, name) == q->invert) return false;
-    return !s->wanted || s->wanted(s->wanted_arg, name);
+    static const struct stats_form *const forms[] = {[STATS_TEXT] = &stats_form_text,
+                                                     [STATS_JSON] = &stats_form_json,
+                                                     [STATS_PROMETHEUS] = &stats_form_prometheus};
+    struct stats_writer *w = mem_alloc(sizeof(*w));
+    w->stats = s;
+    w->query = *q;
+    w->form = forms[format];
+    w->rules = rules;
+    return w;
 }
 
-static bool is_listed(const struct stat_group *g, size_t index, bool used_only)
+static void call(struct stats_writer *w, void (*fn)(struct stats_writer *w))
 {
-    struct stat_view v;
-    if (!used_only && !(g->defs[index].flags & STAT_LAZY)) return true;
-    if (g->defs[index].type == STAT_HISTOGRAM) {
-        stat_view_fill(g, index, &v);
-        return v.used;
-    }
-    return stat_used(g, index);
+    if (fn) fn(w);
 }
 
-static void list_add(struct stat_list *l, const struct stat_group *g, size_t index)
+/* Writes items until the step is full. False: the part has no more. */
+static bool write_items(struct stats_writer *w)
 {
-    if (l->count == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 256, bytes;
-        must(size_mul(cap, sizeof(*l->items), &bytes));
-        l->items = mem_realloc(l->items, bytes);
-        l->cap = cap;
+    struct stat_item item;
+    size_t full = w->out->len + STEP_BYTES;
+    for (size_t i = 0; i < STEP_ITEMS && w->out->len < full; i++) {
+        if (!stat_list_take(&w->list, &item)) return false;
+        w->form->item(w, &item);
+        w->items++;
     }
-    l->items[l->count++] = (struct stat_item){.group = g, .index = (uint32_t)index};
+    return true;
 }
 
-void stat_list_collect(struct stat_list *l, struct stats *s, const struct stats_query *q,
-                       unsigned types)
+static void end_part(struct stats_writer *w)
 {
-    struct sb name = {0};
-    bool any_name = !q->filter && !s->wanted;
-    *l = (struct stat_list){0};
-    l->groups = stats_groups(s, &l->group_count);
-    if (q->one_type) types &= 1u << q->type;
-    for (size_t i = 0; i < l->group_count; i++) {
-        const struct stat_group *g = l->groups[i];
-        for (size_t k = 0; k < g->count; k++) {
-            if (!(types >> g->defs[k].type & 1) || !is_listed(g, k, q->used_only)) continue;
-            sb_clear(&name);
-            if (!any_name) stat_name_add(g, k, &name);
-            if (any_name || is_wanted(s, q, sb_str(&name))) list_add(l, g, k);
-        }
-    }
-    sb_release(&name);
+    call(w, w->form->part_end);
+    stat_list_release(&w->list);
+    w->listing = w->taking = false;
+    w->part++;
 }
 
-/* Compares the concatenations a1 a2 and b1 b2 without making them. */
-static int compare_pairs(struct str a1, struct str a2, struct str b1, struct str b2)
+bool stats_writer_next(struct stats_writer *w, struct sb *out)
 {
-    if (!a1.len) {
-        a1 = a2;
-        a2 = STR_NONE;
+    w->out = out;
+    if (!w->begun) {
+        w->begun = true;
+        stat_groups_take(&w->groups, w->stats);
+        call(w, w->form->begin);
     }
-    if (!b1.len) {
-        b1 = b2;
-        b2 = STR_NONE;
+    if (!w->form->parts[w->part]) {
+        call(w, w->form->end);
+        return false;
     }
-    while (a1.len && b1.len) {
-        size_t n = a1.len < b1.len ? a1.len : b1.len;
-        int order = memcmp(a1.ptr, b1.ptr, n);
-        if (order) return order;
-        a1 = str_sub(a1, n, SIZE_MAX);
-        b1 = str_sub(b1, n, SIZE_MAX);
-        if (!a1.len) {
-            a1 = a2;
-            a2 = STR_NONE;
-        }
-        if (!b1.len) {
-            b1 = b2;
-            b2 = STR_NONE;
-        }
+    if (!w->listing) {
+        w->listing = true;
+        stat_list_init(&w->list, &w->groups, &w->query, w->form->parts[w->part]);
+        call(w, w->form->part_begin);
     }
-    return (a1.len > 0) - (b1.len > 0);
+    if (!w->taking)
+        w->taking = !stat_list_collect(&w->list);
+    else if (!write_items(w))
+        end_part(w);
+    return true;
 }
 
-static int compare_items(const void *pa, const void *pb)
+void stats_writer_free(struct stats_writer **wp)
 {
-    const struct stat_item *a = pa, *b = pb;
-    if (a->rank != b->rank) return a->rank < b->rank ? -1 : 1;
-    return compare_pairs(a->group->prefix, str_of(a->group->defs[a->index].name), b->group->prefix,
-                         str_of(b->group->defs[b->index].name));
-}
-
-void stat_list_sort(struct stat_list *l)
-{
-    if (l->count) qsort(l->items, l->count, sizeof(*l->items), compare_items);
-}
-
-void stat_list_release(struct stat_list *l)
-{
-    stats_groups_release(l->groups, l->group_count);
-    mem_free(l->items);
-    *l = (struct stat_list){0};
-}
-
-/* --- numbers -----------------------------------------------------------------------------------
- */
-
-/* Decimal digits and exponent of the shortest text that reads back as x: 0.digits times 10^point.
- */
-static size_t shortest_digits(double x, char digits[24], int *point)
-{
-    char text[40];
-    for (int precision = 0; precision < 17; precision++) {
-        (void)snprintf(text, sizeof(text), "%.*e", precision, x);
-        double back = strtod(text, NULL);
-        if (back >= x && back <= x) break;
-    }
-    size_t count = 0;
-    const char *at = text;
-    for (; *at && *at != 'e'; at++) {
-        if (*at != '.') digits[count++] = *at;
-    }
-    *point = (int)strtol(at + 1, NULL, 10) + 1;
-    while (count > 1 && digits[count - 1] == '0')
-        count--;
-    return count;
-}
-
-static void add_fixed(struct sb *b, struct str digits, int point)
-{
-    if (point <= 0) {
-        sb_add(b, STR("0."));
-        for (int i = point; i < 0; i++)
-            sb_char(b, '0');
-        sb_add(b, digits);
-        return;
-    }
-    size_t whole = (size_t)point;
-    sb_add(b, str_sub(digits, 0, whole));
-    for (size_t i = digits.len; i < whole; i++)
-        sb_char(b, '0');
-    if (digits.len > whole) {
-        sb_char(b, '.');
-        sb_add(b, str_sub(digits, whole, SIZE_MAX));
-    }
-}
-
-static void add_scientific(struct sb *b, struct str digits, int point)
-{
-    sb_char(b, digits.ptr[0]);
-    if (digits.len > 1) {
-        sb_char(b, '.');
-        sb_add(b, str_sub(digits, 1, SIZE_MAX));
-    }
-    sb_fmt(b, "e%+03d", point - 1);
-}
-
-void sb_number(struct sb *b, double x, enum number_style style)
-{
-    char bytes[24];
-    int point;
-    if (isnan(x)) {
-        sb_add(b, STR("nan"));
-        return;
-    }
-    if (x < 0) {
-        sb_char(b, '-');
-        x = -x;
-    }
-    struct str digits = {bytes, shortest_digits(x, bytes, &point)};
-    struct sb fixed = {0}, scientific = {0};
-    add_fixed(&fixed, digits, point);
-    add_scientific(&scientific, digits, point);
-    bool as_fixed = style == NUMBER_FIXED ? point > -4 && point <= 16 : fixed.len <= scientific.len;
-    sb_add(b, as_fixed ? sb_str(&fixed) : sb_str(&scientific));
-    sb_release(&fixed);
-    sb_release(&scientific);
+    struct stats_writer *w = *wp;
+    if (!w) return;
+    if (w->listing) stat_list_release(&w->list);
+    stat_groups_release(&w->groups);
+    call(w, w->form->release);
+    mem_free(w);
+    *wp = NULL;
 }

@@ -29,11 +29,19 @@ struct stats_query {
     enum stats_buckets buckets;
 };
 
-/* "name: value" lines: text read-outs, counters and gauges, histograms; each sorted by name. */
-void stats_write_text(struct stats *s, const struct stats_query *q, struct sb *out);
-/* {"stats":[...]} as Envoy nests it. */
-void stats_write_json(struct stats *s, const struct stats_query *q, struct sb *out);
-/* Families sorted by name within counters, gauges, (text read-outs,) histograms. STATS_DEFAULT,
- * _SUMMARY, _CUMULATIVE. */
-void stats_write_prometheus(struct stats *s, const struct stats_query *q,
-                            const struct tag_rules *rules, struct sb *out);
+/* TEXT: "name: value" lines: text read-outs, counters and gauges, histograms; each sorted by name.
+ * JSON: {"stats":[...]} as Envoy nests it.
+ * PROMETHEUS: families sorted by name within counters, gauges, (text read-outs,) histograms;
+ * buckets are STATS_DEFAULT, _SUMMARY or _CUMULATIVE. */
+enum stats_format { STATS_TEXT, STATS_JSON, STATS_PROMETHEUS };
+
+/* Writes in steps of a few milliseconds, between which the statistics may change: each value is
+ * that of its step. */
+struct stats_writer;
+/* The query is copied, its filter borrowed; `rules` (borrowed) are for Prometheus. */
+struct stats_writer *stats_writer_new(struct stats *s, const struct stats_query *q,
+                                      enum stats_format format, const struct tag_rules *rules);
+/* Appends the next piece, which may be empty. False: that was the last one. */
+bool stats_writer_next(struct stats_writer *w, struct sb *out);
+/* At any point; leaves NULL. */
+void stats_writer_free(struct stats_writer **w);

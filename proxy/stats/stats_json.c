@@ -93,12 +93,16 @@ static void add_histogram(struct sb *out, const struct stat_item *item, enum sta
     }
 }
 
-/* What stands around the list of histograms. */
-static void add_histograms(struct sb *out, const struct stat_list *list, enum stats_buckets buckets)
+static bool is_bare(enum stats_buckets buckets)
 {
-    bool bare = buckets == STATS_CUMULATIVE || buckets == STATS_DISJOINT;
+    return buckets == STATS_CUMULATIVE || buckets == STATS_DISJOINT;
+}
+
+/* What stands before the list of histograms. */
+static void open_histograms(struct sb *out, enum stats_buckets buckets)
+{
     sb_add(out, STR("{\"histograms\":"));
-    if (!bare) {
+    if (!is_bare(buckets)) {
         bool detailed = buckets == STATS_DETAILED;
         sb_fmt(out, "{\"supported_%s\":[", detailed ? "percentiles" : "quantiles");
         for (size_t i = 0; i < HISTOGRAM_QUANTILES; i++) {
@@ -107,11 +111,6 @@ static void add_histograms(struct sb *out, const struct stat_list *list, enum st
         sb_fmt(out, "],\"%s\":", detailed ? "details" : "computed_quantiles");
     }
     sb_char(out, '[');
-    for (size_t i = 0; i < list->count; i++) {
-        if (i) sb_char(out, ',');
-        add_histogram(out, &list->items[i], buckets);
-    }
-    sb_add(out, bare ? STR("]}") : STR("]}}"));
 }
 
 static void add_plain(struct sb *out, const struct stat_item *item)
@@ -130,27 +129,32 @@ static void add_plain(struct sb *out, const struct stat_item *item)
     sb_add(out, STR("\"}"));
 }
 
-void stats_write_json(struct stats *s, const struct stats_query *q, struct sb *out)
+static void write_begin(struct stats_writer *w)
 {
-    static const unsigned parts[] = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE,
-                                     1u << STAT_HISTOGRAM};
-    bool first = true;
-    sb_add(out, STR("{\"stats\":["));
-    for (size_t part = 0; part < ARRAY_LEN(parts); part++) {
-        struct stat_list list;
-        bool histograms = part + 1 == ARRAY_LEN(parts);
-        stat_list_collect(&list, s, q, parts[part]);
-        stat_list_sort(&list);
-        size_t count = histograms ? list.count > 0 : list.count;
-        for (size_t i = 0; i < count; i++) {
-            if (!first) sb_char(out, ',');
-            first = false;
-            if (histograms)
-                add_histograms(out, &list, q->buckets);
-            else
-                add_plain(out, &list.items[i]);
-        }
-        stat_list_release(&list);
-    }
-    sb_add(out, STR("]}"));
+    sb_add(w->out, STR("{\"stats\":["));
 }
+
+/* Histograms are the last part. */
+static void write_item(struct stats_writer *w, const struct stat_item *item)
+{
+    if (w->items) sb_char(w->out, ',');
+    if (item->group->defs[item->index].type != STAT_HISTOGRAM) {
+        add_plain(w->out, item);
+        return;
+    }
+    if (!w->histograms) open_histograms(w->out, w->query.buckets);
+    w->histograms = true;
+    add_histogram(w->out, item, w->query.buckets);
+}
+
+static void write_end(struct stats_writer *w)
+{
+    if (w->histograms) sb_add(w->out, is_bare(w->query.buckets) ? STR("]}") : STR("]}}"));
+    sb_add(w->out, STR("]}"));
+}
+
+const struct stats_form stats_form_json = {
+    .parts = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE, 1u << STAT_HISTOGRAM},
+    .begin = write_begin,
+    .item = write_item,
+    .end = write_end};

@@ -81,22 +81,16 @@ static void add_value(struct sb *out, const struct stat_view *v, enum stats_buck
     }
 }
 
-void stats_write_text(struct stats *s, const struct stats_query *q, struct sb *out)
+static void write_item(struct stats_writer *w, const struct stat_item *item)
 {
-    static const unsigned parts[] = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE,
-                                     1u << STAT_HISTOGRAM};
-    for (size_t part = 0; part < ARRAY_LEN(parts); part++) {
-        struct stat_list list;
-        stat_list_collect(&list, s, q, parts[part]);
-        stat_list_sort(&list);
-        for (size_t i = 0; i < list.count; i++) {
-            struct stat_view v;
-            stat_view_fill(list.items[i].group, list.items[i].index, &v);
-            stat_name_add(list.items[i].group, list.items[i].index, out);
-            sb_char(out, ':');
-            add_value(out, &v, q->buckets);
-            sb_char(out, '\n');
-        }
-        stat_list_release(&list);
-    }
+    struct stat_view v;
+    stat_view_fill(item->group, item->index, &v);
+    stat_name_add(item->group, item->index, w->out);
+    sb_char(w->out, ':');
+    add_value(w->out, &v, w->query.buckets);
+    sb_char(w->out, '\n');
 }
+
+const struct stats_form stats_form_text = {
+    .parts = {1u << STAT_TEXT, 1u << STAT_COUNTER | 1u << STAT_GAUGE, 1u << STAT_HISTOGRAM},
+    .item = write_item};

@@ -4,10 +4,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/must.h"
 #include "base/regex.h"
 #include "proxy/stats/render.h"
 #include "proxy/stats/tags.h"
@@ -59,11 +61,21 @@ static const char *keep(struct sb *b)
     return out.ptr;
 }
 
-static const char *text(const struct stats_query *q)
+/* All of it, step by step. */
+static const char *written(const struct stats_query *q, enum stats_format format,
+                           const struct tag_rules *rules)
 {
     struct sb b = {0};
-    stats_write_text(s, q, &b);
+    struct stats_writer *w = stats_writer_new(s, q, format, rules);
+    while (stats_writer_next(w, &b))
+        continue;
+    stats_writer_free(&w);
     return keep(&b);
+}
+
+static const char *text(const struct stats_query *q)
+{
+    return written(q, STATS_TEXT, NULL);
 }
 
 static void writes_text(void **state)
@@ -101,39 +113,33 @@ static void writes_text(void **state)
 static void writes_json(void **state)
 {
     struct stats_query q = {0};
-    struct sb b = {0};
     (void)state;
-    stats_write_json(s, &q, &b);
+    struct str out = str_of(written(&q, STATS_JSON, NULL));
     assert_true(str_starts(
-        sb_str(&b), STR("{\"stats\":[{\"name\":\"cluster.c.version_text\",\"value\":\"a\\\"b\"},"
-                        "{\"name\":\"cluster.c.upstream_rq_200\",\"value\":1},")));
+        out, STR("{\"stats\":[{\"name\":\"cluster.c.version_text\",\"value\":\"a\\\"b\"},"
+                 "{\"name\":\"cluster.c.upstream_rq_200\",\"value\":1},")));
     assert_true(
-        str_find(sb_str(&b),
+        str_find(out,
                  STR(",{\"histograms\":{\"supported_quantiles\":[0,25,50,75,90,95,99,99.5,99.9,"
                      "100],\"computed_quantiles\":[{\"name\":\"cluster.c.upstream_cx_length_ms\","
                      "\"values\":[{\"cumulative\":null,\"interval\":null},")) != SIZE_MAX);
-    assert_true(str_ends(sb_str(&b), STR("{\"cumulative\":125,\"interval\":125}]}]}}]}")));
-    sb_clear(&b);
+    assert_true(str_ends(out, STR("{\"cumulative\":125,\"interval\":125}]}]}}]}")));
     q.buckets = STATS_CUMULATIVE;
-    stats_write_json(s, &q, &b);
+    out = str_of(written(&q, STATS_JSON, NULL));
     assert_true(
-        str_find(sb_str(&b),
+        str_find(out,
                  STR("{\"upper_bound\":60000,\"interval\":10,\"cumulative\":10},{\"upper_bound\":"
                      "3e+05,\"interval\":10,")) != SIZE_MAX);
-    sb_clear(&b);
     q.filter = regex_new(a, STR("nothing like that"), NULL);
-    stats_write_json(s, &q, &b);
-    assert_string_equal(keep(&b), "{\"stats\":[]}");
+    assert_string_equal(written(&q, STATS_JSON, NULL), "{\"stats\":[]}");
 }
 
 static void writes_prometheus(void **state)
 {
     struct stats_query q = {.text_readouts = true};
-    struct sb b = {0};
     struct tag_rules *rules = tag_rules_new(a, true);
     (void)state;
-    stats_write_prometheus(s, &q, rules, &b);
-    struct str out = sb_str(&b);
+    struct str out = str_of(written(&q, STATS_PROMETHEUS, rules));
     assert_true(str_starts(
         out,
         STR("# TYPE envoy_cluster_upstream_rq counter\n"
@@ -153,23 +159,87 @@ static void writes_prometheus(void **state)
             "378.72347971039596359332790598273\n"
             "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"c\"} 10\n")));
     assert_true(str_find(out, STR("le=\"100\"} 9\n")) != SIZE_MAX);
-    sb_clear(&b);
     q.buckets = STATS_SUMMARY;
     stats_flush(s); /* an interval without values */
-    stats_write_prometheus(s, &q, rules, &b);
-    assert_true(str_ends(
-        sb_str(&b), STR("quantile=\"1\"} nan\n"
-                        "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"c\"} 0\n"
-                        "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"c\"} 0\n")));
-    sb_release(&b);
+    assert_true(
+        str_ends(str_of(written(&q, STATS_PROMETHEUS, rules)),
+                 STR("quantile=\"1\"} nan\n"
+                     "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"c\"} 0\n"
+                     "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"c\"} 0\n")));
     struct stats_query plain = {.filter = regex_new(a, STR("rq_time"), NULL)};
     assert_true(str_starts(str_of(text(&plain)),
                            STR("cluster.c.upstream_rq_time: P0(nan,2.05) P25(nan,6.05)")));
 }
 
+enum { MANY = 3000 };
+static const struct stat_def many_defs[] = {
+    {"zone", STAT_COUNTER, 0}, {"a", STAT_GAUGE, 0}, {"b_rq_200", STAT_COUNTER, 0}};
+
+static void make_many(struct stat_group *groups[MANY])
+{
+    for (unsigned i = 0; i < MANY; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "cluster.m%u.", i * 7919 % MANY);
+        groups[i] = stat_group_get(s, str_of(name), many_defs, ARRAY_LEN(many_defs));
+    }
+}
+
+/* More than several runs of the list: the lines stay in order, none is lost, none comes twice. */
+static void merges_runs(void **state)
+{
+    static struct stat_group *groups[MANY];
+    struct stats_query q = {.filter = regex_new(a, STR("^cluster\\.m[0-9]"), NULL)};
+    (void)state;
+    make_many(groups);
+    struct str all = str_of(written(&q, STATS_TEXT, NULL)), line, last = STR("");
+    size_t count = 0;
+    while (str_next(&all, '\n', &line)) {
+        if (line.len == 0) continue;
+        assert_true(str_cmp(str_sub(last, 0, str_find_char(last, ':')),
+                            str_sub(line, 0, str_find_char(line, ':'))) < 0);
+        last = line;
+        count++;
+    }
+    assert_int_equal(count, MANY * ARRAY_LEN(many_defs));
+    struct tag_rules *rules = tag_rules_new(a, true);
+    all = str_of(written(&q, STATS_PROMETHEUS, rules));
+    size_t heads = 0;
+    for (struct str rest = all; str_next(&rest, '\n', &line);)
+        heads += str_starts(line, STR("# TYPE "));
+    assert_int_equal(heads, 3);
+    assert_true(str_starts(all, STR("# TYPE envoy_cluster_b_rq counter\n")));
+    for (size_t i = 0; i < MANY; i++)
+        stat_group_unref(&groups[i]);
+}
+
+/* A page may be given up at any step, and what it lists may go between two. */
+static void stops_at_any_step(void **state)
+{
+    static struct stat_group *groups[MANY];
+    struct stats_query q = {0};
+    struct tag_rules *rules = tag_rules_new(a, true);
+    (void)state;
+    for (unsigned steps = 0; steps < 12; steps++) {
+        struct sb b = {0};
+        make_many(groups);
+        struct stats_writer *w = stats_writer_new(s, &q, STATS_PROMETHEUS, rules);
+        for (unsigned i = 0; i < steps; i++)
+            assert_true(stats_writer_next(w, &b));
+        for (size_t i = 0; i < MANY; i++)
+            stat_group_unref(&groups[i]);
+        if (steps) assert_true(stats_writer_next(w, &b));
+        stats_writer_free(&w);
+        assert_null(w);
+        sb_release(&b);
+    }
+    assert_int_equal(str_find(str_of(text(&q)), STR("cluster.m")), SIZE_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(writes_text), cmocka_unit_test(writes_json),
-                                       cmocka_unit_test(writes_prometheus)};
+                                       cmocka_unit_test(writes_prometheus),
+                                       cmocka_unit_test(merges_runs),
+                                       cmocka_unit_test(stops_at_any_step)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
