@@ -259,23 +259,29 @@ static bool wanted(struct printer *p, const ProtobufCMessage *m, const struct pr
     return p->opts.always_primitive && !type->fields[i].presence;
 }
 
+static void print_field(struct printer *p, const ProtobufCMessage *m, const struct proto_type *type,
+                        size_t i)
+{
+    const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
+    bool was_hidden = p->hide;
+    p->hide = was_hidden || (p->opts.redact && type->fields[i].sensitive);
+    print_key(p, str_of(f->name));
+    if (type->fields[i].map)
+        print_map(p, m, f);
+    else if (f->label == PROTOBUF_C_LABEL_REPEATED)
+        print_list(p, m, f);
+    else
+        print_value(p, f, proto_field_at(m, f));
+    p->hide = was_hidden;
+}
+
 static void print_fields(struct printer *p, const ProtobufCMessage *m,
                          const struct proto_type *type, bool *first)
 {
     for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
-        const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
-        bool was_hidden = p->hide;
         if (!wanted(p, m, type, i)) continue;
-        p->hide = was_hidden || (p->opts.redact && type->fields[i].sensitive);
         next(p, first);
-        print_key(p, str_of(f->name));
-        if (type->fields[i].map)
-            print_map(p, m, f);
-        else if (f->label == PROTOBUF_C_LABEL_REPEATED)
-            print_list(p, m, f);
-        else
-            print_value(p, f, proto_field_at(m, f));
-        p->hide = was_hidden;
+        print_field(p, m, type, i);
     }
 }
 
@@ -471,8 +477,17 @@ static void print_any_message(struct printer *p, const ProtobufCMessage *m)
 void print_json(struct sb *out, const ProtobufCMessage *m, const struct print_opts *opts)
 {
     struct arena *scratch = arena_new("print", 0);
-    struct printer p = {.out = out, .scratch = scratch, .opts = *opts};
+    struct printer p = {.out = out, .scratch = scratch, .opts = *opts, .depth = opts->depth};
     print_any_message(&p, m);
+    arena_free(&scratch);
+}
+
+void print_json_field(struct sb *out, const ProtobufCMessage *m, size_t field,
+                      const struct print_opts *opts)
+{
+    struct arena *scratch = arena_new("print", 0);
+    struct printer p = {.out = out, .scratch = scratch, .opts = *opts, .depth = opts->depth};
+    print_field(&p, m, proto_type_of(m->descriptor), field);
     arena_free(&scratch);
 }
 

@@ -11,12 +11,17 @@ struct print_opts {
                     false, through Any too */
     bool always_primitive; /* zero scalars, enums and empty lists are printed, too (not members of
                               oneofs) */
+    unsigned depth;        /* pretty: how deep in another text the message stands */
 };
 
 /* Appends the message. Any is expanded with "@type" first when its type is known and its bytes are
  * good, else printed as
  * {"@type": …, "value": base64}. */
 void print_json(struct sb *out, const ProtobufCMessage *m, const struct print_opts *opts);
-/* The same in the arena. */
+/* Appends one field, given by its place in the descriptor: its name and its value, as print_json
+ * does within the message. */
+void print_json_field(struct sb *out, const ProtobufCMessage *m, size_t field,
+                      const struct print_opts *opts);
+/* print_json in the arena. */
 struct arena;
 struct str print_to(struct arena *a, const ProtobufCMessage *m, const struct print_opts *opts);

@@ -55,10 +55,12 @@ struct str admin_param(const struct admin_request *r, const char *name)
     return STR_NONE;
 }
 
+const struct print_opts admin_print_opts = {.pretty = true, .redact = true};
+
 void admin_json(struct admin_request *r, const struct ProtobufCMessage *m, bool zero_fields)
 {
-    const struct print_opts opts = {
-        .pretty = true, .redact = true, .always_primitive = zero_fields};
+    struct print_opts opts = admin_print_opts;
+    opts.always_primitive = zero_fields;
     r->content_type = ADMIN_JSON;
     print_json(&r->out, m, &opts);
     sb_char(&r->out, '\n');

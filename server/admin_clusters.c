@@ -4,36 +4,49 @@
 #include "base/arena.h"
 #include "base/regex.h"
 #include "envoy/admin/v3/clusters.pb-c.h"
+#include "proto/print.h"
 #include "proxy/upstream/cluster_manager.h"
 #include "proxy/config/address_message.h"
 #include "server/admin_internal.h"
 #include "server/server.h"
 
-struct found {
-    struct admin_request *r;
-    const struct regex *filter;
-    struct cluster_view *v;
-    size_t count, cap;
+enum { STEP_BYTES = 64 * 1024 }; /* a step ends when its piece has as many */
+
+/* A page under way: the clusters are looked up by name when it is their turn, because they may
+ * change or go in the meantime. In the request's arena. */
+struct clusters_page {
+    const struct regex *filter; /* of names; NULL: all */
+    struct str *names;          /* sorted */
+    size_t count, cap, next;
+    struct arena *scratch; /* of a step */
+    bool json;
 };
 
-static void view_count(void *arg, const struct cluster_view *v)
+static void name_count(void *arg, const struct cluster_view *v)
 {
     (void)v;
-    ((struct found *)arg)->cap++;
+    ((struct clusters_page *)arg)->cap++;
 }
 
-static void view_add(void *arg, const struct cluster_view *v)
+static void name_add(void *arg, const struct cluster_view *v)
 {
-    struct found *f = arg;
+    struct clusters_page *p = arg;
     if (!v->active) return; /* Envoy shows active ones */
-    if (f->filter && !regex_partial(f->filter, v->name)) return;
-    f->v[f->count++] = *v;
+    if (p->filter && !regex_partial(p->filter, v->name)) return;
+    p->names[p->count++] = v->name;
 }
 
-static int view_order(const void *x, const void *y)
+static int name_order(const void *x, const void *y)
 {
-    return str_cmp(((const struct cluster_view *)x)->name, ((const struct cluster_view *)y)->name);
+    return str_cmp(*(const struct str *)x, *(const struct str *)y);
 }
+
+/* What is shown of a cluster. */
+struct shown {
+    struct str name;
+    const struct cluster *cluster;
+    const struct host_set *hosts; /* NULL: none yet */
+};
 
 static uint64_t relaxed32(const _Atomic uint32_t *p)
 {
@@ -85,12 +98,11 @@ static void text_limits(struct sb *out, struct str name, const char *priority,
     sb_fmt(out, "%.*s::%s_priority::max_retries::%u\n", STR_ARG(name), priority, l->max_retries);
 }
 
-static void text_host(struct admin_request *r, struct str name, const struct host *h)
+static void text_host(struct sb *out, struct arena *scratch, struct str name, const struct host *h)
 {
     struct host_stat stats[HOST_STATS];
-    struct str head = str_fmt(r->arena, "%.*s::%.*s::", STR_ARG(name), STR_ARG(h->text));
-    struct str health = host_health_text(h, r->arena);
-    struct sb *out = &r->out;
+    struct str head = str_fmt(scratch, "%.*s::%.*s::", STR_ARG(name), STR_ARG(h->text));
+    struct str health = host_health_text(h, scratch);
     host_stats(h, stats);
     for (int i = 0; i < HOST_STATS; i++)
         sb_fmt(out, "%.*s%s::%llu\n", STR_ARG(head), stats[i].name,
@@ -108,10 +120,9 @@ static void text_host(struct admin_request *r, struct str name, const struct hos
     sb_fmt(out, "%.*slocal_origin_success_rate::-1\n", STR_ARG(head));
 }
 
-static void text_cluster(struct admin_request *r, const struct cluster_view *v)
+static void text_cluster(struct sb *out, struct arena *scratch, const struct shown *v)
 {
-    const struct cluster *c = v->active;
-    struct sb *out = &r->out;
+    const struct cluster *c = v->cluster;
     sb_fmt(out, "%.*s::observability_name::%.*s\n", STR_ARG(v->name), STR_ARG(c->stat_name));
     text_limits(out, v->name, "default", &c->limits[0]);
     text_limits(out, v->name, "high", &c->limits[1]);
@@ -119,7 +130,7 @@ static void text_cluster(struct admin_request *r, const struct cluster_view *v)
     if (c->discovery == CLUSTER_EDS && c->eds_service.len)
         sb_fmt(out, "%.*s::eds_service_name::%.*s\n", STR_ARG(v->name), STR_ARG(c->eds_service));
     for (uint32_t i = 0; v->hosts && i < v->hosts->host_count; i++)
-        text_host(r, v->name, v->hosts->hosts[i]);
+        text_host(out, scratch, v->name, v->hosts->hosts[i]);
 }
 
 /* --- JSON
@@ -217,9 +228,9 @@ static Envoy__Admin__V3__HostStatus *json_host(struct arena *a, const struct hos
     return m;
 }
 
-static Envoy__Admin__V3__ClusterStatus *json_cluster(struct arena *a, const struct cluster_view *v)
+static Envoy__Admin__V3__ClusterStatus *json_cluster(struct arena *a, const struct shown *v)
 {
-    const struct cluster *c = v->active;
+    const struct cluster *c = v->cluster;
     Envoy__Admin__V3__ClusterStatus *m = ARENA_NEW(a, Envoy__Admin__V3__ClusterStatus);
     envoy__admin__v3__cluster_status__init(m);
     m->name = str_z(a, v->name);
@@ -234,34 +245,66 @@ static Envoy__Admin__V3__ClusterStatus *json_cluster(struct arena *a, const stru
     return m;
 }
 
-static void json_all(struct admin_request *r, const struct found *f)
+/* --- the page
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+static bool page_more(struct admin_request *r)
 {
-    Envoy__Admin__V3__Clusters all = ENVOY__ADMIN__V3__CLUSTERS__INIT;
-    all.cluster_statuses = ARENA_ARRAY(r->arena, Envoy__Admin__V3__ClusterStatus *, f->count);
-    for (size_t i = 0; i < f->count; i++)
-        all.cluster_statuses[all.n_cluster_statuses++] = json_cluster(r->arena, &f->v[i]);
-    admin_json(r, &all.base, false);
+    struct clusters_page *p = r->cursor;
+    struct print_opts opts = admin_print_opts;
+    opts.depth = 2;
+    if (p->json && p->next == 0) sb_add(&r->out, STR("{\n \"cluster_statuses\": ["));
+    bool first = p->next == 0;
+    while (p->next < p->count && r->out.len < STEP_BYTES) {
+        struct str name = p->names[p->next++];
+        struct shown shown = {name, cluster_manager_active(r->server->clusters, name),
+                              cluster_manager_hosts(r->server->clusters, name)};
+        if (!shown.cluster) continue; /* it is gone */
+        if (p->json) {
+            sb_add(&r->out, first ? STR("\n  ") : STR(",\n  "));
+            print_json(&r->out, &json_cluster(p->scratch, &shown)->base, &opts);
+        } else {
+            text_cluster(&r->out, p->scratch, &shown);
+        }
+        first = false;
+        arena_reset(p->scratch);
+    }
+    if (p->next < p->count) return true;
+    if (p->json) sb_add(&r->out, STR("\n ]\n}\n"));
+    return false;
+}
+
+static void page_release(void *arg)
+{
+    arena_free(&((struct clusters_page *)arg)->scratch);
 }
 
 void admin_page_clusters(struct admin_request *r)
 {
-    struct found f = {.r = r};
+    struct clusters_page *p = ARENA_NEW(r->arena, struct clusters_page);
     struct str filter = admin_param(r, "filter"), why;
     if (filter.len) {
-        f.filter = regex_new(r->arena, filter, &why);
-        if (!f.filter) {
+        p->filter = regex_new(r->arena, filter, &why);
+        if (!p->filter) {
             admin_error(r, 400, "Invalid re2 regex");
             return;
         }
     }
-    cluster_manager_each(r->server->clusters, view_count, &f);
-    f.v = ARENA_ARRAY(r->arena, struct cluster_view, f.cap);
-    cluster_manager_each(r->server->clusters, view_add, &f);
-    qsort(f.v, f.count, sizeof *f.v, view_order);
-    if (str_eq(admin_param(r, "format"), STR("json"))) {
-        json_all(r, &f);
+    cluster_manager_each(r->server->clusters, name_count, p);
+    p->names = ARENA_ARRAY(r->arena, struct str, p->cap);
+    cluster_manager_each(r->server->clusters, name_add, p);
+    qsort(p->names, p->count, sizeof *p->names, name_order);
+    for (size_t i = 0; i < p->count; i++)
+        p->names[i] = str_dup(r->arena, p->names[i]);
+    p->json = str_eq(admin_param(r, "format"), STR("json"));
+    if (p->json) r->content_type = ADMIN_JSON;
+    if (p->json && p->count == 0) {
+        sb_add(&r->out, STR("{}\n"));
         return;
     }
-    for (size_t i = 0; i < f.count; i++)
-        text_cluster(r, &f.v[i]);
+    p->scratch = arena_new("clusters page", 0);
+    arena_on_free(r->arena, page_release, p);
+    r->cursor = p;
+    r->more = page_more;
 }

@@ -8,6 +8,7 @@
 struct admin;
 struct admin_http;
 struct arena;
+struct print_opts;
 struct regex;
 struct server;
 struct sb;
@@ -63,6 +64,8 @@ struct str admin_param(const struct admin_request *r, const char *name);
 /* Ends the page with a status and a text. */
 void admin_error(struct admin_request *r, uint32_t status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* How pages print messages: pretty, secrets hidden. */
+extern const struct print_opts admin_print_opts;
 /* The message as Envoy prints it, with a line end; secrets are hidden. */
 void admin_json(struct admin_request *r, const struct ProtobufCMessage *m, bool zero_fields);
 void admin_html_escaped(struct sb *out, struct str s);

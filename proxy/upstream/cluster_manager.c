@@ -46,7 +46,6 @@ struct cluster_entry {
     struct load_assignment *la;       /* EDS: last told */
     struct cluster_shared *shared;    /* a reference */
     struct list in_service;           /* struct service.entries */
-    uint64_t changed_wall_us;
     struct cluster_manager *cm;
     struct loop_timer stale; /* endpoint_stale_after */
 };
@@ -364,7 +363,6 @@ enum cluster_set_result cluster_manager_set(struct cluster_manager *cm, struct c
     c->shared = e->shared;
     c->shared->refs++;
     c->manager = cm;
-    e->changed_wall_us = loop_wall_us(cm->rt->main);
     leave_old_service(cm, e, c);
     struct cluster *before = e->warming;
     feed_stop(cm, before);
@@ -553,8 +551,7 @@ void cluster_manager_each(struct cluster_manager *cm,
     void *value;
     while (map_next(&cm->entries, &it, NULL, &value)) {
         const struct cluster_entry *e = value;
-        struct cluster_view v = {e->name, e->active,          e->warming, e->hosts,
-                                 e->la,   e->changed_wall_us, STR_NONE};
+        struct cluster_view v = {e->name, e->active, e->warming, e->hosts};
         fn(arg, &v);
     }
 }

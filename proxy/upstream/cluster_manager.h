@@ -55,13 +55,10 @@ void cluster_manager_on_static_ready(struct cluster_manager *cm, void (*fn)(void
 
 struct cluster_view {
     struct str name;
-    const struct cluster *active, *warming;   /* either may be NULL */
-    const struct host_set *hosts;             /* of the active one; may be NULL */
-    const struct load_assignment *assignment; /* EDS: the last one; NULL: none */
-    uint64_t changed_wall_us;                 /* last_updated */
-    struct str dns_failure;
+    const struct cluster *active, *warming; /* either may be NULL */
+    const struct host_set *hosts;           /* of the active one; may be NULL */
 };
-/* In the order of their names? No: in no order; admin sorts. */
+/* Each cluster, in no order. Views are borrowed for the call. */
 void cluster_manager_each(struct cluster_manager *cm,
                           void (*fn)(void *arg, const struct cluster_view *v), void *arg);
 /* NULL: no such cluster (active or warming). */
