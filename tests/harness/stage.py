@@ -1,4 +1,7 @@
-"""Runs one stage of pytest, gives what failed a second chance alone, and writes the counts.
+"""Runs one stage of pytest, runs again what failed, alone, and writes the counts.
+
+A test that failed passes if two of three runs alone do; it is told as `flaky: NAME`, with what went wrong the first time.
+A sanitizer's report or the end of a proxy is a fault, however seldom it comes: that is not forgiven.
 
     stage.py --name scenario --json counts.json [--workers 2] -- PYTEST-ARGUMENTS
 
@@ -7,24 +10,31 @@ Exit status 0: nothing failed and nothing was skipped.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SECOND_CHANCES = 15  # more failures than that are no accident
+MOST_FLAKY = 15  # more failures than that are no accident
+RUNS, ENOUGH = 3, 2  # alone
+# Never an accident: a sanitizer's report (but not that of leaks when it could not do its work), a broken promise, a crash.
+FAULT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed|must failed"
+                   r"|(?<!envoy )(ended|died) with (99|-(4|6|7|8|11))\b")
 
 
 def pytest(arguments, results):
+    """(exit code, {test: passed, failed or skipped}, {test: why it can not be an accident})"""
     command = [sys.executable, "-m", "pytest", "-c", os.path.join(TESTS, "pytest.ini"), "--rootdir", os.path.dirname(TESTS),
                "--results", results, *arguments]
     environment = {**os.environ, "PYTHONPATH": TESTS, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
     code = subprocess.run(command, cwd=os.path.dirname(TESTS), env=environment, check=False).returncode
     try:
         with open(results, encoding="utf-8") as file:
-            return code, json.load(file)["outcome"]
+            told = json.load(file)
+            return code, told["outcome"], told["faults"]
     except (OSError, ValueError):
-        return code, {"pytest itself": "failed"}
+        return code, {"pytest itself": "failed"}, {}
 
 
 def options(arguments):
@@ -32,19 +42,31 @@ def options(arguments):
     return [a for a in arguments if a.startswith("--") and "=" in a]
 
 
+def passes_alone(test, arguments, work):
+    """Two of three runs, each in a pytest of its own. A fault in one of them ends it."""
+    passed = 0
+    for number in range(RUNS):
+        _, outcome, faults = pytest(["-q", *options(arguments), test], os.path.join(work, "again.json"))
+        passed += outcome.get(test) == "passed"
+        if faults or passed == ENOUGH or number + 1 - passed > RUNS - ENOUGH:
+            return passed == ENOUGH and not faults
+    return False
+
+
 def run(name, workers, arguments):
     with tempfile.TemporaryDirectory(prefix="skiff-stage-") as work:
-        code, outcome = pytest(["-n", str(workers), "--dist", "loadgroup", *arguments] if workers > 1 else arguments,
-                               os.path.join(work, "first.json"))
+        parallel = ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
+        code, outcome, faults = pytest([*parallel, *arguments], os.path.join(work, "first.json"))
         failed = [test for test, result in outcome.items() if result == "failed"]
         flaky = []
-        if failed and len(failed) <= SECOND_CHANCES:
-            print(f"{name}: {len(failed)} failed; each is run once more, alone", flush=True)
-            for number, test in enumerate(failed):
-                _, again = pytest(["-q", *options(arguments), test], os.path.join(work, f"again-{number}.json"))
-                if again.get(test) == "passed":
-                    outcome[test] = "passed"
-                    flaky.append(test)
+        for test in failed if len(failed) <= MOST_FLAKY else []:
+            if test in faults:
+                print(f"{name}: no second chance for {test}: {faults[test]}", flush=True)
+                continue
+            print(f"{name}: again, alone: {test}", flush=True)
+            if passes_alone(test, arguments, work):
+                outcome[test] = "passed"
+                flaky.append(test)
         if code not in (0, 1) and not failed:
             outcome["pytest itself"] = "failed"
     return outcome, flaky
