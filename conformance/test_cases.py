@@ -53,25 +53,40 @@ def sides(request, envoy_binary, skiff_binary, concurrency):
     end()
 
 
+TRIES = 3  # of a case that depends on a short timer: a stall of the machine in the middle of it shows on one side alone
+
+
 @pytest.mark.parametrize("path, case", all_cases())
 def test_case(sides, path, case):
     envoy, skiff = sides(path)
+    for left in reversed(range(TRIES if case.get("timed") else 1)):
+        found = one_try(case, envoy, skiff)
+        if not found:
+            return
+        assert left, "\n".join(["differences:"] + found)
+
+
+def one_try(case, envoy, skiff):
     truth = envoy.run(case)
-    check_sanity(case, truth)
+    unmet = check_sanity(case, truth)
+    if unmet:
+        return unmet
     try:
-        got = skiff.run(case, like=truth)
+        got = skiff.run(case, like=truth, other=envoy)
     finally:
         skiff.proxy.check_health()
         assert skiff.proxy.alive(), f"skiff died with {skiff.proxy.process.returncode}:\n{skiff.proxy.log_tail(80)}"
-    found = compare.differences(case, truth, got)
-    assert not found, "\n".join(["differences:"] + found)
+    return compare.differences(case, truth, got)
 
 
 def check_sanity(case, truth):
-    """The case meets what its author thought, on Envoy itself."""
+    """What the case's author thought and Envoy itself does not meet."""
+    out = []
     for number, step in enumerate(case.get("steps", [case])):
         prefix = f"step.{number}." if "steps" in case else ""
         if "status" in step:
             statuses = [v for k, v in truth.items() if k.startswith(f"{prefix}response") and k.endswith(".status")]
             wanted = step["status"] if isinstance(step["status"], list) else [step["status"]]
-            assert statuses == wanted, f"envoy itself answered {statuses}, the case says {wanted}: {truth}"
+            if statuses != wanted:
+                out.append(f"envoy itself answered {statuses}, the case says {wanted}: {truth}")
+    return out
