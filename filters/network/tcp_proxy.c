@@ -93,7 +93,7 @@ static void idle_look(struct loop_timer *t)
 
 void tcp_proxy_active(struct tcp_proxy *p)
 {
-    if (!p->idle_us) return;
+    if (!p->idle_us || p->ended) return;
     p->active_us = loop_now_us(p->base.worker->loop);
     p->fresh = true;
     if (!loop_timer_running(&p->idle)) idle_wait(p, p->idle_us);

@@ -59,6 +59,7 @@ static struct headers *tunnel_request(struct tcp_tunnel *t, struct tcp_proxy *p)
     }
     if (c->request_id) tunnel_request_id(t, p, h);
     header_change_apply(c->headers, h, info);
+    info->arena = p->base.worker->scratch; /* the tunnel may end before the connection */
     return h;
 }
 

@@ -106,6 +106,7 @@ static const struct conn_events link_events = {
 
 void tcp_link_host_facts(struct tcp_proxy *p, struct host *h)
 {
+    enum { LIST_MOST = 16384 }; /* of many attempts the first are told */
     struct upstream_info *up = &p->info.up;
     if (!h) return;
     host_unref(&p->host);
@@ -113,7 +114,7 @@ void tcp_link_host_facts(struct tcp_proxy *p, struct host *h)
     up->host = *host_address(h);
     up->host_name = host_name(h);
     up->host_metadata = host_metadata(h);
-    if (!p->conf->access_log) return;
+    if (!p->conf->access_log || up->hosts_attempted.len > LIST_MOST) return;
     struct arena *a = network_filter_arena(&p->base);
     struct str text = host_address_text(h);
     up->hosts_attempted = up->hosts_attempted.len

@@ -1,4 +1,5 @@
 """TCP connections while the control plane changes what they use."""
+import json
 import socket
 
 import pytest
@@ -6,6 +7,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2  # noqa:
 
 from harness import config
 from harness.controlplane import ads_bootstrap
+from harness.proxy import Log
 from harness.upstream import Upstream
 from harness.wait import wait_for
 from harness.tcp import connect, tcp
@@ -98,3 +100,14 @@ def test_connections_while_clusters_flap(house):
         held.sock.close()
     plane.wait_ack("cluster")
     wait_for(lambda: "cluster.old.upstream_cx_active: 0" in proxy.admin("/stats").text, "all to end")
+
+
+def test_thousands_of_attempts_are_not_all_listed(skiff, dead_port, tmp_path):
+    """The list of hosts is copied at each attempt: without a bound the time and the memory grow with the square."""
+    proxy = skiff(config.bootstrap([config.listener("main", [tcp("t", log=str(tmp_path), max_connect_attempts=3000)])],
+                                   [config.cluster("echo", [dead_port])]))
+    sock = connect(proxy.port())
+    assert sock.recv(1) == b""
+    sock.close()
+    line = json.loads(Log(str(tmp_path / "t.log")).wait(1)[0])
+    assert line["attempts"] == 3000 and 10000 < len(line["tries"]) < 17000
