@@ -277,7 +277,7 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
             names, known = set(request.resource_names_subscribe), kind in stream.wanted
             if not known:
                 stream.wanted[kind] = set() if names and "*" not in names else None
-                stream.have[kind] = {}
+                stream.have[kind] = dict.fromkeys(request.initial_resource_versions)  # from a stream before: told anew, or removed
                 stream.asked[kind] = set()
             if "*" in names:
                 stream.wanted[kind] = None
