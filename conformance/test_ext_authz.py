@@ -51,6 +51,7 @@ def fail(code, text):
 
 
 LABELS = {"app": "web", "number": 3}
+SSL = {"ssl_credentials": {"root_certs": {"filename": "{ca}"}}}
 SHADOWED = {"shadow_mode": True}
 OPEN, DENIED = {"failure_mode_allow": True}, auth.DeniedHttpResponse(body="no")
 # name: (what the service answers, fields of the filter, cluster, more filters before)
@@ -94,6 +95,16 @@ CASES = {
     "shadow_aborted": (fail(grpc.StatusCode.UNAVAILABLE, "later"), {**SHADOWED, **OPEN}),
     "labels": (answer(), {"bootstrap_metadata_labels_key": "labels"}),
     "labels_unknown": (answer(), {"bootstrap_metadata_labels_key": "others"}),
+    "google": (answer(), {"google": {"target_uri": "127.0.0.1:{port}"}}),
+    "google_denied": (answer(7), {"google": {"target_uri": "ipv4:127.0.0.1:{port}"}}),
+    "google_name": (answer(), {"google": {"target_uri": "dns:///localhost:{port}"}}),
+    "google_unix": (answer(), {"google": {"target_uri": "unix://{socket}", "channel_credentials": {"local_credentials": {}}}}),
+    "google_unix_plain": (answer(), {"google": {"target_uri": "unix:{socket}"}}),
+    "google_dead": (answer(), {"google": {"target_uri": "127.0.0.1:{dead}"}}),
+    "google_tls": (answer(), {"google": {"target_uri": "localhost:{secure}", "channel_credentials": SSL}}),
+    "google_token": (answer(), {"google": {"target_uri": "127.0.0.1:{secure}", "channel_credentials": SSL,
+                                           "call_credentials": [{"access_token": "a 100% secret"}]}}),
+    "google_other_name": (answer(), {"google": {"target_uri": "127.0.0.2:{secure}", "channel_credentials": SSL}}),
     "small": (answer(0, {"much": "x" * 200}), {"most": 100}),
 }
 
@@ -102,9 +113,13 @@ class Side:
     def __init__(self, binary, folder, pki, concurrency):
         self.asked, self.folder, self.pki = {}, folder, pki
         os.makedirs(folder, exist_ok=True)
-        self.service = GrpcServer({METHOD: ("unary_unary", self.check)})
+        self.service = GrpcServer({METHOD: ("unary_unary", self.check)}, unix=f"{folder}/s")
+        with open(pki.grpc.key, "rb") as key, open(pki.grpc.cert, "rb") as cert:
+            self.secure = GrpcServer({METHOD: ("unary_unary", self.check)}, credentials=grpc.ssl_server_credentials([(key.read(), cert.read())]))
         self.echo, self.silent = Upstream("echo", handler=echo), Upstream("silent", handler=lambda connection: connection.hang())
         self.sock, dead = closed_port()
+        self.words = {"port": self.service.port, "secure": self.secure.port, "dead": dead, "ca": pki.ca.cert,
+                      "socket": self.service.unix}
         clusters = [config.cluster("echo", [self.echo.port]), config.cluster("authz", [self.service.port], **HTTP2),
                     config.cluster("dead", [dead], **HTTP2), config.cluster("empty", [], **HTTP2),
                     config.cluster("silent", [self.silent.port], **HTTP2)]
@@ -120,6 +135,12 @@ class Side:
         if "most" in fields:
             service["envoy_grpc"]["max_receive_message_length"] = fields.pop("most")
         service = {k: v for k, v in service.items() if v}
+        if "google" in fields:
+            text = json.dumps({"stat_prefix": "authz", **fields.pop("google")})
+            for word, value in self.words.items():
+                text = text.replace("{%s}" % word, str(value))
+            del service["envoy_grpc"]
+            service["google_grpc"] = json.loads(text)
         authz = {"name": "envoy.filters.network.ext_authz", "typed_config": {
             "@type": NET + "ext_authz.v3.ExtAuthz", "stat_prefix": name, "transport_api_version": "V3", "grpc_service": service, **fields}}
         tcp = {"name": "envoy.filters.network.tcp_proxy", "typed_config": {
@@ -143,6 +164,7 @@ class Side:
     def stop(self):
         self.proxy.stop()
         self.service.stop()
+        self.secure.stop()
         self.echo.stop()
         self.silent.stop()
         self.sock.close()
@@ -159,6 +181,7 @@ def sides(skiff_binary, envoy_binary, concurrency, tmp_path_factory):
     folder = tmp_path_factory.mktemp("authz")
     pki = Pki(str(folder))
     pki.server = pki.issue("server", "DNS:server.example")
+    pki.grpc = pki.issue("grpc", "DNS:localhost,IP:127.0.0.1")
     pki.client = pki.issue("client", "DNS:client.example,URI:spiffe://here/client")
     made = [Side(binary, str(folder / name), pki, n) for name, binary, n in (("skiff", skiff_binary, concurrency), ("envoy", envoy_binary, 1))]
     yield made

@@ -59,6 +59,7 @@ struct side_target {
     const struct header_change *metadata; /* initial_metadata; NULL: none */
     struct str local_ip;                  /* added to x-forwarded-for */
     bool plain; /* skip_envoy_headers: neither x-envoy-internal nor x-forwarded-for is added */
+    bool bare;  /* a peer by its address: no header of Envoy's at all */
 };
 /* Translation (proxy/config/side_target.c). NULL: told at `at`. Envoy: some extensions ask for a
  * cluster that exists when they are configured, others find it at each call. */

@@ -7,6 +7,7 @@
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/api/side_call.h"
+#include "proxy/config/grpc_client.h"
 #include "proxy/net/socket.h"
 
 static bool retries_refused(const struct conf_at *at, const void *policy)
@@ -59,6 +60,27 @@ static bool target_envoy(const struct conf_at *at,
     return retries_refused(at, m->retry_policy);
 }
 
+/* What goes with each call: the configured pairs, and the token of a client's credentials. */
+static bool target_metadata(const struct conf_at *at, const Envoy__Config__Core__V3__GrpcService *m,
+                            struct str token, struct side_target *t)
+{
+    struct arena *a = conf_arena(at);
+    size_t n = m->n_initial_metadata;
+    Envoy__Config__Core__V3__HeaderValue **v =
+        ARENA_ARRAY(a, Envoy__Config__Core__V3__HeaderValue *, n + 1);
+    for (size_t i = 0; i < n; i++)
+        v[i] = m->initial_metadata[i];
+    if (token.ptr) {
+        v[n] = ARENA_NEW(a, Envoy__Config__Core__V3__HeaderValue);
+        envoy__config__core__v3__header_value__init(v[n]);
+        v[n]->key = str_z(a, STR("authorization"));
+        v[n++]->value = str_z(a, token);
+    }
+    bool ok;
+    t->metadata = conf_header_values(at, "initial_metadata", n, v, &ok);
+    return ok;
+}
+
 const struct side_target *conf_grpc_service(const struct conf_at *at,
                                             const Envoy__Config__Core__V3__GrpcService *m,
                                             enum side_cluster which)
@@ -67,16 +89,13 @@ const struct side_target *conf_grpc_service(const struct conf_at *at,
     struct conf_at timeout = conf_field(at, "timeout"), envoy = conf_field(at, "envoy_grpc"),
                    google = conf_field(at, "google_grpc");
     bool ok = conf_duration(&timeout, m->timeout, 0, &t->timeout_us);
-    if (m->target_specifier_case !=
-        ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
-        conf_fail(&google, "extensions call clusters only: use envoy_grpc");
-        return NULL;
-    }
-    ok = target_envoy(&envoy, m->envoy_grpc, which, t) && ok;
-    bool metadata;
-    t->metadata = conf_header_values(at, "initial_metadata", m->n_initial_metadata,
-                                     m->initial_metadata, &metadata);
-    ok = metadata && ok;
+    struct str token = STR_NONE;
+    if (m->target_specifier_case ==
+        ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC)
+        ok = target_envoy(&envoy, m->envoy_grpc, which, t) && ok;
+    else
+        ok = conf_grpc_client(&google, m->google_grpc, t, &token) && ok;
+    ok = target_metadata(at, m, token, t) && ok;
     ok = retries_refused(at, m->retry_policy) && ok;
     return ok ? t : NULL;
 }

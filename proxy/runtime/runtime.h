@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "proxy/runtime/obj.h"
 
+struct cluster_manager;
 struct stats;
 struct arena;
 struct on_demand_ops;
@@ -91,10 +92,12 @@ struct runtime {
      * ops: nobody. */
     const struct on_demand_ops *on_demand;
     void *on_demand_arg;
-    struct list tls_contexts;  /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
-    struct map dns_caches;     /* main: by name (proxy/upstream/dns_cache.c) */
-    struct map shared_buckets; /* main: by key (filters/common/shared_bucket.c) */
-    void *access_logs;         /* log files of proxy/http/access_log_file.c, opaque here */
+    struct list tls_contexts; /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
+    struct map dns_caches;    /* main: by name (proxy/upstream/dns_cache.c) */
+    struct cluster_manager *clusters; /* main; opaque here; NULL: not made yet, or gone */
+    struct map grpc_clients;          /* main: by cluster name (proxy/config/grpc_client.c) */
+    struct map shared_buckets;        /* main: by key (filters/common/shared_bucket.c) */
+    void *access_logs;                /* log files of proxy/http/access_log_file.c, opaque here */
 };
 
 /* Main. Makes the workers' structs (threads start with runtime_start). */

@@ -506,6 +506,7 @@ struct cluster_manager *cluster_manager_new(struct runtime *rt)
 {
     struct cluster_manager *cm = mem_alloc(sizeof(*cm));
     cm->rt = rt;
+    rt->clusters = cm;
     cm->stats = stat_group_get(rt->stats, STR("cluster_manager."), manager_defs, MANAGER_STATS);
     runtime_add_hooks(rt, &upstream_worker_hooks);
     return cm;
@@ -516,6 +517,7 @@ void cluster_manager_free(struct cluster_manager **cmp)
     struct cluster_manager *cm = *cmp;
     *cmp = NULL;
     if (!cm) return;
+    cm->rt->clusters = NULL;
     size_t it = 0;
     void *value;
     while (map_next(&cm->entries, &it, NULL, &value)) {

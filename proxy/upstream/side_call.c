@@ -328,6 +328,7 @@ static void side_headers(struct side_call *c, const struct side_ask *q)
     side_default(h, HDR_PATH, t->path.len ? t->path : STR("/"));
     side_default(h, HDR_AUTHORITY, t->authority.len ? t->authority : t->cluster);
     header_change_apply(t->metadata, h, q->info);
+    if (t->bare) return;
     if (!t->plain) {
         headers_set_id(h, HDR_X_ENVOY_INTERNAL, STR("true"));
         if (t->local_ip.len) headers_append(h, STR("x-forwarded-for"), t->local_ip, STR(","));
