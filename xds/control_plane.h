@@ -11,6 +11,8 @@ struct control_plane {
     const char *cluster;    /* envoy_grpc; NULL: google_grpc */
     const char *target_uri; /* google_grpc */
     const char *authority;  /* NULL: the cluster's name */
+    bool ssl;               /* google_grpc with ssl_credentials; PEM texts, or NULL */
+    const char *roots_pem, *cert_chain_pem, *key_pem;
     struct grpc_header *headers;
     size_t header_count;
 };

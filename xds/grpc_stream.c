@@ -237,6 +237,11 @@ static void grpc_set_judge(grpc_tls_credentials_options *options, struct grpc_ju
 static grpc_channel_credentials *grpc_credentials(const struct grpc_target *t)
 {
     if (!t->tls) return grpc_insecure_credentials_create();
+    if (t->tls_by_name) {
+        grpc_ssl_pem_key_cert_pair pair = {t->key_pem, t->cert_chain_pem};
+        bool own = t->key_pem && t->cert_chain_pem;
+        return grpc_ssl_credentials_create(t->roots_pem, own ? &pair : NULL, NULL, NULL);
+    }
     grpc_tls_credentials_options *options = grpc_tls_credentials_options_create();
     grpc_tls_identity_pairs *pairs = NULL;
     if (t->key_pem && t->cert_chain_pem) {

@@ -44,6 +44,8 @@ struct grpc_target {
     bool tls;
     const char *roots_pem; /* NULL: the server is not verified at all (Envoy without a validation
                               context) */
+    bool tls_by_name;      /* gRPC's own rules: the address's name must be in the certificate, and
+                              roots_pem NULL means the system's */
     const char *cert_chain_pem, *key_pem, *sni;
     struct grpc_judge *judge; /* NULL: any name will do */
     uint32_t keepalive_ms;    /* 0: off */

@@ -257,6 +257,39 @@ def test_a_control_plane_over_mutual_tls(skiff, pki, how):
         plane.stop()
 
 
+def google(port, pki):
+    """A control plane by its address; gRPC's own credentials."""
+    ssl_credentials = {"root_certs": {"filename": pki.ca.cert}, "cert_chain": {"filename": pki.client.cert},
+                       "private_key": {"filename": pki.client.key}}
+    return {"target_uri": f"127.0.0.1:{port}", "stat_prefix": "ads", "channel_credentials": {"ssl_credentials": ssl_credentials},
+            "call_credentials": [{"access_token": "100% secret"}]}
+
+
+def test_a_control_plane_by_address_with_credentials(skiff, pki):
+    """The name in the address must be the certificate's; a token goes with the stream."""
+    here = pki.issue("here", "IP:127.0.0.1")
+    ca = pki.ca.text().encode()
+    planes = [ControlPlane(credentials=grpc.ssl_server_credentials([(leaf.key_text().encode(), leaf.text().encode())], ca, require_client_auth=True))
+              for leaf in (here, pki.one)]
+    try:
+        for plane in planes:
+            plane.set("cluster", [])
+            plane.set("secret", [certificate(pki.two)])
+            plane.set("listener", [tls_listener(tls_certificate_sds_secret_configs=[sds("cert")])])
+        bodies = [ads_bootstrap(plane.port) for plane in planes]
+        for body, plane in zip(bodies, planes):
+            body["dynamic_resources"]["ads_config"]["grpc_services"] = [{"google_grpc": google(plane.port, pki)}]
+            for source in ("lds_config", "cds_config"):
+                body["dynamic_resources"][source]["initial_fetch_timeout"] = "20s" if plane is planes[0] else "0.1s"
+        assert who(skiff(bodies[0]).port(), pki) == "two"
+        other = skiff(bodies[1])
+        wait_for(lambda: other.stat("control_plane.connected_state") == 0 and other.stat("listener_manager.lds.update_attempt") >= 2, "a second try")
+        assert planes[1].requests == []
+    finally:
+        for plane in planes:
+            plane.stop()
+
+
 def test_key_logs_hold_the_keys_of_whom_they_shall(skiff, pki, tmp_path):
     all_of_them, nobody = tmp_path / "all.keys", tmp_path / "nobody.keys"
     listeners = [tls_listener("main", tls_certificates=[pki.one.config()], key_log={"path": str(all_of_them), "remote_address_range": [
