@@ -49,6 +49,8 @@ struct http_filter_type {
     size_t instance_size; /* sizeof the struct that embeds struct http_filter */
     bool terminal;        /* must be last (router) */
     bool upstream;        /* may also run in an upstream chain */
+    bool delegate;        /* conf_create makes a struct http_filter_delegate, route_conf_create a
+                             struct match_tree; the chain runs what it names */
 
     /* config time, main thread. The result is immutable and lives in conf_arena(at). NULL = error
      * told. `prefix` is the HCM's stat prefix ("http.ingress."). */
@@ -78,6 +80,14 @@ struct http_filter_type {
     void (*log)(struct http_filter *f);     /* stream complete, before access logs */
     void (*destroy)(struct http_filter *f); /* exactly once, after log; free only what the stream
                                                arena does not own */
+};
+
+struct match_tree;
+/* Another filter, and the tree that leaves it out where it finds something. */
+struct http_filter_delegate {
+    const struct http_filter_type *type;
+    const void *conf;
+    const struct match_tree *tree; /* NULL: left out, unless a route has a tree */
 };
 
 /* --- what a filter may do to its stream

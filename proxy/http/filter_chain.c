@@ -5,6 +5,7 @@
 #include "base/must.h"
 #include "proxy/api/extension_slot.h"
 #include "proxy/api/headers.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/api/route_ops.h"
 #include "proxy/http/stream.h"
 #include "proxy/http/stream_internal.h"
@@ -80,19 +81,36 @@ static enum http_flow missing_decode_headers(struct http_filter *f, struct heade
 static const struct http_filter_type missing_filter = {.ext = {.name = "missing"},
                                                        .decode_headers = missing_decode_headers};
 
+/* A delegate's place is that of the filter behind it. Envoy: the most specific route that has a
+ * tree decides instead. */
+static const struct http_filter_type *chain_undelegate(struct http_stream *s,
+                                                       struct filter_slot *slot,
+                                                       const struct http_filter_conf *c,
+                                                       const struct http_filter_type *type,
+                                                       const void **conf)
+{
+    if (!type->delegate) return type;
+    const struct http_filter_delegate *d = *conf;
+    const struct match_tree *of_route = chain_route_conf(s, c, type);
+    slot->matching = true;
+    slot->tree = of_route ? of_route : d->tree;
+    *conf = d->conf;
+    return d->type;
+}
+
 /* What the filter is for this stream: as configured, or as discovered last. */
 static const struct http_filter_type *chain_resolve(struct http_stream *s, struct filter_slot *slot,
                                                     const struct http_filter_conf *c,
                                                     const void **conf)
 {
     *conf = c->conf;
-    if (!c->slot) return c->type;
+    if (!c->slot) return chain_undelegate(s, slot, c, c->type, conf);
     struct pin *p = worker_find(s->m->worker, TABLE_EXTENSIONS, c->slot->key, c->slot->hash);
     if (!p) return &missing_filter;
     slot->pin = pin_hold(p);
     const struct extension_conf *found = (const struct extension_conf *)(const void *)p->obj;
     *conf = found->conf;
-    return (const struct http_filter_type *)found->type;
+    return chain_undelegate(s, slot, c, (const struct http_filter_type *)found->type, conf);
 }
 
 static void chain_make_one(struct http_stream *s, struct filter_slot *slot,
@@ -203,6 +221,32 @@ static void chain_hold_data(struct http_stream *s, enum http_dir dir, struct fil
     chain_pressure(s, dir, side);
 }
 
+/* Asks a delegate's tree until it has spoken. Envoy: with headers and trailers. */
+static void chain_match(struct http_stream *s, struct filter_slot *slot, enum http_dir dir,
+                        const struct headers *trailers)
+{
+    if (!slot->matching) return;
+    bool decode = dir == HTTP_DECODE;
+    struct match_ask ask = {.worker = s->m->worker,
+                            .scratch = s->m->worker->scratch,
+                            .conn = s->info.conn,
+                            .info = &s->info,
+                            .request = s->info.req,
+                            .request_trailers = decode ? trailers : NULL,
+                            .response = decode ? NULL : s->info.resp,
+                            .response_trailers = decode ? NULL : trailers};
+    const void *action;
+    enum match_result r = slot->tree ? match_tree_find(slot->tree, &ask, &action) : MATCH_FOUND;
+    slot->matching = r == MATCH_WAIT;
+    slot->skipped = r == MATCH_FOUND;
+}
+
+/* The filter as far as messages are concerned; NULL: they pass it by. */
+static struct http_filter *chain_part(const struct filter_slot *slot)
+{
+    return slot->skipped ? NULL : slot->f;
+}
+
 /* --- headers
  * --------------------------------------------------------------------------------------------------------------
  */
@@ -217,8 +261,9 @@ void chain_headers(struct http_stream *s, enum http_dir dir, int from, struct he
     struct filter_slot *slot;
     for (int i = from; (slot = chain_slot(s, i)); i += chain_step(dir)) {
         struct filter_side *side = &slot->side[dir];
-        struct http_filter *f = slot->f;
         if (chain_stopped(s, dir)) return;
+        chain_match(s, slot, dir, NULL);
+        struct http_filter *f = chain_part(slot);
         side->headers_passed = true;
         if (!f) continue;
         enum http_flow (*call)(struct http_filter *, struct headers *, bool) =
@@ -265,7 +310,7 @@ void chain_1xx(struct http_stream *s, int from, struct headers *h)
 {
     struct filter_slot *slot;
     for (int i = from; (slot = chain_slot(s, i)); i--) {
-        struct http_filter *f = slot->f;
+        struct http_filter *f = chain_part(slot);
         if (s->over) return;
         if (!f || !f->type->encode_1xx) continue;
         chain_before(s, slot);
@@ -331,7 +376,7 @@ static bool chain_data_at(struct http_stream *s, enum http_dir dir, int i, struc
 {
     struct filter_slot *slot = &s->slots[i];
     struct filter_side *side = &slot->side[dir];
-    struct http_filter *f = slot->f;
+    struct http_filter *f = chain_part(slot);
     enum http_flow (*call)(struct http_filter *, struct buf *, bool) = NULL;
     if (f) call = dir == HTTP_DECODE ? f->type->decode_data : f->type->encode_data;
     if (side->state == SIDE_HOLD_ALL || (!call && side->state == SIDE_HOLD)) {
@@ -388,7 +433,8 @@ static bool chain_trailers_at(struct http_stream *s, enum http_dir dir, int i, s
 {
     struct filter_slot *slot = &s->slots[i];
     struct filter_side *side = &slot->side[dir];
-    struct http_filter *f = slot->f;
+    chain_match(s, slot, dir, t);
+    struct http_filter *f = chain_part(slot);
     enum http_flow (*call)(struct http_filter *, struct headers *) = NULL;
     if (f) call = dir == HTTP_DECODE ? f->type->decode_trailers : f->type->encode_trailers;
     if (side->state == SIDE_HOLD_ALL || (!call && side->state != SIDE_OPEN)) {

@@ -35,9 +35,11 @@ struct filter_side {
 struct filter_slot {
     struct http_filter *f; /* NULL: not part of this request */
     const struct http_filter_conf *conf;
-    struct pin *pin;            /* of a discovered configuration */
-    struct filter_side side[2]; /* enum http_dir */
-    bool in_call;               /* inside one of its callbacks: it is not entered again */
+    struct pin *pin;               /* of a discovered configuration */
+    struct filter_side side[2];    /* enum http_dir */
+    bool in_call;                  /* inside one of its callbacks: it is not entered again */
+    bool matching, skipped;        /* a delegate: its tree has still to speak; it said "skip" */
+    const struct match_tree *tree; /* NULL: skipped when the headers come */
 };
 
 struct http_stream {
