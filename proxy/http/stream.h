@@ -97,8 +97,13 @@ void stream_over(struct http_stream *s);
 /* Logs, destroys the filters, frees. Called by hcm.c at the end of the turn. */
 void stream_free(struct http_stream *s);
 void stream_touch(struct http_stream *s); /* restarts the idle timer */
-/* Looks the route up when it is not known. */
+
+/* --- stream_route.c: its routes
+ * ------------------------------------------------------------------------------------ */
+/* Looks the route up when it is not known, and chooses among weighted clusters. NULL: none.
+ * Borrowed from the table that the stream has pinned. */
 const struct route *stream_route(struct http_stream *s);
+/* The next stream_route looks again: what the route depends on has changed. */
 void stream_forget_route(struct http_stream *s);
 
 /* --- filter_chain.c: movement

@@ -21,6 +21,15 @@ void stream_pause_request(struct http_stream *s, bool pause);
 void stream_restart(struct http_stream *s, struct filter_slot *by);
 struct filter_slot *stream_slot(struct http_filter *f);
 
+/* stream_route.c */
+/* Pins the routes as they are now: one table for the whole stream. */
+void stream_pin_routes(struct http_stream *s);
+/* Microseconds that the stream may live, by its route (NULL: none) or its connection manager; a
+ * grpc-timeout counts where the route says so, and is sent on as it was capped. 0: no limit. */
+uint64_t stream_longest_life(struct http_stream *s, const struct route *r);
+/* Lowers the limit of what filters may hold to that of the route (NULL: none). */
+void stream_route_limit(struct http_stream *s, const struct route *r);
+
 /* hcm.c */
 struct arena *stream_arena_take(struct worker *w); /* an empty one, recycled */
 void stream_arena_give(struct worker *w, struct arena *a);
