@@ -7,6 +7,7 @@
 #include "google/protobuf/duration.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proto/validate.h"
+#include "envoy/type/v3/http_status.pb-c.h"
 #include "tests/unit/proto/help.h"
 
 #define CHECK(w, m) proto_validate(&(m).base, NULL, &(w).errors)
@@ -138,6 +139,19 @@ static void test_undefined_enum_value(void **state)
     arena_free(&w.arena);
 }
 
+static void test_enum_value_that_must_not_be(void **state)
+{
+    (void)state;
+    struct world w = world_new();
+    Envoy__Type__V3__HttpStatus status = ENVOY__TYPE__V3__HTTP_STATUS__INIT;
+    assert_false(CHECK(w, status));
+    assert_error(&w, "code", "value must not be Empty");
+    status.code = ENVOY__TYPE__V3__STATUS_CODE__NotFound;
+    w.errors.count = 0;
+    assert_true(CHECK(w, status));
+    arena_free(&w.arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +162,7 @@ int main(void)
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_duration_and_wrapper),
         cmocka_unit_test(test_undefined_enum_value),
+        cmocka_unit_test(test_enum_value_that_must_not_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,6 +91,19 @@ static void tells_what_is_wrong(void **state)
     assert_false(parse("--stats-tag", "no-colon", NULL));
 }
 
+static void reads_octal_modes(void **state)
+{
+    (void)state;
+    assert_true(parse("--socket-mode", "0640", NULL));
+    assert_int_equal(options.socket_mode, 0640);
+    assert_true(parse("--socket-mode", "7", NULL));
+    assert_int_equal(options.socket_mode, 7);
+    assert_false(parse("--socket-mode", "0680", NULL));
+    assert_false(parse("--socket-mode", "-1", NULL));
+    assert_false(parse("--socket-mode", "", NULL));
+    assert_false(parse("--socket-mode", "777777777777777", NULL));
+}
+
 static void component_levels(void **state)
 {
     (void)state;
@@ -108,6 +121,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(reads_launch_lines_of_control_planes, begin, end),
         cmocka_unit_test_setup_teardown(has_the_defaults_of_envoy, begin, end),
         cmocka_unit_test_setup_teardown(tells_what_is_wrong, begin, end),
+        cmocka_unit_test_setup_teardown(reads_octal_modes, begin, end),
         cmocka_unit_test_setup_teardown(component_levels, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

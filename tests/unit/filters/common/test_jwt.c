@@ -41,6 +41,45 @@ static void test_reading(void **state)
     arena_free(&a);
 }
 
+static enum jwt_status reads_payload(struct arena *a, const char *payload, struct jwt *t)
+{
+    return jwt_read(a, token_of(a, "{\"alg\":\"RS256\"}", payload, "AA"), t);
+}
+
+/* Times and names are read or refused, never skipped: a token without nbf and exp lives for ever.
+ */
+static void test_claims(void **state)
+{
+    static const struct {
+        const char *payload;
+        enum jwt_status status;
+    } rows[] = {
+        {"{\"iss\":1}", JWT_ISS_TYPE},         {"{\"sub\":[]}", JWT_SUB_TYPE},
+        {"{\"jti\":1}", JWT_JTI_TYPE},         {"{\"iat\":\"1\"}", JWT_IAT_TYPE},
+        {"{\"iat\":-1}", JWT_IAT_RANGE},       {"{\"nbf\":\"1\"}", JWT_NBF_TYPE},
+        {"{\"nbf\":-1}", JWT_NBF_RANGE},       {"{\"exp\":true}", JWT_EXP_TYPE},
+        {"{\"exp\":1e19}", JWT_EXP_RANGE},     {"{\"aud\":7}", JWT_AUD_TYPE},
+        {"{\"aud\":[\"a\",7]}", JWT_AUD_TYPE},
+    };
+    (void)state;
+    struct arena *a = arena_new("test", 0);
+    struct jwt t;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(reads_payload(a, rows[i].payload, &t), rows[i].status);
+    assert_int_equal(
+        reads_payload(a, "{\"iat\":1,\"nbf\":2.5,\"exp\":3,\"aud\":[\"a\",\"b\"]}", &t), JWT_OK);
+    assert_true(t.has_iat && t.has_nbf && t.has_exp);
+    assert_int_equal(t.iat, 1);
+    assert_int_equal(t.nbf, 2);
+    assert_int_equal(t.exp, 3);
+    assert_int_equal(t.aud_count, 2);
+    assert_true(str_eq(t.aud[1], STR("b")));
+    assert_int_equal(reads_payload(a, "{\"aud\":\"one\"}", &t), JWT_OK);
+    assert_false(t.has_iat || t.has_nbf || t.has_exp);
+    assert_int_equal(t.aud_count, 1);
+    arena_free(&a);
+}
+
 static void test_depth(void **state)
 {
     (void)state;
@@ -118,11 +157,9 @@ static void test_key_of_several_lines(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reading),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_proving),
-        cmocka_unit_test(test_key_sets),
-        cmocka_unit_test(test_key_of_several_lines),
+        cmocka_unit_test(test_reading),  cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_depth),    cmocka_unit_test(test_proving),
+        cmocka_unit_test(test_key_sets), cmocka_unit_test(test_key_of_several_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,6 +96,31 @@ static void test_grows(void **state)
     arena_free(&a);
 }
 
+static void test_grpc_timeout(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t us;
+    } good[] = {{"1H", 3600000000}, {"2M", 120000000}, {"3S", 3000000},
+                {"4m", 4000},       {"5u", 5},         {"12345678n", 12345}};
+    static const char *const bad[] = {"", "5", "S", "5s", "123456789S", "-1S", "1 S"};
+    (void)state;
+    struct arena *a = arena_new("test", 0);
+    struct headers *h = headers_new(a);
+    uint64_t us = 0;
+    assert_false(headers_grpc_timeout(h, &us));
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        headers_set_id(h, HDR_GRPC_TIMEOUT, str_of(good[i].text));
+        assert_true(headers_grpc_timeout(h, &us));
+        assert_int_equal(us, good[i].us);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        headers_set_id(h, HDR_GRPC_TIMEOUT, str_of(bad[i]));
+        assert_false(headers_grpc_timeout(h, &us));
+    }
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -104,6 +129,7 @@ int main(void)
         cmocka_unit_test(test_remove_and_add_again),
         cmocka_unit_test(test_join_and_tokens),
         cmocka_unit_test(test_grows),
+        cmocka_unit_test(test_grpc_timeout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
