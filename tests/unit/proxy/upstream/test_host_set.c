@@ -184,13 +184,48 @@ static void health_text(void **state)
     arena_free(&a);
 }
 
+static void note_ordinal(const struct host_set *s, bool seen[], const struct lb_source *one)
+{
+    assert_true(one->ordinal < s->source_count);
+    assert_false(seen[one->ordinal]);
+    seen[one->ordinal] = true;
+}
+
+/* A worker keeps a cursor for each list by its number. */
+static void lists_have_numbers_of_their_own(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new("test", 0);
+    struct cluster c = conf();
+    struct locality_endpoints v[] = {locality(a, 0, 2, 1), locality(a, 1, 1, 0)};
+    struct host_set *s = build(&c, v, 2, NULL);
+    bool *seen = ARENA_ARRAY(a, bool, s->source_count);
+    for (uint32_t i = 0; i < s->priority_count; i++) {
+        const struct priority_set *p = &s->priorities[i];
+        note_ordinal(s, seen, &p->all);
+        note_ordinal(s, seen, &p->healthy);
+        note_ordinal(s, seen, &p->degraded);
+        for (uint32_t k = 0; k < p->locality_count; k++) {
+            note_ordinal(s, seen, &p->localities[k].healthy);
+            note_ordinal(s, seen, &p->localities[k].degraded);
+        }
+    }
+    drop(s);
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_priority_gets_all),      cmocka_unit_test(load_spills_over),
-        cmocka_unit_test(panic_below_threshold),      cmocka_unit_test(no_hosts_is_fine),
-        cmocka_unit_test(hosts_keep_identity),        cmocka_unit_test(duplicates_count_once),
-        cmocka_unit_test(localities_weigh_by_health), cmocka_unit_test(health_text),
+        cmocka_unit_test(one_priority_gets_all),
+        cmocka_unit_test(load_spills_over),
+        cmocka_unit_test(panic_below_threshold),
+        cmocka_unit_test(no_hosts_is_fine),
+        cmocka_unit_test(hosts_keep_identity),
+        cmocka_unit_test(duplicates_count_once),
+        cmocka_unit_test(localities_weigh_by_health),
+        cmocka_unit_test(health_text),
+        cmocka_unit_test(lists_have_numbers_of_their_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
