@@ -286,3 +286,13 @@ size_t str_distance(struct str a, struct str b, size_t most)
     }
     return row[b.len] > most ? most + 1 : row[b.len];
 }
+
+void str_nearer(struct str wanted, struct str known, struct str *best)
+{
+    enum { SLIPS_MOST = 3 };
+    size_t most = wanted.len < 2 ? 0 : wanted.len < SLIPS_MOST ? 1 : wanted.len / 3;
+    if (most > SLIPS_MOST) most = SLIPS_MOST;
+    if (best->len) most = str_distance(wanted, *best, most);
+    size_t d = str_distance(wanted, known, most);
+    if (d < most || (d == most && !best->len)) *best = known;
+}

@@ -88,6 +88,9 @@ static inline char str_lower_char(char c)
 }
 /* Levenshtein distance, capped at `most` + 1: for did-you-mean. */
 size_t str_distance(struct str a, struct str b, size_t most);
+/* Of several words the one that was meant: `best` (begin with an empty one) becomes `known` if that
+ * is nearer to `wanted`, and near enough to be a slip: a third of its letters, three at most. */
+void str_nearer(struct str wanted, struct str known, struct str *best);
 
 /* A growing text (heap; sb_release frees). Zero-initialised is empty and valid. */
 struct sb {

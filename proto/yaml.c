@@ -10,6 +10,7 @@
 
 struct yaml_text {
     struct arena *arena;
+    struct str text;
     struct json_fault *fault;
     struct map anchors; /* name → struct jval *, complete ones only */
     yaml_parser_t parser;
@@ -25,14 +26,46 @@ static struct jval *fail(struct yaml_text *t, const yaml_mark_t *mark, const cha
     return NULL;
 }
 
+/* What to do about the slips that a reader of Envoy's documents makes most. */
+static const char *hint(const yaml_parser_t *p)
+{
+    const char *problem = p->problem ? p->problem : "", *context = p->context ? p->context : "";
+    if (strstr(context, "scanning an alias"))
+        return "; a value that begins with * is quoted: \"*\"";
+    bool no_token = strstr(problem, "cannot start any token"),
+         tab = p->buffer.pointer < p->buffer.last && *p->buffer.pointer == '\t';
+    if (strstr(problem, "tab character") || (no_token && tab))
+        return "; YAML is indented by spaces, not tabs";
+    if (no_token) return "; what begins with @, ` or % is quoted: \"@type\"";
+    return "";
+}
+
+/* libyaml tells of bytes that are no UTF-8 by their offset alone. */
+static yaml_mark_t problem_mark(const struct yaml_text *t)
+{
+    yaml_mark_t mark = t->parser.problem_mark;
+    size_t offset = t->parser.problem_offset;
+    if (t->parser.error != YAML_READER_ERROR) return mark;
+    mark = (yaml_mark_t){0};
+    for (size_t i = 0; i < offset && i < t->text.len; i++) {
+        mark.column++;
+        if (t->text.ptr[i] != '\n') continue;
+        mark.line++;
+        mark.column = 0;
+    }
+    return mark;
+}
+
 static bool next_event(struct yaml_text *t, yaml_event_t *event)
 {
     if (yaml_parser_parse(&t->parser, event)) return true;
     const yaml_parser_t *p = &t->parser;
     struct str problem = str_of(p->problem ? p->problem : "cannot be read");
-    struct str text =
-        p->context ? str_fmt(t->arena, "%.*s (%s)", STR_ARG(problem), p->context) : problem;
-    (void)fail(t, &p->problem_mark, str_z(t->arena, text));
+    struct str text = p->context
+                          ? str_fmt(t->arena, "%.*s (%s)%s", STR_ARG(problem), p->context, hint(p))
+                          : problem;
+    yaml_mark_t mark = problem_mark(t);
+    (void)fail(t, &mark, str_z(t->arena, text));
     return false;
 }
 
@@ -278,7 +311,7 @@ static struct jval *document(struct yaml_text *t)
 
 static struct jval *parse(struct arena *a, struct str text, struct json_fault *fault)
 {
-    struct yaml_text t = {.arena = a, .fault = fault};
+    struct yaml_text t = {.arena = a, .text = text, .fault = fault};
     *fault = (struct json_fault){0};
     must(yaml_parser_initialize(&t.parser));
     yaml_parser_set_encoding(&t.parser, YAML_UTF8_ENCODING);

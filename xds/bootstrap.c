@@ -174,6 +174,17 @@ static bool bootstrap_cluster_known(void *arg, struct str name)
     return false;
 }
 
+static struct str bootstrap_cluster_nearest(void *arg, struct str name)
+{
+    const struct xds *x = arg;
+    const Envoy__Config__Bootstrap__V3__Bootstrap__StaticResources *s =
+        x->bootstrap->static_resources;
+    struct str best = STR_NONE;
+    for (size_t i = 0; s && i < s->n_clusters; i++)
+        str_nearer(name, str_of(s->clusters[i]->name), &best);
+    return best;
+}
+
 static void bootstrap_top(struct xds *x, struct top *top, enum xds_kind kind,
                           const Envoy__Config__Core__V3__ConfigSource *cs, const struct conf_at *at)
 {
@@ -220,6 +231,7 @@ bool xds_load_bootstrap(struct xds *x, const struct ProtobufCMessage *bootstrap,
                          .validate_only = x->env.validate_only,
                          .opts = &x->env.static_opts,
                          .cluster_known = bootstrap_cluster_known,
+                         .cluster_nearest = bootstrap_cluster_nearest,
                          .cluster_known_arg = x};
     node_make(x);
     bootstrap_ads(x, &cx);        /* first: layers, clusters and listeners may follow it */

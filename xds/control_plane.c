@@ -101,7 +101,8 @@ static bool control_plane_service(struct control_plane *p, struct arena *a,
         struct conf_at name_at = conf_field(at, "envoy_grpc.cluster_name");
         if (at->cx->cluster_known &&
             !at->cx->cluster_known(at->cx->cluster_known_arg, str_of(e->cluster_name)))
-            return conf_fail(&name_at, "no static cluster is named '%s'", e->cluster_name);
+            return conf_fail_cluster(&name_at, "no static cluster is named",
+                                     str_of(e->cluster_name));
         p->cluster = str_z(a, str_of(e->cluster_name));
         if (e->authority && e->authority[0]) p->authority = str_z(a, str_of(e->authority));
         return true;

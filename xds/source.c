@@ -100,7 +100,11 @@ struct source *source_get(struct xds *x, enum xds_kind kind,
         cs->config_source_specifier_case ==
             ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF) {
         if (x->ads) return x->ads;
-        conf_fail(at, "ads: the bootstrap has no dynamic_resources.ads_config");
+        const Envoy__Config__Bootstrap__V3__Bootstrap__DynamicResources *d =
+            x->bootstrap->dynamic_resources;
+        conf_fail(at, d && d->ads_config
+                          ? "ads: dynamic_resources.ads_config is wrong or comes later"
+                          : "ads: the bootstrap has no dynamic_resources.ads_config");
         return NULL;
     }
     uint64_t key = proto_hash(&cs->base) ^ ((uint64_t)kind + 1) * 0x9e3779b97f4a7c15ull;

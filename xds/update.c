@@ -111,6 +111,17 @@ static bool store_cluster_known(void *arg, struct str name)
     return c && (c->present || c->is_static);
 }
 
+static struct str store_cluster_nearest(void *arg, struct str name)
+{
+    struct xds *x = arg;
+    size_t it = 0;
+    struct str known, best = STR_NONE;
+    void *r;
+    while (map_next(&x->store[XDS_CLUSTER], &it, &known, &r))
+        if (((const struct resource *)r)->is_static) str_nearer(name, known, &best);
+    return best;
+}
+
 bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors *errors,
                   const struct proto_opts *opts)
 {
@@ -124,6 +135,8 @@ bool store_accept(struct resource *r, const ProtobufCMessage *msg, struct errors
                          .added_via_api = !r->is_static,
                          .opts = opts,
                          .cluster_known = store_cluster_known,
+                         /* for whoever reads files; a control plane's mistakes stay cheap */
+                         .cluster_nearest = r->is_static ? store_cluster_nearest : NULL,
                          .cluster_known_arg = x};
     cx.root = str_fmt(errors->arena, "%s \"%.*s\"", ops->label, STR_ARG(r->name));
     if (ops->accept(r, msg, &cx)) return true;

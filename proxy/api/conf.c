@@ -2,6 +2,7 @@
 #include "proxy/api/conf.h"
 
 #include "base/arena.h"
+#include "base/errors.h"
 
 struct conf_at conf_root(struct conf_cx *cx)
 {
@@ -54,6 +55,16 @@ bool conf_fail(const struct conf_at *at, const char *fmt, ...)
     errors_vadd(at->cx->errors, conf_path(at), fmt, ap);
     va_end(ap);
     return false;
+}
+
+bool conf_fail_cluster(const struct conf_at *at, const char *what, struct str name)
+{
+    const struct conf_cx *cx = at->cx;
+    struct str near = STR_NONE;
+    if (cx->cluster_nearest && cx->errors->count < ERRORS_MOST)
+        near = cx->cluster_nearest(cx->cluster_known_arg, name);
+    if (!near.len) return conf_fail(at, "%s '%.*s'", what, STR_ARG(name));
+    return conf_fail(at, "%s '%.*s'; did you mean '%.*s'?", what, STR_ARG(name), STR_ARG(near));
 }
 
 struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name,

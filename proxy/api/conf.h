@@ -57,9 +57,11 @@ struct conf_cx {
         *opts; /* how strict nested messages (Any) are read; NULL: strict and silent */
     /* known to check references: does a static cluster of this name exist? NULL: not checked */
     bool (*cluster_known)(void *arg, struct str name);
-    void *cluster_known_arg;
-    struct str scope; /* statistics prefix of the listener or cluster that is translated
-                         ("cluster.web."): for transport sockets */
+    /* for did-you-mean: the known one whose name is nearest, or empty; borrowed. May be NULL. */
+    struct str (*cluster_nearest)(void *arg, struct str name);
+    void *cluster_known_arg; /* of both */
+    struct str scope;        /* statistics prefix of the listener or cluster that is translated
+                                ("cluster.web."): for transport sockets */
 };
 
 /* A place in a config message. Lives on the C stack of the translating functions; child -> parent.
@@ -81,6 +83,8 @@ struct str conf_path(const struct conf_at *at);
 /* Records "path: text". Always false, so that `return conf_fail(...)` reads well. */
 bool conf_fail(const struct conf_at *at, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* Records that there is no such cluster ("what 'name'"), and which may be meant. Always false. */
+bool conf_fail_cluster(const struct conf_at *at, const char *what, struct str name);
 /* Adds a need to the context and gives it back (for stat_prefix); texts are copied to the arena. */
 struct need *conf_need(const struct conf_at *at, enum need_kind kind, struct str name,
                        const void *config_source);

@@ -15,7 +15,7 @@ bool route_uses_cluster(struct route_build *b, const struct conf_at *at, struct 
     const struct conf_cx *cx = at->cx;
     if (b->validate_clusters && cx->cluster_known &&
         !cx->cluster_known(cx->cluster_known_arg, name)) {
-        return conf_fail(at, "unknown cluster '%.*s'", STR_ARG(name));
+        return conf_fail_cluster(at, "unknown cluster", name);
     }
     if (!map_get(&b->clusters, name))
         (void)map_put(&b->clusters, name, (void *)(uintptr_t)name.ptr);

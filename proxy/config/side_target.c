@@ -55,7 +55,7 @@ static bool target_envoy(const struct conf_at *at,
     if (which == SIDE_CLUSTER_STATIC && cx->cluster_known &&
         !cx->cluster_known(cx->cluster_known_arg, t->cluster)) {
         struct conf_at name = conf_field(at, "cluster_name");
-        return conf_fail(&name, "Unknown gRPC client cluster '%.*s'", STR_ARG(t->cluster));
+        return conf_fail_cluster(&name, "Unknown gRPC client cluster", t->cluster);
     }
     return retries_refused(at, m->retry_policy);
 }

@@ -30,6 +30,16 @@ static bool fail(struct arena *a, struct str *why, const char *before, struct st
     return false;
 }
 
+static bool unknown(struct arena *a, struct str *why, struct str name)
+{
+    struct str best = STR_NONE;
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+        str_nearer(name, str_of(ops[i].name), &best);
+    *why = str_fmt(a, "Not supported field in StreamInfo: %.*s", STR_ARG(name));
+    if (best.len) *why = str_fmt(a, "%.*s; did you mean %.*s?", STR_ARG(*why), STR_ARG(best));
+    return false;
+}
+
 /* Envoy's words for what is wrong around the name. */
 bool format_part_set(struct arena *a, struct format_part *p, struct str name, struct str arg,
                      struct str length, unsigned extra, struct str *why)
@@ -37,7 +47,7 @@ bool format_part_set(struct arena *a, struct format_part *p, struct str name, st
     const struct format_op *op = format_op_find(name);
     if (!op && (extra & FORMAT_EXTRA_REQ_WITHOUT_QUERY) && str_eq(name, STR("REQ_WITHOUT_QUERY")))
         op = &req_without_query;
-    if (!op) return fail(a, why, "Not supported field in StreamInfo: ", name, "");
+    if (!op) return unknown(a, why, name);
     if (!op->flags && (arg.len || length.ptr))
         return fail(a, why, "", name, " does not take any parameters or length");
     if ((op->flags & FORMAT_PARAMS_MUST) && !arg.len)

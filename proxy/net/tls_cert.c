@@ -94,8 +94,8 @@ static bool load_key(const struct conf_at *at, const struct tls_cert_source *s, 
     ERR_clear_error();
     return conf_fail(
         &field,
-        "Failed to load private key from %.*s, Cause: error:0b000074:X.509 certificate routines:"
-        "OPENSSL_internal:KEY_VALUES_MISMATCH",
+        "Failed to load private key from %.*s: it is not the certificate's key, Cause: "
+        "error:0b000074:X.509 certificate routines:OPENSSL_internal:KEY_VALUES_MISMATCH",
         STR_ARG(s->key_name));
 }
 

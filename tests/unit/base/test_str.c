@@ -110,6 +110,25 @@ static void measures_distance(void **state)
     assert_int_equal(str_distance(STR_NONE, STR("ab"), 2), 2);
 }
 
+static struct str nearest(const char *wanted)
+{
+    struct str best = STR_NONE;
+    str_nearer(str_of(wanted), STR("payments"), &best);
+    str_nearer(str_of(wanted), STR("app"), &best);
+    str_nearer(str_of(wanted), STR("apps"), &best);
+    return best;
+}
+
+static void finds_the_word_that_was_meant(void **state)
+{
+    (void)state;
+    assert_true(str_eq(nearest("ap"), STR("app")));
+    assert_true(str_eq(nearest("appss"), STR("apps")));
+    assert_true(str_eq(nearest("paymnets"), STR("payments")));
+    assert_int_equal(nearest("orders").len, 0);
+    assert_int_equal(nearest("b").len, 0); /* one letter for another is no slip */
+}
+
 static void grows_text(void **state)
 {
     struct sb b = {0};
@@ -135,8 +154,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compares),          cmocka_unit_test(cuts),
         cmocka_unit_test(reads_numbers),     cmocka_unit_test(copies_end_in_nul),
-        cmocka_unit_test(measures_distance), cmocka_unit_test(grows_text),
-        cmocka_unit_test(writes_numbers),
+        cmocka_unit_test(measures_distance), cmocka_unit_test(finds_the_word_that_was_meant),
+        cmocka_unit_test(grows_text),        cmocka_unit_test(writes_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

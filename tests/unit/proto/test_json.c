@@ -195,6 +195,12 @@ static void tells_mistakes_with_their_place(void **state)
     fails(CLUSTER, JSON_FORMAT_JSON, "{\"name\": \"a\"\n\"x\": 1}",
           "f:2:1: not valid JSON: expected ',' or '}'");
     fails(CLUSTER, JSON_FORMAT_YAML, "", "the configuration is empty");
+    fails(CLUSTER, JSON_FORMAT_YAML, "name: *", "a value that begins with * is quoted");
+    fails(CLUSTER, JSON_FORMAT_YAML, "@type: x", "f:1:1: not valid YAML: found character");
+    fails(CLUSTER, JSON_FORMAT_YAML, "@type: x", "is quoted");
+    fails(CLUSTER, JSON_FORMAT_YAML, "metadata:\n\tname: a", "YAML is indented by spaces");
+    fails(CLUSTER, JSON_FORMAT_YAML, "name: a\nalt_stat_name: \"caf\xe9\"\n",
+          "f:2:21: not valid YAML");
     /* Several at once. */
     fails(CLUSTER, JSON_FORMAT_YAML, "nam: x\ntyp: y\n",
           "f:2:1: unknown field \"typ\"; did you mean \"type\"?");

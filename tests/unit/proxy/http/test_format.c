@@ -181,6 +181,8 @@ static void test_bad_formats_are_refused(void **state)
 {
     static const char *const table[][2] = {
         {"%NOPE%", "Not supported field in StreamInfo: NOPE"},
+        {"%RESPONSECODE%",
+         "Not supported field in StreamInfo: RESPONSECODE; did you mean RESPONSE_CODE?"},
         {"%REQ()%", "REQ requires parameters"},
         {"%REQ%", "REQ requires parameters"},
         {"a%", "Incorrect configuration: a%. Couldn't find valid command at position 1"},
