@@ -344,7 +344,7 @@ class Side:
             last = {k: v for k, v in like.items() if k.startswith("stat.")}
         while True:
             now = self.deltas(case)
-            if now == last or time.monotonic() > end:
+            if (last is not None and not differences(case, last, now)) or time.monotonic() > end:
                 break
             time.sleep(0.05)
             last = other.deltas(case) if other else now
