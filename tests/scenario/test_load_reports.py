@@ -135,9 +135,14 @@ def test_odd_questions(house):
     wait_for(lambda: house.server.total("two") >= 1, "a report")
 
 
+def test_no_service_is_left_out(skiff_binary):
+    body = config.bootstrap([], [grpc_cluster(1, "lrs")], node={"id": "n", "cluster": "c"}, cluster_manager=load_config(grpc_services=[]))
+    code, output = validate(skiff_binary, json.dumps(body), args=["-l", "warning"])
+    assert code == 0 and "load_stats_config" in output, output
+
+
 @pytest.mark.parametrize("over, text", [
     ({"api_type": "REST"}, "api_type"),
-    ({"grpc_services": []}, "grpc_services"),
     ({"grpc_services": [{"envoy_grpc": {"cluster_name": "nobody"}}]}, "no static cluster is named 'nobody'")])
 def test_mistakes_in_the_configuration(skiff_binary, over, text):
     body = config.bootstrap([], [grpc_cluster(1, "lrs")], node={"id": "n", "cluster": "c"}, cluster_manager=load_config(**over))

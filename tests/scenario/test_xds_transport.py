@@ -1,12 +1,9 @@
 """What the transport of xDS owes a control plane, in all four variants: node, names, versions, lives, several sources."""
-import json
-
 import pytest
 
 from envoy.service.discovery.v3 import discovery_pb2
 from harness import client, config
 from harness.controlplane import encode, grpc_cluster
-from harness.proxy import validate
 from harness.wait import wait_for
 from harness.wireplane import VARIANTS, WirePlane
 
@@ -195,13 +192,3 @@ def test_a_refused_resource_stands_in_the_dump(plane, skiff, upstream):
     state = [c["error_state"] for c in dump if "error_state" in c]
     assert len(state) == 1 and "connect_timeout" in state[0]["details"] and state[0]["version_info"] == "v9", dump
     assert state[0]["failed_configuration"]["name"] == "bad"
-
-
-def test_rest_is_refused_by_its_path(skiff_binary):
-    plane = WirePlane("sotw")
-    body = plane.bootstrap()
-    body["dynamic_resources"]["cds_config"]["api_config_source"] = {
-        "api_type": "REST", "transport_api_version": "V3", "cluster_names": ["xds"], "refresh_delay": "1s"}
-    code, output = validate(skiff_binary, json.dumps(body))
-    plane.stop()
-    assert code == 1 and "cds_config.api_config_source" in output, output
