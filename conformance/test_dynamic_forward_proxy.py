@@ -28,6 +28,11 @@ CASES = {
     "address": ({}, ["127.0.0.1:{port}", "127.0.0.1:{port}"]),
     "name": ({}, ["a.test:{port}", "b.test:{port}", "a.test:{port}", "A.test:{port}"]),
     "saved": ({}, ["a.test:{port}", "a.test:{port}", "nobody.test:{port}"]),
+    "saved_fits": ({}, ["a.test:{port}"]),
+    "saved_fits_not": ({}, ["a.test:{port}"]),
+    "saved_port": ({}, ["a.test:{port}"]),
+    "saved_port_not": ({}, ["a.test:{port}"]),
+    "saved_both_not": ({}, ["a.test:{port}"]),
     "unknown": ({}, ["nobody.test:{port}", "nobody.test:{port}", "a.test:{port}"]),
     "silent": ({"dns_query_timeout": "0.3s"}, ["silent.test:{port}"]),
     "full": ({"max_hosts": 1}, ["a.test:{port}", "b.test:{port}", "a.test:{port}"]),
@@ -37,7 +42,20 @@ CASES = {
     "header": ({}, ["ignored.test"]),
     "preresolved": ({"preresolve_hostnames": [{"address": "a.test", "port_value": "{port}"}]}, ["a.test:{port}"]),
 }
+LOOPBACK, ELSEWHERE = ({"address_prefix": prefix, "prefix_len": 8} for prefix in ("127.0.0.0", "10.0.0.0"))
+# RBAC after the filter: who may go where the name led
+PERMISSIONS = {"saved_fits": {"upstream_ip": LOOPBACK}, "saved_fits_not": {"upstream_ip": ELSEWHERE},
+               "saved_port": {"upstream_port_range": {"start": 1, "end": 65536}}, "saved_port_not": {"upstream_port_range": {"start": 1, "end": 2}},
+               "saved_both_not": {"upstream_ip": LOOPBACK, "upstream_port_range": {"start": 1, "end": 2}}}
 ROUTES = {"literal": {"host_rewrite_literal": "a.test:{port}"}, "header": {"host_rewrite_header": "x-host"}}
+
+
+
+def rbac(permission):
+    matcher = {"name": "upstream", "typed_config": {"@type": config.TYPE + "extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher", **permission}}
+    policies = {"one": {"permissions": [{"matcher": matcher}], "principals": [{"any": True}]}}
+    return {"name": "envoy.filters.http.rbac", "typed_config": {"@type": config.TYPE + "extensions.filters.http.rbac.v3.RBAC",
+                                                                "rules": {"action": "ALLOW", "policies": policies}}}
 
 
 class Side:
@@ -82,8 +100,9 @@ class Side:
         if name in ROUTES:
             route["typed_per_filter_config"] = {PER_ROUTE: {"@type": FILTER + "PerRouteConfig", **self.fill(ROUTES[name])}}
         dfp = {"name": PER_ROUTE, "typed_config": {"@type": FILTER + "FilterConfig", "dns_cache_config": self.cache(name, settings),
-                                                    "save_upstream_address": name == "saved"}}
-        return config.listener(name, [config.hcm([route], stat_prefix=name, http_filters=[dfp, config.router()],
+                                                    "save_upstream_address": name.startswith("saved")}}
+        guard = [rbac(PERMISSIONS[name])] if name in PERMISSIONS else []
+        return config.listener(name, [config.hcm([route], stat_prefix=name, http_filters=[dfp, *guard, config.router()],
                                                  access_log=[config.file_log(f"{self.folder}/{name}.log", LOG)])])
 
     def sni(self):

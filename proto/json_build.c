@@ -303,12 +303,22 @@ static bool in_any(const struct jval *member)
     return str_eq(member->key, STR("@type"));
 }
 
+/* An HTTP filter that is off may be one that we do not have; translation says which those are. */
+static bool switched_off(const struct proto_type *type, const struct jval *v)
+{
+    static const char filter[] =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
+    const struct jval *off = jval_member(v, STR("disabled"));
+    return off && off->type == JVAL_BOOL && str_eq(off->text, STR("true")) &&
+           str_eq(str_of(type->name), STR(filter));
+}
+
 /* All members of an object into the message; `skip_type`: the object is that of an Any. */
 static bool build_members(struct json_builder *b, ProtobufCMessage *m,
                           const struct proto_type *type, const struct jval *v, bool skip_type,
                           const struct proto_path *path)
 {
-    bool good = true;
+    bool good = true, off = switched_off(type, v);
     for (const struct jval *e = v->first; e; e = e->next) {
         if (skip_type && in_any(e)) continue;
         size_t idx = proto_field_by_name(type, e->key);
@@ -321,7 +331,7 @@ static bool build_members(struct json_builder *b, ProtobufCMessage *m,
             json_note(b, PROTO_NOTE_IGNORED, &at, "set twice; the last one counts");
         }
         bool idle = b->idle;
-        b->idle = idle || type->fields[idx].verdict != PROTO_IMPLEMENTED;
+        b->idle = idle || type->fields[idx].verdict != PROTO_IMPLEMENTED || off;
         good = build_field(b, m, type, idx, e, path) && good;
         b->idle = idle;
     }

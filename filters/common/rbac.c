@@ -1,5 +1,6 @@
 /* Asking the policies. Worker thread. */
 #include "base/arena.h"
+#include "filters/common/dynamic_forward_proxy.h"
 #include "filters/common/rbac_internal.h"
 #include "proxy/api/headers.h"
 #include "proxy/api/metadata.h"
@@ -89,6 +90,18 @@ static bool ip_fits(const struct rbac_node *n, const struct addr *x)
     return addr_is_ip(x) && cidr_contains(&n->range, x);
 }
 
+/* Envoy: without an address nothing fits. One that is there was resolved by a filter before this.
+ */
+static bool upstream_fits(const struct rbac_node *n, const struct rbac_ask *ask)
+{
+    const struct filter_state_entry *e =
+        ask->info ? filter_state_find(ask->info->state, DFP_UPSTREAM_ADDRESS) : NULL;
+    if (!e) e = filter_state_find(ask->conn->state, DFP_UPSTREAM_ADDRESS);
+    if (!e || e->text) return false; /* a text of that name is none */
+    const struct addr *x = e->object;
+    return (!n->has_range || ip_fits(n, x)) && (!n->has_ports || ports_fit(n, x));
+}
+
 /* Recursion: conditions are a tree whose depth decoding has limited. */
 static bool node_fits(const struct rbac_node *n, const struct rbac_ask *ask)
 {
@@ -110,6 +123,7 @@ static bool node_fits(const struct rbac_node *n, const struct rbac_ask *ask)
     case RBAC_DIRECT_IP: return ip_fits(n, c->direct_remote.len ? &c->direct_remote : &c->remote);
     case RBAC_REMOTE_IP:
         return ip_fits(n, ask->info && ask->info->remote.len ? &ask->info->remote : &c->remote);
+    case RBAC_UPSTREAM: return upstream_fits(n, ask);
     case RBAC_STATE:
     case RBAC_STATE_ADDRESS: return state_fits(n, ask);
     }

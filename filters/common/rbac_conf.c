@@ -3,8 +3,10 @@
 
 #include "base/arena.h"
 #include "envoy/config/core/v3/address.pb-c.h"
+#include "envoy/config/core/v3/extension.pb-c.h"
 #include "envoy/config/rbac/v3/rbac.pb-c.h"
 #include "envoy/config/route/v3/route_components.pb-c.h"
+#include "envoy/extensions/rbac/matchers/upstream_ip_port/v3/upstream_ip_port_matcher.pb-c.h"
 #include "envoy/type/matcher/v3/address.pb-c.h"
 #include "envoy/type/matcher/v3/filter_state.pb-c.h"
 #include "envoy/type/matcher/v3/path.pb-c.h"
@@ -100,8 +102,8 @@ static bool permission_not(const struct conf_at *at, const Envoy__Config__Rbac__
 static bool permission_ports(int64_t from, int64_t to, struct rbac_node *out)
 {
     out->kind = RBAC_DESTINATION_PORTS;
-    out->from = (int32_t)from;
-    out->to = (int32_t)to;
+    out->from = from;
+    out->to = to;
     return true;
 }
 
@@ -119,6 +121,29 @@ static bool permission_range(const struct conf_at *at, const Envoy__Type__V3__In
         return conf_fail(&place, "range start %d cannot be greater or equal than range end %d",
                          m->start, m->end);
     return permission_ports(m->start, m->end, out);
+}
+
+/* The one matcher of its own that Envoy has. */
+static bool permission_upstream(const struct conf_at *at,
+                                const Envoy__Config__Core__V3__TypedExtensionConfig *m,
+                                struct rbac_node *out)
+{
+    typedef Envoy__Extensions__Rbac__Matchers__UpstreamIpPort__V3__UpstreamIpPortMatcher Matcher;
+    struct conf_at config = conf_field(at, "typed_config"), ip = conf_field(&config, "upstream_ip");
+    const Matcher *x = (const void *)conf_match_action(
+        &config, str_of(m->name), m->typed_config,
+        &envoy__extensions__rbac__matchers__upstream_ip_port__v3__upstream_ip_port_matcher__descriptor);
+    if (!x) return false;
+    out->kind = RBAC_UPSTREAM;
+    out->has_range = x->upstream_ip != NULL;
+    out->has_ports = x->upstream_port_range != NULL;
+    if (!out->has_range && !out->has_ports)
+        return conf_fail(&config, "upstream_ip or upstream_port_range is needed");
+    if (out->has_ports) {
+        out->from = x->upstream_port_range->start;
+        out->to = x->upstream_port_range->end;
+    }
+    return !out->has_range || node_cidr(&ip, x->upstream_ip, &out->range);
 }
 
 #define P(name) ENVOY__CONFIG__RBAC__V3__PERMISSION__RULE_##name
@@ -157,7 +182,7 @@ static bool permission(const struct conf_at *at, const Envoy__Config__Rbac__V3__
         return node_sourced(&place, m->sourced_metadata, out);
     case P(MATCHER):
         place = conf_field(at, "matcher");
-        return conf_fail(&place, "extension matchers are not supported");
+        return permission_upstream(&place, m->matcher, out);
     case P(URI_TEMPLATE):
         place = conf_field(at, "uri_template");
         return conf_fail(&place, "URI templates are not supported here");

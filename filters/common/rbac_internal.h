@@ -16,7 +16,8 @@ enum rbac_kind {
     RBAC_ROUTE_METADATA,
     RBAC_DESTINATION_IP,
     RBAC_DESTINATION_PORTS,
-    RBAC_SERVER_NAME, /* permissions */
+    RBAC_SERVER_NAME,
+    RBAC_UPSTREAM, /* permissions */
     RBAC_AUTHENTICATED,
     RBAC_CONNECTION_IP,
     RBAC_DIRECT_IP,
@@ -35,7 +36,8 @@ struct rbac_node {
     struct cidr range;
     const struct cidr *ranges; /* STATE_ADDRESS: count */
     bool invert;               /* of ranges */
-    int32_t from, to;          /* ports [from, to) */
+    int64_t from, to;          /* ports [from, to) */
+    bool has_range, has_ports; /* UPSTREAM */
     struct str key;            /* filter state */
 };
 struct rbac_policy {

@@ -6,6 +6,7 @@
 #include "envoy/config/core/v3/config_source.pb-c.h"
 #include "envoy/config/core/v3/protocol.pb-c.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
+#include "envoy/config/route/v3/route.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
 #include "proxy/config/access_log.h"
 #include "proxy/config/hcm_internal.h"
@@ -63,6 +64,24 @@ static void hcm_stat_groups(const struct conf_at *at, const Hcm *m,
  * -------------------------------------------------------------------------------------------------------------------
  */
 
+/* Envoy: has no effect in a table that stands here, but must name a source that could serve it.
+ * (That ADS is a delta stream is not known here.) */
+static bool hcm_inline_vhds(const struct conf_at *at,
+                            const Envoy__Config__Route__V3__RouteConfiguration *m)
+{
+    struct conf_at vhds = conf_field(at, "vhds");
+    const Envoy__Config__Core__V3__ConfigSource *s = m && m->vhds ? m->vhds->config_source : NULL;
+    if (!s || s->config_source_specifier_case ==
+                  ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS)
+        return true;
+    if (s->config_source_specifier_case ==
+            ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE &&
+        s->api_config_source->api_type ==
+            ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DELTA_GRPC)
+        return true;
+    return conf_fail(&vhds, "only 'DELTA_GRPC' or 'ADS' is supported as a config source");
+}
+
 static bool hcm_routes(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
 {
     struct conf_at rds = conf_field(at, "rds"), inside = conf_field(at, "route_config");
@@ -82,6 +101,7 @@ static bool hcm_routes(const struct conf_at *at, const Hcm *m, struct hcm_conf *
             str_fmt(conf_arena(at), "%.*srds.%.*s.", STR_ARG(c->stat_prefix), STR_ARG(c->rds_name));
         return true;
     case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG):
+        if (!hcm_inline_vhds(&inside, m->route_config)) return false;
         c->routes = translate_inline_route_config(&inside, m->route_config);
         return c->routes != NULL;
     case HCM_PB(HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_SCOPED_ROUTES):

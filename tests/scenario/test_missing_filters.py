@@ -1,4 +1,5 @@
 """Filters that Skiff has not, switched off in the list; and the limit of connections of the overload manager."""
+import json
 import socket
 
 import pytest
@@ -9,6 +10,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from harness import config, http1
 from harness.client import Client
 from harness.controlplane import ads_bootstrap
+from harness.proxy import validate
 from harness.wait import wait_for
 
 LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
@@ -38,6 +40,17 @@ def test_a_route_that_needs_a_missing_filter_answers_500(house):
         assert client.request("GET", "/open").status == 200
         assert client.request("GET", "/guarded").status == 500
     assert "routes that switch it on answer 500" in proxy.log_tail(200)
+
+
+def test_a_missing_filter_that_is_off_in_a_file(skiff, skiff_binary):
+    listener_off = listener(True)
+    del listener_off["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0]["routes"][0]
+    body = config.bootstrap([listener_off])
+    with Client(skiff(body).port("main")) as client:
+        assert client.request("GET", "/guarded").status == 200
+    del listener_off["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][0]["disabled"]
+    code, text = validate(skiff_binary, json.dumps(config.bootstrap([listener_off])))
+    assert code == 1 and "http_filters[0].typed_config" in text and "lua.v3.Lua" in text
 
 
 def test_a_missing_filter_that_is_on_is_refused(house):
