@@ -244,7 +244,7 @@ static void side_on_data(struct upstream_attempt *a, struct buf *data, bool end)
     buf_move(&c->in, data);
     if (c->shape == SIDE_HTTP_STREAM) c->in_end = end;
     side_deliver(c);
-    if (end && !c->over) side_peer_done(c);
+    if (end && !c->over && !c->ended) side_peer_done(c); /* a broken message ended it */
 }
 
 static void side_on_trailers(struct upstream_attempt *a, struct headers *t)
