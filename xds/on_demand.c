@@ -12,6 +12,9 @@
 /* Names that requests made us ask for and that nobody has confirmed: what clients say must not grow
  * without limit. */
 enum { DEMANDS_MOST = 10000 };
+/* Requests that wait, also those that were given up meanwhile: their calls stay until the answer.
+ */
+enum { WAITING_MOST = 65536 };
 
 /* All who wait for one thing. Lives in xds.demands. */
 struct demand {
@@ -30,6 +33,7 @@ static struct str demand_key(struct arena *a, enum on_demand_kind kind, struct s
 static void demand_end(struct demand *d, bool found)
 {
     (void)map_remove(&d->x->demands, d->key);
+    d->x->asking -= d->count;
     loop_timer_stop(&d->timer);
     for (size_t i = 0; i < d->count; i++)
         on_demand_answer(d->calls[i], found);
@@ -51,6 +55,11 @@ bool demand_full(const struct xds *x)
 void demand_wait(struct xds *x, struct str name, struct on_demand_call *call)
 {
     const struct on_demand_question *q = on_demand_question(call);
+    if (x->asking >= WAITING_MOST) {
+        on_demand_answer(call, false);
+        return;
+    }
+    x->asking++;
     struct arena *a = arena_new("scratch", 0);
     struct str key = demand_key(a, q->kind, name);
     struct demand *d = map_get(&x->demands, key);

@@ -301,6 +301,7 @@ struct xds {
     struct list retired;       /* struct retired.link */
     struct map demands;        /* struct demand *: requests that wait (on_demand.c) */
     size_t demanded;           /* names that requests made us ask for */
+    size_t asking;             /* calls in all demands */
     struct loop_later wake;
     uint64_t generation;
     size_t warming_clusters;
