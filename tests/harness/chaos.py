@@ -7,14 +7,17 @@ import argparse
 import os
 import random
 import re
+import resource
+import signal
 import sys
 import tempfile
 import time
 
 from harness import client, config
 from harness.chaos_traffic import Good, Good2, Server, Udp, Wild, WildUdp, Worker, open_files
-from harness.chaos_world import World
+from harness.chaos_world import CLUSTERS, LISTENERS, SECRETS, TABLES, World
 from harness.controlplane import ADS, ORDER, ControlPlane, ads_bootstrap, encode, grpc_cluster
+from harness.dns import DnsServer
 from harness.pki import Pki
 from harness.ports import udp_ports
 from harness.proxy import Proxy
@@ -30,7 +33,7 @@ OURS = re.compile(r"^(http\.admin|listener\.admin|cluster\.xds|cluster\.authz)\.
 
 
 class Chaos:
-    def __init__(self, binary, seed, concurrency=1, delta=False, log=None):
+    def __init__(self, binary, seed, concurrency=1, delta=False, log=None, hard=False):
         self.rng, self.seed, self.delta, self.log = random.Random(seed), seed, delta, log or (lambda text: None)
         self.directory = tempfile.mkdtemp(prefix="skiff-chaos-")
         self.pki = Pki(os.path.join(self.directory, "pki"))
@@ -38,7 +41,9 @@ class Chaos:
         self.servers = [Server("good", leaf)] + [Server(f"w{n}", leaf, random.Random(seed * 10 + n)) for n in range(3)]
         self.closed, dead = closed_port()
         self.udp = Udp(random.Random(seed))
-        self.world = World(self.rng, [s.port for s in self.servers], dead, self.udp.port, leaf, os.path.join(self.directory, "access.log"), None, delta)
+        self.dns, self.hard = DnsServer({"a.test": ["127.0.0.1"], "b.test": ["127.0.0.1", "127.0.0.2"]}, ttl=1), hard
+        log_path = "/dev/full" if hard and self.rng.random() < 0.5 else os.path.join(self.directory, "access.log")
+        self.world = World(self.rng, [s.port for s in self.servers], dead, leaf, log_path, self.dns, delta)
         with udp_ports() as port:
             self.world.udp_ports = [port(), port()]
         self.state = {kind: {} for kind in ORDER}
@@ -48,6 +53,9 @@ class Chaos:
         self.port = self.plane.port
         for kind in ("cluster", "endpoint", "listener", "route"):
             self.make(kind, "good")
+        for kind, prefix, count in (("cluster", "c", CLUSTERS), ("endpoint", "c", CLUSTERS), ("listener", "l", LISTENERS), ("route", "t", TABLES), ("secret", "s", SECRETS)):
+            for number in range(count):
+                self.make(kind, f"{prefix}{number}")
         self.make("secret", "ca")
         self.make("runtime", "rtds")
         for kind in ORDER:
@@ -118,7 +126,22 @@ class Chaos:
                 self.push(kind)
         if self.rng.random() < 0.01:
             self.restart_plane()
+        if self.rng.random() < 0.2:
+            self.dns.names[self.rng.choice(("a.test", "b.test"))] = self.rng.choice((None, [], ["127.0.0.1"], ["127.0.0.1", "127.0.0.3"]))
+        if self.hard:
+            self.harden()
         time.sleep(self.rng.choice((0, 0.01, 0.03, 0.1)))
+
+    def harden(self):
+        """What takes good requests with it: descriptors run out, listeners drain."""
+        most = resource.prlimit(self.proxy.pid, resource.RLIMIT_NOFILE)[1]
+        if self.rng.random() < 0.1:
+            some = len(os.listdir(f"/proc/{self.proxy.pid}/fd")) + self.rng.randrange(10)
+            resource.prlimit(self.proxy.pid, resource.RLIMIT_NOFILE, (some, most))
+            time.sleep(0.3)
+        resource.prlimit(self.proxy.pid, resource.RLIMIT_NOFILE, (most, most))
+        if self.rng.random() < 0.02:
+            self.proxy.signal(signal.SIGUSR1)
 
     def restart_plane(self):
         self.plane.stop()
@@ -177,7 +200,7 @@ class Chaos:
         self.proxy.check_health()
         assert self.proxy.alive(), f"it died with {self.proxy.process.returncode}:\n{self.proxy.log_tail()}"
         bad = [b for w in good for b in w.bad if b[0] < Good.DRAIN_SECONDS]
-        assert not bad, f"{len(bad)} good requests failed: {bad[:5]}"
+        assert not bad or self.hard, f"{len(bad)} good requests failed: {bad[:5]}"
         slow = [b for w in good for b in w.bad if b[0] >= Good.DRAIN_SECONDS]
         if slow:
             self.log(f"slow: {slow}")
@@ -193,6 +216,7 @@ class Chaos:
             self.state[kind] = {n: r for n, r in self.state[kind].items() if n in ("good", "ca", "rtds")}
         self.make("cluster", "good", config.cluster("good", [self.servers[0].port]))
         self.make("listener", "good", config.listener("good", [config.hcm([config.route(cluster="good")])]))
+        resource.prlimit(self.proxy.pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
         self.proxy.admin("/healthcheck/ok", "POST")
         with self.plane.changed:
             for kind in ORDER:
@@ -242,11 +266,12 @@ class Chaos:
             for server in self.servers:
                 server.stop()
             self.udp.stop()
+            self.dns.stop()
             self.closed.close()
 
 
-def one_run(binary, seed, seconds, concurrency, delta, calm=True, log=None, wild=5):
-    chaos = Chaos(binary, seed, concurrency, delta, log)
+def one_run(binary, seed, seconds, concurrency, delta, calm=True, log=None, wild=5, hard=False):
+    chaos = Chaos(binary, seed, concurrency, delta, log, hard)
     try:
         chaos.run(seconds, wild)
         if calm:
@@ -266,13 +291,14 @@ def main():
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--concurrency", type=int, default=None, help="default: 1 and 4 in turn")
+    parser.add_argument("--hard", action="store_true", help="also lets descriptors run out and the log disk be full; good requests may then fail")
     parser.add_argument("--keep-going", action="store_true")
     options = parser.parse_args()
     failed = 0
     for seed in range(options.seed, options.seed + options.runs):
         concurrency = options.concurrency or (1, 4)[seed % 2]
         try:
-            one_run(os.path.abspath(options.skiff), seed, options.seconds, concurrency, seed % 4 >= 2, seed % 5 != 4, print)
+            one_run(os.path.abspath(options.skiff), seed, options.seconds, concurrency, seed % 4 >= 2, seed % 5 != 4, print, hard=options.hard)
         except AssertionError as error:
             failed += 1
             print(f"seed {seed}, {concurrency} workers FAILED: {error}", flush=True)

@@ -339,7 +339,7 @@ class Wild:
         rng = self.rng
         method = rng.choice(("GET", "GET", "GET", "POST", "HEAD", "PUT", "OPTIONS"))
         path = rng.choice(("/", "/a", "/b", "/c/x", "/d/y", "/good", "/healthz", "/%2e%2e/x", "/a?q=" + "z" * rng.randrange(200)))
-        host = rng.choice(("test", "a.com", "v1.com", "v2.com", "localhost:1", "x"))
+        host = rng.choice(("test", "a.com", "v1.com", "v2.com", "localhost:1", "x", "a.test:%d" % rng.choice(self.ports() or [1]), "gone.test", "silent.test"))
         more = [("x-hash", str(rng.randrange(100))), ("x-cluster", rng.choice(("good", "c0", "c1", "nobody")))]
         if rng.random() < 0.2:
             more.append(("accept-encoding", "gzip"))

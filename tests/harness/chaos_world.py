@@ -19,7 +19,7 @@ for _module in (  # what the control plane packs must be known to protobuf's reg
         "filters.listener.tls_inspector.v3.tls_inspector", "filters.listener.proxy_protocol.v3.proxy_protocol",
         "filters.listener.original_dst.v3.original_dst", "filters.udp.udp_proxy.v3.udp_proxy", "filters.udp.udp_proxy.v3.route", "clusters.dynamic_forward_proxy.v3.cluster",
         "common.dynamic_forward_proxy.v3.dns_cache", "transport_sockets.raw_buffer.v3.raw_buffer", "transport_sockets.proxy_protocol.v3.upstream_proxy_protocol",
-        "transport_sockets.tls.v3.tls", "access_loggers.stream.v3.stream"):
+        "transport_sockets.tls.v3.tls", "access_loggers.stream.v3.stream", "network.dns_resolver.cares.v3.cares_dns_resolver"):
     importlib.import_module("envoy.extensions." + _module + "_pb2")
 
 EXT = "envoy.extensions."
@@ -38,10 +38,10 @@ def seconds(value):
 class World:
     """make(kind, name) gives a new random resource; `upstreams` are the ports of servers, [0] of one that behaves."""
 
-    def __init__(self, rng, upstreams, dead, udp, leaf, log_path, authz, delta=False, dns=()):
-        self.rng, self.upstreams, self.dead, self.udp, self.leaf, self.delta = rng, upstreams, dead, udp, leaf, delta
-        self.log_path, self.authz, self.dns = log_path, authz, list(dns) or ["localhost"]
-        self.udp_ports = []
+    def __init__(self, rng, upstreams, dead, leaf, log_path, dns, delta=False):
+        self.rng, self.upstreams, self.dead, self.leaf, self.delta = rng, upstreams, dead, leaf, delta
+        self.log_path, self.dns = log_path, dns
+        self.names, self.udp_ports = ["localhost", "a.test", "b.test", "gone.test"], []
 
     def some(self, chance):
         return self.rng.random() < chance
@@ -138,9 +138,10 @@ class World:
             if kind == "EDS":
                 out["eds_cluster_config"] = {"eds_config": {**ADS, "initial_fetch_timeout": seconds(self.pick(0.1, 1))}}
             elif kind.endswith("DNS"):
-                one = config.endpoint(self.pick(*self.upstreams), self.pick(*self.dns))
-                out["load_assignment"] = config.assignment(name, [one] if kind == "LOGICAL_DNS" or self.some(0.5) else [one, config.endpoint(self.dead, self.pick(*self.dns))])
-                out.update(dns_refresh_rate=seconds(self.pick(0.005, 0.1, 5)), dns_lookup_family=self.pick("V4_ONLY", "AUTO", "ALL"))
+                one = config.endpoint(self.pick(*self.upstreams), self.pick(*self.names))
+                out["load_assignment"] = config.assignment(name, [one] if kind == "LOGICAL_DNS" or self.some(0.5) else [one, config.endpoint(self.dead, self.pick(*self.names))])
+                out.update(dns_refresh_rate=seconds(self.pick(0.005, 0.1, 5)), dns_lookup_family=self.pick("V4_ONLY", "AUTO", "ALL"),
+                           typed_dns_resolver_config=self.resolver())
             else:
                 out["load_assignment"] = self.endpoints(name)
             if self.some(0.2):
@@ -179,7 +180,12 @@ class World:
         return out
 
     def dns_cache(self):
-        return {"name": "cache", "dns_lookup_family": "V4_ONLY", "host_ttl": "0.5s", "dns_refresh_rate": "5s", "max_hosts": 20}
+        return {"name": "cache", "dns_lookup_family": "V4_ONLY", "host_ttl": "0.5s", "dns_refresh_rate": "5s", "max_hosts": 20,
+                "typed_dns_resolver_config": self.resolver()}
+
+    def resolver(self):
+        return typed("cares", "network.dns_resolver.cares.v3.CaresDnsResolverConfig", resolvers=[config.address(self.dns.port)],
+                     dns_resolver_options={"no_default_search_domain": True})
 
     # --- routes ---
 
@@ -255,7 +261,7 @@ class World:
         return out
 
     def scoped_route(self, name):
-        return {"name": name, "key": {"fragments": [{"string_key": self.pick("test", "a.com", "v1.com", name)}]},
+        return {"name": name, "key": {"fragments": [{"string_key": {"scope0": "test", "scope1": "a.com"}.get(name, "v1.com")}]},
                 "route_configuration_name": self.name("route"), "on_demand": self.some(0.5)}
 
     # --- secrets, runtime ---
@@ -318,7 +324,7 @@ class World:
         elif self.some(0.6):
             over["rds"] = {"route_config_name": "good" if self.some(0.2) else self.name("route"), "config_source": {**ADS, "initial_fetch_timeout": "0.3s"}}
         else:
-            over["route_config"] = {"virtual_hosts": [self.host("inline", ["*"])], "name": "inline"}
+            over["route_config"] = {"virtual_hosts": [self.host("inline", ["*"])], "name": "inline", "validate_clusters": False}
         if self.some(0.7):
             over["upgrade_configs"] = [{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}]
         over["codec_type"] = self.pick("AUTO", "AUTO", "HTTP1", "HTTP2")
