@@ -135,16 +135,15 @@ static void grpc_stream_received(struct grpc_stream *s)
     s->received = NULL;
     if (!message) return; /* the end; the status tells */
     grpc_byte_buffer_reader reader;
-    if (grpc_byte_buffer_reader_init(&reader, message)) {
-        grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
-        if (!s->closed) {
-            struct str bytes = {(const char *)GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all)};
-            s->events->on_message(s->arg, bytes);
-        }
-        grpc_slice_unref(all);
-        grpc_byte_buffer_reader_destroy(&reader);
+    bool ok = grpc_byte_buffer_reader_init(&reader, message);
+    grpc_slice all = ok ? grpc_byte_buffer_reader_readall(&reader) : grpc_empty_slice();
+    if (ok) grpc_byte_buffer_reader_destroy(&reader);
+    grpc_byte_buffer_destroy(message); /* before the message is read: it may be of many megabytes */
+    if (ok && !s->closed) {
+        struct str bytes = {(const char *)GRPC_SLICE_START_PTR(all), GRPC_SLICE_LENGTH(all)};
+        s->events->on_message(s->arg, bytes);
     }
-    grpc_byte_buffer_destroy(message);
+    grpc_slice_unref(all);
 }
 
 static void grpc_op_done(struct mail *mail)

@@ -230,6 +230,11 @@ uint64_t mux_due_us(const struct mux *m)
     return due;
 }
 
+bool mux_ready(const struct mux *m, uint64_t now_us)
+{
+    return m->connected && (mux_answer_due(m, now_us) || mux_wishing(m));
+}
+
 bool mux_next(struct mux *m, uint64_t now_us, struct arena *a, struct str *bytes)
 {
     if (!m->connected) return false;

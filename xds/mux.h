@@ -58,6 +58,8 @@ void mux_connected(struct mux *m);
 void mux_disconnected(struct mux *m);
 /* The next request to send, in `a`; false: none now. Call again after each one was taken. */
 bool mux_next(struct mux *m, uint64_t now_us, struct arena *a, struct str *bytes);
+/* Would mux_next have something? */
+bool mux_ready(const struct mux *m, uint64_t now_us);
 /* When mux_next will have something though nothing happens before (a NACK that is held back); 0:
  * never. */
 uint64_t mux_due_us(const struct mux *m);

@@ -14,6 +14,12 @@
 enum { ANSWERS_MOST = 256 };
 enum { TRIM_FROM = 1 << 20, TRIM_AFTER_US = 1000000 };
 
+/* rate_limit_settings: a bucket of requests. rate 0: no limit. */
+struct request_limit {
+    double tokens, most, rate; /* rate: a second */
+    uint64_t at_us;
+};
+
 struct source_grpc {
     struct source source;
     struct arena *arena; /* of the configuration */
@@ -26,7 +32,8 @@ struct source_grpc {
     unsigned failures;
     struct loop_timer retry;
     struct loop_timer trim;
-    struct loop_timer held; /* for a NACK that is held back */
+    struct request_limit limit;
+    struct loop_timer held; /* for a NACK that is held back, or a token */
     struct loop_later pump;
 };
 
@@ -44,6 +51,34 @@ static void source_grpc_read(struct source_grpc *g)
 
 static void source_grpc_held(struct loop_timer *t);
 
+/* Takes a token; 0, or the time until there is one. */
+static uint64_t request_limit_us(struct request_limit *l, uint64_t now)
+{
+    enum { SECOND_US = 1000000, LEAST_US = 1000, MOST_S = 3600 };
+    if (l->rate <= 0) return 0;
+    l->tokens += (double)(now - l->at_us) / SECOND_US * l->rate;
+    l->at_us = now;
+    if (l->tokens > l->most) l->tokens = l->most;
+    if (l->tokens >= 1) {
+        l->tokens -= 1;
+        return 0;
+    }
+    double wait_s = (1 - l->tokens) / l->rate;
+    if (wait_s > MOST_S) wait_s = MOST_S;
+    return (uint64_t)(wait_s * SECOND_US) + LEAST_US;
+}
+
+/* Envoy: counted each time that a request has to wait. */
+static bool source_grpc_may_send(struct source_grpc *g, uint64_t now)
+{
+    if (!mux_ready(g->mux, now)) return true;
+    uint64_t wait_us = request_limit_us(&g->limit, now);
+    if (!wait_us) return true;
+    stat_inc(g->source.x->control_plane, CONTROL_PLANE_RATE_LIMITED);
+    loop_timer_start(xds_loop(g->source.x), &g->held, wait_us, source_grpc_held);
+    return false;
+}
+
 /* Sends one request if the stream can take one; the next follows when it was taken. */
 static void source_grpc_pump(struct loop_later *later)
 {
@@ -52,10 +87,11 @@ static void source_grpc_pump(struct loop_later *later)
     struct arena *a = arena_new("xds request", 0);
     struct str bytes;
     uint64_t now = loop_now_us(xds_loop(g->source.x)), due = mux_due_us(g->mux);
-    if (mux_next(g->mux, now, a, &bytes)) {
+    bool may = source_grpc_may_send(g, now);
+    if (may && mux_next(g->mux, now, a, &bytes)) {
         g->sending = true;
         grpc_stream_send(g->stream, bytes);
-    } else if (due > now) {
+    } else if (may && due > now) {
         loop_timer_start(xds_loop(g->source.x), &g->held, due - now, source_grpc_held);
     }
     arena_free(&a);
@@ -267,6 +303,16 @@ static bool source_variant(const Envoy__Config__Core__V3__ApiConfigSource *api,
     }
 }
 
+static void request_limit_read(struct request_limit *l,
+                               const Envoy__Config__Core__V3__RateLimitSettings *m, uint64_t now)
+{
+    enum { MOST = 100, RATE = 10 };
+    if (!m) return;
+    l->tokens = l->most = m->max_tokens ? m->max_tokens->value : MOST;
+    l->rate = m->fill_rate ? m->fill_rate->value : RATE;
+    l->at_us = now;
+}
+
 struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__ApiConfigSource *api,
                                enum xds_kind kind, const struct conf_at *at)
 {
@@ -275,6 +321,7 @@ struct source *source_grpc_new(struct xds *x, const Envoy__Config__Core__V3__Api
     struct arena *a = arena_new("xds source", 1024);
     struct source_grpc *g = ARENA_NEW(a, struct source_grpc);
     g->arena = a;
+    request_limit_read(&g->limit, api->rate_limit_settings, loop_now_us(xds_loop(x)));
     if (!control_plane_read(&g->plane, a, api, at)) {
         arena_free(&a);
         return NULL;
