@@ -13,6 +13,7 @@
 #include "proxy/config/address_message.h"
 #include "proxy/upstream/cluster_manager.h"
 #include "xds/control_plane.h"
+#include "xds/load_metrics.h"
 #include "xds/xds_internal.h"
 
 #define LRS(name) Envoy__Service__LoadStats__V3__##name
@@ -37,7 +38,8 @@ struct load_count {
 struct load_host {
     struct host *host; /* a reference; its address is the key */
     struct load_count was;
-    uint64_t seen; /* report that saw it last */
+    struct load_metrics metrics; /* since the last report */
+    uint64_t seen;               /* report that saw it last */
 };
 struct load_cluster {
     struct str name; /* heap; the key */
@@ -89,9 +91,8 @@ static struct load_host *load_host_get(struct load_cluster *c, struct host *h, b
 }
 
 /* What the host counted since the last report. */
-static struct load_count load_take(struct load_report *r, struct load_cluster *c, struct host *h)
+static struct load_count load_take(struct load_report *r, struct load_host *l, struct host *h)
 {
-    struct load_host *l = load_host_get(c, h, false);
     struct load_count now = load_now(h), was = l->was;
     l->was = now;
     l->seen = r->reports;
@@ -108,6 +109,7 @@ static bool load_is_none(const struct load_count *n)
 
 static void load_host_free(struct load_host *l)
 {
+    load_metrics_release(&l->metrics);
     host_unref(&l->host);
     mem_free(l);
 }
@@ -169,16 +171,26 @@ static void load_ask_view(void *arg, const struct cluster_view *v)
 /* --- a report
  * ---------------------------------------------------------------------------------------------- */
 
-static EDS(UpstreamLocalityStats) *
-    load_locality(struct arena *a, EDS(ClusterStats) * out, const struct host *h)
+/* A locality of a report. */
+struct load_place {
+    EDS(UpstreamLocalityStats) * stats;
+    struct load_metrics metrics;
+};
+struct load_places {
+    struct load_place *v;
+    size_t count;
+};
+
+static struct load_place *load_place_get(struct arena *a, struct load_places *places,
+                                         const struct host *h)
 {
     const struct host_locality *l = &h->locality;
-    for (size_t i = 0; i < out->n_upstream_locality_stats; i++) {
-        EDS(UpstreamLocalityStats) *s = out->upstream_locality_stats[i];
+    for (size_t i = 0; i < places->count; i++) {
+        EDS(UpstreamLocalityStats) *s = places->v[i].stats;
         const Envoy__Config__Core__V3__Locality *name = s->locality;
         if (s->priority == h->priority && str_eq(str_of(name->region), l->region) &&
             str_eq(str_of(name->zone), l->zone) && str_eq(str_of(name->sub_zone), l->sub_zone))
-            return s;
+            return &places->v[i];
     }
     EDS(UpstreamLocalityStats) *s = ARENA_NEW(a, EDS(UpstreamLocalityStats));
     envoy__config__endpoint__v3__upstream_locality_stats__init(s);
@@ -188,12 +200,13 @@ static EDS(UpstreamLocalityStats) *
     s->locality->zone = str_z(a, l->zone);
     s->locality->sub_zone = str_z(a, l->sub_zone);
     s->priority = h->priority;
-    out->upstream_locality_stats[out->n_upstream_locality_stats++] = s;
-    return s;
+    places->v[places->count].stats = s;
+    return &places->v[places->count++];
 }
 
-static void load_endpoint(struct arena *a, EDS(UpstreamLocalityStats) * s, size_t room,
-                          const struct host *h, const struct load_count *n)
+static EDS(UpstreamEndpointStats) * load_endpoint(struct arena *a, EDS(UpstreamLocalityStats) * s,
+                                                  size_t room, const struct host *h,
+                                                  const struct load_count *n)
 {
     EDS(UpstreamEndpointStats) *e = ARENA_NEW(a, EDS(UpstreamEndpointStats));
     envoy__config__endpoint__v3__upstream_endpoint_stats__init(e);
@@ -205,6 +218,27 @@ static void load_endpoint(struct arena *a, EDS(UpstreamLocalityStats) * s, size_
     if (!s->upstream_endpoint_stats)
         s->upstream_endpoint_stats = ARENA_ARRAY(a, EDS(UpstreamEndpointStats) *, room);
     s->upstream_endpoint_stats[s->n_upstream_endpoint_stats++] = e;
+    return e;
+}
+
+/* One host; room: for endpoints of a locality. */
+static void load_of_host(struct load_report *r, struct load_cluster *c, struct arena *a,
+                         struct load_places *places, struct host *h, size_t room)
+{
+    struct load_host *l = load_host_get(c, h, false);
+    struct load_count n = load_take(r, l, h);
+    if (load_is_none(&n) && !l->metrics.sums.count) return;
+    struct load_place *p = load_place_get(a, places, h);
+    p->stats->total_successful_requests += n.success;
+    p->stats->total_error_requests += n.error;
+    p->stats->total_issued_requests += n.issued;
+    p->stats->total_requests_in_progress += n.active;
+    load_metrics_merge(&p->metrics, &l->metrics);
+    if (r->by_endpoint) {
+        EDS(UpstreamEndpointStats) *e = load_endpoint(a, p->stats, room, h, &n);
+        e->load_metric_stats = load_metrics_list(&l->metrics, a, &e->n_load_metric_stats);
+    }
+    load_metrics_release(&l->metrics);
 }
 
 static void load_localities(struct load_report *r, struct load_cluster *c, struct arena *a,
@@ -212,17 +246,16 @@ static void load_localities(struct load_report *r, struct load_cluster *c, struc
 {
     const struct host_set *hosts = cluster_manager_hosts(r->x->env.clusters, c->name);
     uint32_t count = hosts ? hosts->host_count : 0;
-    out->upstream_locality_stats = ARENA_ARRAY(a, EDS(UpstreamLocalityStats) *, count + 1);
-    for (uint32_t i = 0; i < count; i++) {
-        struct host *h = hosts->hosts[i];
-        struct load_count n = load_take(r, c, h);
-        if (load_is_none(&n)) continue;
-        EDS(UpstreamLocalityStats) *s = load_locality(a, out, h);
-        s->total_successful_requests += n.success;
-        s->total_error_requests += n.error;
-        s->total_issued_requests += n.issued;
-        s->total_requests_in_progress += n.active;
-        if (r->by_endpoint) load_endpoint(a, s, count, h, &n);
+    struct load_places places = {.v = ARENA_ARRAY(a, struct load_place, count)};
+    for (uint32_t i = 0; i < count; i++)
+        load_of_host(r, c, a, &places, hosts->hosts[i], count);
+    out->upstream_locality_stats = ARENA_ARRAY(a, EDS(UpstreamLocalityStats) *, places.count);
+    for (size_t i = 0; i < places.count; i++) {
+        struct load_place *p = &places.v[i];
+        p->stats->load_metric_stats =
+            load_metrics_list(&p->metrics, a, &p->stats->n_load_metric_stats);
+        load_metrics_release(&p->metrics);
+        out->upstream_locality_stats[out->n_upstream_locality_stats++] = p->stats;
     }
     load_forget(r, c);
 }
@@ -424,6 +457,16 @@ static void load_connect(struct load_report *r)
 /* --- its life
  * ---------------------------------------------------------------------------------------------- */
 
+/* What a response of a host said; a cluster that nobody asked for is not counted. */
+static void load_heard(void *arg, struct str cluster, struct host *h, const struct load_metric *v,
+                       size_t count)
+{
+    const struct load_report *r = ((const struct xds *)arg)->load_report;
+    struct load_cluster *c = r ? map_get(&r->clusters, cluster) : NULL;
+    struct load_host *l = c ? map_get(&c->hosts, str_make((const char *)&h, sizeof h)) : NULL;
+    if (l) load_metrics_add(&l->metrics, v, count);
+}
+
 bool load_report_new(struct xds *x, const struct conf_at *at, struct load_report **out)
 {
     const Envoy__Config__Bootstrap__V3__ClusterManager *m = x->bootstrap->cluster_manager;
@@ -447,6 +490,8 @@ bool load_report_new(struct xds *x, const struct conf_at *at, struct load_report
         return false;
     }
     r->stats = stat_group_get(x->env.rt->stats, STR("load_reporter."), load_stat_defs, LOAD_STATS);
+    x->load_sink = (struct load_sink){load_heard, x};
+    x->env.rt->load_sink = &x->load_sink;
     *out = r;
     return true;
 }

@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
 #include "proxy/api/extension.h"
+#include "proxy/api/load_metrics.h"
 #include "proxy/api/on_demand.h"
 #include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
@@ -310,6 +311,7 @@ struct xds {
     struct layers *layers;
     struct stat_group *control_plane;
     struct load_report *load_report; /* NULL: none */
+    struct load_sink load_sink;      /* workers tell it while it is set in the runtime */
     struct cache *cache;             /* --config-cache; may be NULL */
     size_t rest_calls;               /* whose memory is still in use */
 };

@@ -103,6 +103,7 @@ struct router {
     struct router_retry retry;
     uint32_t attempts;
     bool response_started, finished;
+    bool load_told; /* what the endpoint says of its load was read */
     bool has_hash;
     uint64_t hash;
     struct str set_cookie;
@@ -148,6 +149,9 @@ void router_mirror(struct router *r);
 
 /* router_stats.c */
 void router_charge(struct router *r, uint32_t status, const struct headers *resp);
+/* What the response's headers or trailers say of the endpoint's load (router_load_wire.c). */
+void router_load_metrics(struct router *r, const struct upstream_attempt *a,
+                         const struct headers *h);
 void router_charge_retry(struct router *r, uint32_t status);
 void router_charge_time(struct router *r);
 enum router_named {

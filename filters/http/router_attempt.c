@@ -396,6 +396,7 @@ static void on_headers(struct upstream_attempt *a, struct headers *h, bool end)
     ra->headers_in = true;
     filter_timer_stop(&r->per_try_timer);
     router_timeouts_activity(r);
+    router_load_metrics(r, a, h); /* Envoy: of an answer that is tried again, too */
     if (response_retry(r, ra, h, end)) return;
     upstream_report(a, status);
     router_charge(r, status, h);
@@ -430,6 +431,7 @@ static void on_trailers(struct upstream_attempt *a, struct headers *t)
     struct router_attempt *ra = attempt_of(a);
     struct router *r = ra->r;
     if (attempt_is_old(ra)) return;
+    router_load_metrics(r, a, t);
     response_end(r);
     http_filter_respond_trailers(&r->f, t);
     response_passed(r, true);

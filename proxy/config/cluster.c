@@ -364,6 +364,14 @@ static void cluster_on_free(struct obj *o)
     if (la) obj_unref(&la);
 }
 
+static const struct str *names_of(struct arena *a, size_t n, char *const *from)
+{
+    struct str *v = ARENA_ARRAY(a, struct str, n);
+    for (size_t i = 0; i < n; i++)
+        v[i] = str_dup(a, str_of(from[i]));
+    return v;
+}
+
 /* A cluster type of an extension sees the whole cluster. */
 static bool custom_conf(const struct conf_at *at, struct cluster *c)
 {
@@ -386,6 +394,9 @@ struct cluster *translate_cluster(struct conf_cx *cx, const Envoy__Config__Clust
     c->obj.hash = proto_hash(&m->base);
     c->obj.on_free = cluster_on_free;
     c->name_hash = hash_str(c->obj.name);
+    c->load_metric_count = m->n_lrs_report_endpoint_metrics;
+    c->load_metrics =
+        names_of(cx->arena, m->n_lrs_report_endpoint_metrics, m->lrs_report_endpoint_metrics);
     c->stat_name = m->alt_stat_name && *m->alt_stat_name
                        ? str_dup(cx->arena, str_of(m->alt_stat_name))
                        : c->obj.name;

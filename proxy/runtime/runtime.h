@@ -13,6 +13,7 @@
 struct cluster_manager;
 struct stats;
 struct arena;
+struct load_sink;
 struct on_demand_ops;
 
 /* What is published by name. Each table is a name -> object map in every worker. */
@@ -92,6 +93,7 @@ struct runtime {
      * ops: nobody. */
     const struct on_demand_ops *on_demand;
     void *on_demand_arg;
+    const struct load_sink *load_sink; /* proxy/api/load_metrics.h; NULL: nobody asks */
     struct list tls_contexts; /* main: live TLS contexts (proxy/net/tls_list.c); zero is empty */
     struct map dns_caches;    /* main: by name (proxy/upstream/dns_cache.c) */
     struct cluster_manager *clusters; /* main; opaque here; NULL: not made yet, or gone */

@@ -163,6 +163,8 @@ struct cluster {
     enum cluster_discovery discovery;
     const struct cluster_type *custom; /* CLUSTER_CUSTOM */
     const void *custom_conf;
+    const struct str *load_metrics; /* lrs_report_endpoint_metrics */
+    size_t load_metric_count;
     struct str eds_service;            /* EDS: resource name */
     struct load_assignment *endpoints; /* main: STATIC (until its hosts are made), DNS: an object of
                                           its own; else NULL */
