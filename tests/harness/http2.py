@@ -386,12 +386,13 @@ class Upstream2(Upstream):
             return step(server, stream, request)
         if step.get("tunnel"):
             server.echo(stream, list(step.get("headers", {}).items()))
-        elif step.get("early"):
+            return True  # what came through the tunnel is no body; it was the client's to read
+        if step.get("early"):
             server.answer(stream, step, self.name)
         if "early" not in step and pseudo.get(":method") != "CONNECT":
             server.wait(stream)
         request.body, request.trailers, request.whole = message.body, message.trailers, message.reset is None
-        return step.get("tunnel") or step.get("early") or self.play_step(server, stream, step)
+        return step.get("early") or self.play_step(server, stream, step)
 
     def play_step(self, server, stream, step):
         for interim in step.get("interim", ()):
