@@ -41,6 +41,18 @@ bool utf8_valid(struct str s)
     return true;
 }
 
+struct str utf8_clean(struct arena *a, struct str s, char instead)
+{
+    if (utf8_valid(s)) return s;
+    char *to = arena_alloc_raw(a, s.len);
+    memcpy(to, s.ptr, s.len);
+    for (size_t i = 0, len; i < s.len; i += len ? len : 1) {
+        len = utf8_sequence(s, i);
+        if (len == 0) to[i] = instead;
+    }
+    return str_make(to, s.len);
+}
+
 /* 0..15, or -1. */
 static int hex_value(char c)
 {

@@ -14,6 +14,9 @@ bool hex_decode(struct arena *a, struct str in, struct str *out);
 struct str hex_encode(struct arena *a, struct str in); /* lower case */
 /* Whole-string check as RFC 3629 (no surrogates, no overlongs). */
 bool utf8_valid(struct str s);
+/* The same text with `instead` for each byte that is no part of valid UTF-8; s itself when all is.
+ */
+struct str utf8_clean(struct arena *a, struct str s, char instead);
 /* Decodes %XX; bad escapes are kept as they are. */
 struct str percent_decode(struct arena *a, struct str in);
 /* Encodes every byte that is not unreserved (RFC 3986) and not in `keep`. */

@@ -55,6 +55,9 @@ def sides(envoy_binary, skiff_binary, concurrency, tmp_path_factory):
         routes = [
             {"match": {"connect_matcher": {}, "headers": [{"name": ":authority", "string_match": {"prefix": "closed"}}]},
              "route": {"cluster": "closed", "upgrade_configs": upgrade()}},
+            *({"match": {"connect_matcher": {}, "headers": [{"name": ":authority", "string_match": {"prefix": version.lower()}}]},
+               "route": {"cluster": "a", "upgrade_configs": upgrade(proxy_protocol_config={"version": version, "added_tlvs": [{"type": 1, "value": "YQ=="}]})}}
+              for version in ("V1", "V2")),
             {"match": {"connect_matcher": {}}, "route": {"cluster": "a", "upgrade_configs": upgrade()}},
             {"match": {"prefix": "/post"}, "route": {"cluster": "a", "upgrade_configs": upgrade(allow_post=True)}},
             {"match": {"prefix": "/"}, "route": {"cluster": "a", "upgrade_configs": upgrade()}},
@@ -63,7 +66,9 @@ def sides(envoy_binary, skiff_binary, concurrency, tmp_path_factory):
                   "tx": "%BYTES_SENT%", "cluster": "%UPSTREAM_CLUSTER%"}
         hcm = config.hcm(routes, access_log=[config.file_log(log, json_format=fields)], upgrade_configs=[{"upgrade_type": "CONNECT"}])
         clusters = [config.cluster("a", [server.port]), config.cluster("closed", [closed.getsockname()[1]])]
-        made.append((Proxy(binary, config.bootstrap([config.listener("main", [hcm])], clusters), concurrency=concurrency), Log(log)))
+        first = {"name": "envoy.filters.listener.proxy_protocol", "typed_config": {
+            "@type": config.TYPE + "extensions.filters.listener.proxy_protocol.v3.ProxyProtocol", "allow_requests_without_proxy_protocol": True}}
+        made.append((Proxy(binary, config.bootstrap([config.listener("main", [hcm], listener_filters=[first])], clusters), concurrency=concurrency), Log(log)))
     yield made
     made[0][0].stop(check=False)
     made[1][0].stop()
@@ -71,10 +76,10 @@ def sides(envoy_binary, skiff_binary, concurrency, tmp_path_factory):
     closed.close()
 
 
-def connect(proxy, authority="tcp:80"):
+def connect(proxy, authority="tcp:80", prefix=b""):
     sock = socket.create_connection(("127.0.0.1", proxy.port()), 30)
     sock.settimeout(30)
-    sock.sendall(f"CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n".encode())
+    sock.sendall(prefix + f"CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n".encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = sock.recv(1)
@@ -131,6 +136,23 @@ def early(proxy):
         return out.split(b"\r\n")[0], out.endswith(b"\r\n\r\nhello")
 
 
+def proxy_header(proxy, authority="v1:80"):
+    """proxy_protocol_config: whom the tunnel serves goes first; TLVs do not. The server echoes it."""
+    sock, _ = connect(proxy, authority, b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 2000\r\n")
+    with sock:
+        sock.sendall(b"hello")
+        out = b""
+        while not out.endswith(b"hello"):
+            chunk = sock.recv(4096)
+            assert chunk, out
+            out += chunk
+        return out
+
+
+def proxy_header_2(proxy):
+    return proxy_header(proxy, "v2:80")
+
+
 def upstream_ends(proxy):
     sock, head = connect(proxy)
     with sock:
@@ -168,7 +190,7 @@ def get(proxy):
         return read_end(sock).split(b"\r\n")[0]
 
 
-@pytest.mark.parametrize("what", [echo, early, upstream_ends, large, refused, post, get], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("what", [echo, early, proxy_header, proxy_header_2, upstream_ends, large, refused, post, get], ids=lambda f: f.__name__)
 def test_as_envoy(sides, what):
     seen = [(what(proxy), logged(log)) for proxy, log in sides]
     assert seen[1] == seen[0]

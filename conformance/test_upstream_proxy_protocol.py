@@ -1,4 +1,6 @@
 """envoy.transport_sockets.upstream_proxy_protocol: the header that the upstream gets is Envoy's, byte for byte but for ports."""
+import base64
+import re
 import socket
 import ssl
 import struct
@@ -26,6 +28,8 @@ def tlv(kind, value):
     return bytes([kind]) + struct.pack("!H", len(value)) + value
 
 
+# What the upstream connection knows, not the client's.
+FORMAT = "x %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %UPSTREAM_HOST_NAME_WITHOUT_PORT% %PROTOCOL% %REQ(:path)% %START_TIME(%Y)% %RESPONSE_CODE%"
 CLUSTERS = {  # ProxyProtocolConfig and fields of the transport
     "v1": ({}, {}), "v2": ({"version": "V2"}, {}),
     "added": ({"version": "V2", "added_tlvs": [{"type": 0xE0, "value": "Zm9v"}, {"type": 0xE1, "value": "AA=="}, {"type": 0xE0, "value": "YmFy"}]}, {}),
@@ -33,12 +37,19 @@ CLUSTERS = {  # ProxyProtocolConfig and fields of the transport
     "pass_some": ({"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE", "tlv_type": [0xE2, 0x05]}}, {}),
     "pass_and_add": ({"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}, "added_tlvs": [{"type": 0xE2, "value": "b3Vycw=="}]}, {}),
     "tlv_key": ({"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}}, {"tlv_as_pool_key": True}),
+    "host": ({"version": "V2"}, {"metadata": [(0xE5, b"h"), (0xE6, b"")]}),
+    "host_and_add": ({"version": "V2", "added_tlvs": [{"type": 0xE0, "value": "Zm9v"}, {"type": 0xE5, "value": "YmFy"}]},
+                     {"metadata": [(0xE5, b"h5"), (0xE6, b"h6"), (0xE5, b"again")]}),
+    "host_and_pass": ({"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}, "added_tlvs": [{"type": 0xE0, "value": "Zm9v"}]},
+                      {"metadata": [(0xE2, b"mine")]}),
+    "host_v1": ({}, {"metadata": [(0xE5, b"h")]}),
+    "format": ({"version": "V2", "added_tlvs": [{"type": 0xE0, "format_string": {"text_format_source": {"inline_string": FORMAT}}}, {"type": 0xE1, "value": "AA=="}]}, {}),
     "tls_v1": ({}, {"transport_socket": "tls"}), "tls_v2": ({"version": "V2"}, {"transport_socket": "tls"}),
 }
 TLVS = tlv(0xE2, b"theirs") + tlv(0x05, b"id") + tlv(0xE3, b"")
 ROWS = [(f"{cluster} {kind}", cluster, kind, prefix) for cluster in CLUSTERS
         for kind, prefix in (("plain", b""), ("proxied", v2()), ("TLVs", v2(port=4001, tlvs=TLVS)), ("IPv6", b"PROXY TCP6 2001:db8::1 2001:db8::2 5 6\r\n"))
-        if kind in ("plain", "proxied") or (kind == "TLVs") == ("pass" in cluster or cluster == "added")]
+        if kind in ("plain", "proxied") or (kind == "TLVs") == ("pass" in cluster or cluster in ("added", "format"))]
 
 
 class Target(Upstream):
@@ -81,13 +92,26 @@ class Side:
         clusters = []
         for name, (body, more) in CLUSTERS.items():
             inner = tls if more.get("transport_socket") else RAW
-            outer = {"@type": SOCKET, "config": body, **{k: v for k, v in more.items() if k != "transport_socket"}, "transport_socket": inner}
-            clusters.append(config.cluster(name, [self.targets[name].port], transport_socket={
+            outer = {"@type": SOCKET, "config": body, **{k: v for k, v in more.items() if k not in ("transport_socket", "metadata")},
+                     "transport_socket": inner}
+            clusters.append(cluster := config.cluster(name, [self.targets[name].port], transport_socket={
                 "name": "envoy.transport_sockets.upstream_proxy_protocol", "typed_config": outer}))
+            if "metadata" in more:
+                added = [{"type": kind, "value": base64.b64encode(value).decode()} for kind, value in more["metadata"]]
+                cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] = {"typed_filter_metadata": {
+                    "envoy.transport_sockets.proxy_protocol": {"@type": config.TYPE + "config.core.v3.PerHostConfig", "added_tlvs": added}}}
         pass_all = {"name": LISTEN["name"], "typed_config": {**LISTEN["typed_config"], "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}}}
         listeners = [config.listener("http", [config.hcm(routes=[config.route(prefix="/" + n, cluster=n) for n in sorted(CLUSTERS, key=len, reverse=True)])],
                                      listener_filters=[pass_all])]
         listeners.append(config.listener("edge", [config.hcm(routes=[config.route(cluster="v1")], use_remote_address=True, xff_num_trusted_hops=1)]))
+        listeners.append(old := config.listener("old", [config.hcm(routes=[config.route(cluster="v1")])]))
+        old["filter_chains"][0]["use_proxy_proto"] = True
+        for name, encoding in (("text", "SANITIZED_UTF8"), ("base64", "BASE64")):
+            rules = [{"tlv_type": kind, "on_tlv_present": {"key": key, "value_string_encoding": encoding}} for kind, key in ((0xE2, "a"), (0x05, "b"))]
+            seen = {"name": LISTEN["name"], "typed_config": {**LISTEN["typed_config"], "rules": rules, "tlv_location": "FILTER_STATE"}}
+            listeners.append(config.listener(name, [config.hcm(routes=[{**config.route(cluster="v1"), "response_headers_to_add": [
+                {"header": {"key": "x-" + key, "value": f"%FILTER_STATE(envoy.network.proxy_protocol.tlv:FIELD:{key})%"}, "keep_empty_value": True}
+                for key in ("a", "b", "c")]}])], listener_filters=[seen]))
         for name in ("v1", "v2"):
             listeners.append(config.listener("tcp_" + name, [{"name": "envoy.filters.network.tcp_proxy", "typed_config": {
                 "@type": config.TYPE + "extensions.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": name, "cluster": name}}], listener_filters=[pass_all]))
@@ -107,7 +131,11 @@ class Side:
             sock.sendall(prefix)
             for _ in range(requests):
                 sock.sendall(f"GET {path} HTTP/1.1\r\nhost: test\r\n{headers}\r\n".encode())
-                http1.parse_head(reader.until(b"\r\n\r\n"))
+                try:
+                    self.head = reader.until(b"\r\n\r\n")
+                except (OSError, EOFError, AssertionError):
+                    return None
+                http1.parse_head(self.head)
                 assert reader.exactly(2) == b"ok"
             return sock.getsockname()[1]
 
@@ -202,3 +230,23 @@ def test_the_connections_address_is_told(sides):
         client = side.ask("edge", "/", headers="x-forwarded-for: 203.0.113.7, 198.51.100.1\r\n")
         return [side.plain(h, client) for h in side.targets["v1"].headers[before:]]
     both(sides, run)
+
+
+@pytest.mark.parametrize("prefix", [b"", v2(), b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n"], ids=["none", "v2", "v1"])
+@pytest.mark.xdist_group("upstream-proxy-protocol")
+def test_use_proxy_proto(sides, prefix):
+    """The old field of a filter chain brings the listener filter."""
+    def run(side):
+        before = len(side.targets["v1"].headers)
+        client = side.ask("old", "/", prefix)
+        return [side.plain(h, client) for h in side.targets["v1"].headers[before:]], client is None
+    assert both(sides, run)[1] == (prefix == b"")
+
+
+@pytest.mark.parametrize("listener", ["text", "base64"])
+@pytest.mark.xdist_group("upstream-proxy-protocol")
+def test_tlvs_in_filter_state(sides, listener):
+    def run(side):
+        side.ask(listener, "/", v2("10.1.4.1", tlvs=tlv(0xE2, b"first") + tlv(0xE2, b"th\xc3\xa9irs") + tlv(0x05, b"a\xff\xfe\xe2\x82z")))
+        return re.findall(rb"(?i)\r\n(x-[abc]: ?.*)", side.head)
+    assert len(both(sides, run)) >= 2

@@ -1,6 +1,7 @@
 /* One try after the other: connection, request out, response in, failure. */
 #include "base/arena.h"
 #include "base/must.h"
+#include "base/proxy_header.h"
 #include "filters/http/router.h"
 #include "proxy/api/tls_info.h"
 #include "proxy/api/matcher.h"
@@ -117,6 +118,37 @@ static void wire_facts(struct router *r)
     up->wire_received = a->wire_received;
 }
 
+/* connect_config: the tunnel goes on as a raw connection; NULL: it does not. CONNECT-UDP (an
+ * extended CONNECT) is not meant. */
+static const struct upgrade_conf *connect_ends_here(const struct router *r)
+{
+    struct str method = headers_get(r->req, HDR_METHOD);
+    bool connect = str_eq(method, STR("CONNECT")) && !headers_has(r->req, HDR_PROTOCOL);
+    for (size_t i = 0; i < r->route->upgrade_count; i++) {
+        const struct upgrade_conf *u = &r->route->upgrades[i];
+        if (!u->terminate_connect) continue;
+        return connect || (u->allow_post && str_eq(method, STR("POST"))) ? u : NULL;
+    }
+    return NULL;
+}
+
+/* The client's addresses go before the tunnel's bytes. */
+static void connect_proxy_header(const struct router *r, struct upstream_attempt *a)
+{
+    const struct upgrade_conf *u = connect_ends_here(r);
+    const struct conn_info *c = r->info->conn;
+    struct sb header = {0};
+    struct buf data = {0};
+    if (!u || !u->proxy_header) return;
+    if (u->proxy_header == 1)
+        proxy_header_v1(&header, &c->remote, &c->local);
+    else
+        (void)proxy_header_v2(&header, &c->remote, &c->local, STR_NONE); /* nothing to fit */
+    buf_append(&data, sb_str(&header).ptr, header.len);
+    sb_release(&header);
+    upstream_send_data(a, &data, false);
+}
+
 static void on_ready(struct upstream_attempt *a)
 {
     struct router_attempt *ra = attempt_of(a);
@@ -137,6 +169,7 @@ static void on_ready(struct upstream_attempt *a)
     bool only = r->head_only;
     for (uint32_t i = 0; i < r->downstream_above; i++)
         upstream_pause(a, true);
+    connect_proxy_header(r, a);
     upstream_send_headers(a, r->req, only);
     if (only) r->info->up.last_tx_us = loop_now_us(r->f.worker->loop);
     if (r->metadata.len) upstream_send_metadata(a, &r->metadata);
@@ -497,19 +530,6 @@ static void attempt_headers(struct router *r)
         headers_set_id(r->req, HDR_X_ENVOY_IS_TIMEOUT_RETRY,
                        r->timeout_retry ? STR("true") : STR("false"));
     router_timeouts_headers(r);
-}
-
-/* connect_config: the tunnel goes on as a raw connection. CONNECT-UDP (an extended CONNECT) is not
- * meant. */
-static bool connect_ends_here(const struct router *r)
-{
-    struct str method = headers_get(r->req, HDR_METHOD);
-    bool connect = str_eq(method, STR("CONNECT")) && !headers_has(r->req, HDR_PROTOCOL);
-    for (size_t i = 0; i < r->route->upgrade_count; i++) {
-        const struct upgrade_conf *u = &r->route->upgrades[i];
-        if (u->terminate_connect) return connect || (u->allow_post && str_eq(method, STR("POST")));
-    }
-    return false;
 }
 
 void router_attempt_start(struct router *r)

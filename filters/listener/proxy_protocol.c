@@ -5,14 +5,20 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/proxy_header.h"
+#include "base/text.h"
 #include "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.pb-c.h"
 #include "filters/common/stats.h"
 #include "proxy/api/metadata.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/api/stream_info.h"
-#include "base/text.h"
 
 #define PP(name) Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol##name
+
+#define PP_BASE64 \
+    ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__KEY_VALUE_PAIR__VALUE_STRING_ENCODING__BASE64
+#define PP_FILTER_STATE \
+    ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__TLV_LOCATION__FILTER_STATE
 
 enum { STAT_NOT_FOUND_ALLOWED, STAT_NOT_FOUND_DISALLOWED, STAT_COUNT };
 enum { STAT_VERSION_DISALLOWED, STAT_VERSION_ERROR, STAT_VERSION_FOUND, STAT_VERSION_COUNT };
@@ -40,13 +46,15 @@ enum {
 
 struct pp_rule {
     uint8_t type;
-    struct str ns, key;
+    struct str ns, key; /* key empty: its TLV goes nowhere */
+    bool base64;
 };
 struct pp_conf {
     struct stat_group *stats, *version[2], *root;
     bool allow_none, refuse_v1, refuse_v2;
     struct pp_rule *rules;
     size_t rule_count;
+    bool to_state;  /* what the rules find becomes filter state, not dynamic metadata */
     bool keep_all;  /* TLVs that upstream PROXY headers may pass on */
     bool keep[256]; /* by type */
 };
@@ -66,6 +74,7 @@ static void pp_rules(struct arena *a, const PP() * m, struct pp_conf *c)
         c->rules[i].ns = named ? str_dup(a, str_of(kv->metadata_namespace))
                                : STR("envoy.filters.listener.proxy_protocol");
         c->rules[i].key = str_dup(a, str_of(kv->key));
+        c->rules[i].base64 = kv->value_string_encoding == PP_BASE64;
     }
 }
 
@@ -88,12 +97,7 @@ static const void *pp_create(const struct conf_at *at, const struct ProtobufCMes
     const PP() *m = (const PP() *)msg;
     pp_stat_groups(at, m ? m->stat_prefix : NULL, c);
     if (!m) return c;
-    if (m->tlv_location !=
-        ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__TLV_LOCATION__DYNAMIC_METADATA) {
-        struct conf_at field = conf_field(at, "tlv_location");
-        (void)conf_fail(&field, "only DYNAMIC_METADATA is supported");
-        return NULL;
-    }
+    c->to_state = m->tlv_location == PP_FILTER_STATE;
     c->allow_none = m->allow_requests_without_proxy_protocol;
     for (size_t i = 0; i < m->n_disallowed_versions; i++) {
         if (m->disallowed_versions[i] ==
@@ -220,31 +224,56 @@ static void v2_addresses(const unsigned char *p, bool v4, struct accepting *a)
     }
 }
 
-static void v2_tlv(const struct pp_conf *c, struct accepting *a, uint8_t type, struct str value)
+/* Envoy: one object for all rules, without their namespaces. */
+static const struct str tlv_state = {"envoy.network.proxy_protocol.tlv", 32};
+
+static struct str v2_state_text(const void *object, struct arena *a)
+{
+    struct sb out = {0};
+    value_json(object, &out);
+    struct str text = str_dup(a, sb_str(&out));
+    sb_release(&out);
+    return text;
+}
+
+/* Metadata is text: other bytes would break its JSON. */
+static void v2_tlv(const struct pp_conf *c, struct accepting *a, uint8_t type, struct str text,
+                   struct metadata **state)
 {
     for (size_t i = 0; i < c->rule_count; i++) {
-        if (c->rules[i].type != type || !c->rules[i].key.len) continue;
-        /* Metadata is text: other bytes would break its JSON. */
+        const struct pp_rule *r = &c->rules[i];
+        if (r->type != type || !r->key.len) continue;
         struct value v = {.kind = VALUE_STRING};
-        v.u.text = utf8_valid(value) ? str_dup(a->arena, value) : hex_encode(a->arena, value);
-        metadata_set(&a->info->metadata, a->arena, c->rules[i].ns, c->rules[i].key, &v);
+        v.u.text = r->base64 ? base64_encode(a->arena, text) : utf8_clean(a->arena, text, '!');
+        if (c->to_state)
+            metadata_set(state, a->arena, tlv_state, r->key, &v);
+        else
+            metadata_set(&a->info->metadata, a->arena, r->ns, r->key, &v);
     }
+}
+
+static void v2_keep_state(struct accepting *a, const struct metadata *state)
+{
+    const struct value *all = state ? value_field(&state->root, tlv_state) : NULL;
+    if (!all) return;
+    struct filter_state_entry e = {
+        .name = tlv_state, .object = all, .text = v2_state_text, .value = all, .read_only = true};
+    (void)filter_state_set(&a->info->state, a->arena, &e); /* a second header changes nothing */
 }
 
 static bool v2_tlvs(const struct pp_conf *c, struct accepting *a, struct str rest)
 {
     struct sb kept = {0};
-    bool ok = true;
-    while (rest.len) {
-        const unsigned char *p = (const unsigned char *)rest.ptr;
-        size_t len = rest.len < 3 ? SIZE_MAX : (size_t)p[1] << 8 | p[2];
-        ok = rest.len >= 3 && rest.len - 3 >= len;
-        if (!ok) break;
-        v2_tlv(c, a, p[0], str_sub(rest, 3, len));
-        if (c->keep_all || c->keep[p[0]]) sb_add(&kept, str_sub(rest, 0, 3 + len));
-        rest = str_sub(rest, 3 + len, SIZE_MAX);
+    struct metadata *state = NULL;
+    struct str value;
+    uint8_t type;
+    while (proxy_tlv_next(&rest, &type, &value)) {
+        v2_tlv(c, a, type, value, &state);
+        if (c->keep_all || c->keep[type]) (void)proxy_tlv_add(&kept, type, value); /* it was one */
     }
+    bool ok = rest.len == 0;
     if (ok && kept.len) a->info->proxy_tlvs = str_dup(a->arena, sb_str(&kept));
+    if (ok) v2_keep_state(a, state);
     sb_release(&kept);
     return ok;
 }

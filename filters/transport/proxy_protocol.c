@@ -1,39 +1,49 @@
 /* envoy.transport_sockets.upstream_proxy_protocol: a PROXY header (version 1 or 2) tells the
  * upstream whom the connection serves, before anything else is sent. Connections are not shared by
  * clients with different addresses: the pools are told so by per_downstream. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/arena.h"
 #include "base/must.h"
+#include "base/proxy_header.h"
 #include "envoy/config/core/v3/proxy_protocol.pb-c.h"
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb-c.h"
 #include "filters/common/stats.h"
 #include "filters/transport/wrapped.h"
 #include "proxy/api/conf_types.h"
+#include "proxy/api/stream_info.h"
+#include "proxy/api/upstream.h"
+#include "proxy/net/conn.h"
+#include "proxy/runtime/runtime.h"
 #include "proxy/stats/stats.h"
 
 #define CORE(name) Envoy__Config__Core__V3__##name
 
-enum { TLV_TYPES = 256, TLV_HEADER = 3, V2_HEADER = 16, V2_LEN_AT = 14, V2_MOST = 65535 };
 enum { STAT_TOO_LONG, STAT_COUNT };
 static const struct stat_def proxy_out_stats[STAT_COUNT] = {
     [STAT_TOO_LONG] = {"v2_tlvs_exceed_max_length", STAT_COUNTER, 0}};
 
+struct proxy_out_tlv {
+    uint8_t type;
+    struct str value;
+    const struct format *format; /* NULL: value */
+};
 struct proxy_out_socket {
     struct wrapped_socket w;
     struct stat_group *stats;
     bool v2, pass_all;
-    bool pass[TLV_TYPES];  /* by type */
-    bool added[TLV_TYPES]; /* types of added_tlvs: ours win over the client's */
-    struct str added_tlvs; /* encoded */
+    bool pass[PROXY_TLV_TYPES]; /* by type */
+    const struct proxy_out_tlv
+        *added; /* they win over the client's, and the endpoint's over them */
+    size_t added_count;
 };
 struct proxy_out {
     struct wrapped w;
     const struct proxy_out_socket *socket;
+    struct worker *worker;
+    struct host *host; /* counted; NULL: unknown, or the header is out */
     struct transport_proxied proxied;
     bool known; /* somebody is served */
     bool sent;
@@ -46,35 +56,32 @@ struct proxy_out {
  * ------------------------------------------------------------------------------------------
  */
 
-static void tlv_add(struct sb *out, unsigned type, struct str value)
-{
-    sb_char(out, (char)type);
-    sb_char(out, (char)(value.len >> 8));
-    sb_char(out, (char)(value.len & 255));
-    sb_add(out, value);
-}
-
 static bool proxy_out_added(const struct conf_at *at, const CORE(ProxyProtocolConfig) * m,
                             struct proxy_out_socket *c)
 {
-    struct sb all = {0};
+    struct proxy_out_tlv *v = ARENA_ARRAY(conf_arena(at), struct proxy_out_tlv, m->n_added_tlvs);
     bool ok = true;
+    size_t plain = 0, formats = 0; /* Envoy: formats come behind all plain values */
+    for (size_t i = 0; i < m->n_added_tlvs; i++)
+        formats += !m->added_tlvs[i]->format_string;
     for (size_t i = 0; i < m->n_added_tlvs; i++) {
         const CORE(TlvEntry) *e = m->added_tlvs[i];
-        struct conf_at place = conf_index(at, "added_tlvs", i);
-        if (e->value.len > V2_MOST) ok = conf_fail(&place, "the value is too long");
-        struct conf_at format = conf_field(&place, "format_string");
-        if (e->format_string)
-            ok = conf_fail(&format, "not supported here: only tcp_proxy's TLVs have formats");
-        if (!e->value.len && !e->format_string)
-            ok = conf_fail(
-                &place,
-                "Invalid TLV configuration: one of 'value' or 'format_string' must be set.");
-        c->added[e->type & 255] = true;
-        tlv_add(&all, e->type, str_make((const char *)e->value.data, e->value.len));
+        struct conf_at place = conf_index(at, "added_tlvs", i),
+                       format = conf_field(&place, "format_string");
+        struct str value = str_make((const char *)e->value.data, e->value.len);
+        struct proxy_out_tlv *t = &v[e->format_string ? formats++ : plain++];
+        *t = (struct proxy_out_tlv){.type = (uint8_t)e->type,
+                                    .value = str_dup(conf_arena(at), value)};
+        if (e->format_string && !(t->format = conf_format(&format, e->format_string))) ok = false;
+        if (value.len > PROXY_TLV_MOST) ok = conf_fail(&place, "the value is too long");
+        if (!value.len == !e->format_string) {
+            ok = conf_fail(&place, "Invalid TLV configuration: %s",
+                           value.len ? "only one of 'value' or 'format_string' may be set."
+                                     : "one of 'value' or 'format_string' must be set.");
+        }
     }
-    c->added_tlvs = str_dup(conf_arena(at), sb_str(&all));
-    sb_release(&all);
+    c->added = v;
+    c->added_count = m->n_added_tlvs;
     return ok;
 }
 
@@ -116,93 +123,68 @@ static const struct transport_socket *proxy_out_create(const struct conf_at *at,
  * ---------------------------------------------------------------------------------------------
  */
 
-static bool same_family(const struct addr *a, const struct addr *b)
+/* A format sees the upstream connection, as Envoy's does: its peer is the upstream. */
+static struct str added_text(const struct proxy_out *t, const struct format *f,
+                             const struct addr *own, const struct addr *peer)
 {
-    return addr_is_ip(a) && addr_is_ip(b) && addr_is_v4(a) == addr_is_v4(b);
-}
-
-static const void *ip_bytes(const struct addr *a)
-{
-    return addr_is_v4(a) ? (const void *)&a->sa.v4.sin_addr : (const void *)&a->sa.v6.sin6_addr;
-}
-
-static void header_v1(struct proxy_out *t, const struct addr *from, const struct addr *to)
-{
-    char source[INET6_ADDRSTRLEN], target[INET6_ADDRSTRLEN];
-    int family = addr_is_v4(from) ? AF_INET : AF_INET6;
-    if (!same_family(from, to) || !inet_ntop(family, ip_bytes(from), source, sizeof(source)) ||
-        !inet_ntop(family, ip_bytes(to), target, sizeof(target))) {
-        sb_add(&t->header, STR("PROXY UNKNOWN\r\n"));
-        return;
+    struct worker *w = t->worker;
+    struct conn_info conn = {
+        .remote = *peer, .direct_remote = *peer, .local = *own, .direct_local = *own};
+    struct stream_info info = {.arena = w->scratch, .worker = w, .conn = &conn};
+    info.start_us = loop_now_us(w->loop);
+    info.start_wall_us = loop_wall_us(w->loop);
+    if (t->host) {
+        info.up.host = *host_address(t->host);
+        info.up.host_name = host_name(t->host);
     }
-    sb_fmt(&t->header, "PROXY %s %s %s %u %u\r\n", family == AF_INET ? "TCP4" : "TCP6", source,
-           target, addr_port(from), addr_port(to));
+    return format_dup(f, &info, w->scratch);
 }
 
-static void put_port(struct sb *out, uint16_t port)
-{
-    sb_char(out, (char)(port >> 8));
-    sb_char(out, (char)(port & 255));
-}
-
-/* The client's TLVs that pass, behind ours. */
-static void add_passed(struct proxy_out *t, struct sb *out)
+/* The endpoint's own TLVs, ours of other types, then the client's of types that neither has. */
+static struct str header_tlvs(const struct proxy_out *t, const struct addr *own,
+                              const struct addr *peer)
 {
     const struct proxy_out_socket *c = t->socket;
-    struct str rest = t->proxied.tlvs;
-    while (rest.len >= TLV_HEADER) {
-        const unsigned char *p = (const unsigned char *)rest.ptr;
-        size_t len = (size_t)p[1] << 8 | p[2];
-        struct str value = str_sub(rest, TLV_HEADER, len);
-        if ((c->pass_all || c->pass[p[0]]) && !c->added[p[0]]) tlv_add(out, p[0], value);
-        rest = str_sub(rest, TLV_HEADER + len, SIZE_MAX);
+    const struct metadata *m = t->host ? host_metadata(t->host) : NULL;
+    bool of_host[PROXY_TLV_TYPES] = {false}, taken[PROXY_TLV_TYPES] = {false};
+    struct sb all = {0};
+    struct str value, rest = m ? m->proxy_tlvs : STR_NONE;
+    uint8_t type;
+    while (proxy_tlv_next(&rest, &type, &value)) {
+        of_host[type] = taken[type] = true;
+        (void)proxy_tlv_add(&all, type, value); /* it was one */
     }
-}
-
-static void header_v2(struct proxy_out *t, const struct addr *from, const struct addr *to)
-{
-    static const struct str signature = {"\r\n\r\n\0\r\nQUIT\n", 12};
-    struct sb body = {0}, *out = &t->header;
-    bool local = !t->known || !same_family(from, to), v4 = addr_is_v4(from);
-    sb_add(out, signature);
-    if (local) {
-        sb_add(out, str_make("\x20\0\0\0", 4));
-        return;
+    for (size_t i = 0; i < c->added_count; i++) {
+        const struct proxy_out_tlv *x = &c->added[i];
+        if (of_host[x->type]) continue;
+        taken[x->type] = true;
+        value = x->format ? added_text(t, x->format, own, peer) : x->value;
+        if (!proxy_tlv_add(&all, x->type, value)) stat_inc(c->stats, STAT_TOO_LONG);
     }
-    size_t size = v4 ? sizeof(struct in_addr) : sizeof(struct in6_addr);
-    sb_add(&body, str_make(ip_bytes(from), size));
-    sb_add(&body, str_make(ip_bytes(to), size));
-    put_port(&body, addr_port(from));
-    put_port(&body, addr_port(to));
-    size_t bare = body.len;
-    sb_add(&body, t->socket->added_tlvs);
-    add_passed(t, &body);
-    struct str all = sb_str(&body);
-    if (all.len > V2_MOST) { /* Envoy: then without any */
-        stat_inc(t->socket->stats, STAT_TOO_LONG);
-        all = str_sub(all, 0, bare);
+    rest = t->proxied.tlvs;
+    while (proxy_tlv_next(&rest, &type, &value)) {
+        if ((c->pass_all || c->pass[type]) && !taken[type]) (void)proxy_tlv_add(&all, type, value);
     }
-    sb_char(out, 0x21);
-    sb_char(out, v4 ? 0x11 : 0x21);
-    put_port(out, (uint16_t)all.len);
-    sb_add(out, all);
-    sb_release(&body);
+    struct str out = str_dup(t->worker->scratch, sb_str(&all));
+    sb_release(&all);
+    return out;
 }
 
 /* A connection that serves nobody (a health check) speaks for itself. */
 static void header_make(struct proxy_out *t)
 {
-    struct addr from = t->proxied.from, to = t->proxied.to;
-    if (!t->known) {
-        from.len = sizeof(from.sa);
-        to.len = sizeof(to.sa);
-        if (getsockname(t->w.fd, &from.sa.any, &from.len) != 0) from.len = 0;
-        if (getpeername(t->w.fd, &to.sa.any, &to.len) != 0) to.len = 0;
+    struct addr own = {.len = sizeof(own.sa)}, peer = {.len = sizeof(peer.sa)};
+    if (getsockname(t->w.fd, &own.sa.any, &own.len) != 0) own.len = 0;
+    if (getpeername(t->w.fd, &peer.sa.any, &peer.len) != 0) peer.len = 0;
+    if (!t->socket->v2) {
+        proxy_header_v1(&t->header, t->known ? &t->proxied.from : &own,
+                        t->known ? &t->proxied.to : &peer);
+    } else if (!t->known) {
+        proxy_header_v2_local(&t->header);
+    } else if (!proxy_header_v2(&t->header, &t->proxied.from, &t->proxied.to,
+                                header_tlvs(t, &own, &peer))) {
+        stat_inc(t->socket->stats, STAT_TOO_LONG);
     }
-    if (t->socket->v2)
-        header_v2(t, &from, &to);
-    else
-        header_v1(t, &from, &to);
 }
 
 static int header_send(struct proxy_out *t)
@@ -220,6 +202,7 @@ static int header_send(struct proxy_out *t)
     }
     t->sent = true;
     t->socket = NULL; /* the configuration may go before the connection does */
+    if (t->host) host_unref(&t->host);
     sb_release(&t->header);
     return 0;
 }
@@ -236,6 +219,8 @@ static void *proxy_out_open(const struct transport_socket *ts, struct conn *c, i
     struct proxy_out *t = mem_alloc(sizeof(*t) + (p ? p->tlvs.len : 0));
     wrapped_open(&t->w, socket->w.inner, c, fd, server, ask);
     t->socket = socket;
+    t->worker = conn_worker(c);
+    if (ask && ask->host) t->host = host_ref((struct host *)(uintptr_t)ask->host);
     if (!p) return t;
     t->known = true;
     t->proxied = *p;
@@ -261,6 +246,7 @@ static void proxy_out_close(void *arg)
 {
     struct proxy_out *t = arg;
     sb_release(&t->header);
+    if (t->host) host_unref(&t->host);
     wrapped_close(t);
 }
 

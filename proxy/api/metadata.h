@@ -33,6 +33,8 @@ struct value_field {
 /* Namespaces ("envoy.lb", filter names) to structs. */
 struct metadata {
     struct value root; /* VALUE_STRUCT: namespace -> struct */
+    /* Of an endpoint: PROXY TLVs for its connections (PerHostConfig), encoded; usually empty. */
+    struct str proxy_tlvs;
 };
 /* NULL: no such path. */
 const struct value *value_field(const struct value *v, struct str name);

@@ -112,6 +112,7 @@ struct mirror_policy {
 struct upgrade_conf {
     struct str type; /* "websocket", "CONNECT" */
     bool enabled, terminate_connect, allow_post;
+    uint8_t proxy_header; /* version of the PROXY header before the bytes; 0: none */
 };
 struct redirect {
     bool https;

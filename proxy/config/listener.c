@@ -225,24 +225,33 @@ static bool base_filter(const struct conf_at *at,
     return base_filter_disabled(at, m, out) && ok;
 }
 
-/* use_original_dst brings the filter that finds the original destination, behind all others. */
-static bool base_filter_original_dst(const struct conf_at *at, struct listener_base *b)
+/* A filter that a field of the listener brings, behind all others. */
+static bool base_filter_implied(const struct conf_at *at, const char *field, struct str name,
+                                struct listener_base *b)
 {
-    struct conf_at place = conf_field(at, "use_original_dst");
-    struct str name = STR("envoy.filters.listener.original_dst");
+    struct conf_at place = conf_field(at, field);
     const struct listener_filter_type *type = (const struct listener_filter_type *)registry_find(
         at->cx->registry, EXTENSION_LISTENER_FILTER, STR_NONE, name);
-    if (!b->use_original_dst) return true;
     if (!type) return conf_fail(&place, "the filter %.*s is not there", STR_ARG(name));
     b->filters[b->filter_count++] =
         (struct listener_filter_conf){.type = type, .conf = type->conf_create(&place, NULL)};
     return true;
 }
 
+/* Envoy: what the first chain says holds for the whole listener. */
+static bool base_uses_proxy_proto(const Envoy__Config__Listener__V3__Listener *m)
+{
+    if (!m->n_filter_chains) return false;
+    const Google__Protobuf__BoolValue *v = m->filter_chains[0]->use_proxy_proto;
+    return v && v->value;
+}
+
 static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener__V3__Listener *m,
                          struct listener_base *b)
 {
-    b->filters = ARENA_ARRAY(b->obj.arena, struct listener_filter_conf, m->n_listener_filters + 1);
+    enum { IMPLIED_MOST = 2 };
+    b->filters = ARENA_ARRAY(b->obj.arena, struct listener_filter_conf,
+                             m->n_listener_filters + IMPLIED_MOST);
     b->filter_count = m->n_listener_filters;
     bool ok = true;
     for (size_t i = 0; i < m->n_listener_filters; i++) {
@@ -250,7 +259,14 @@ static bool base_filters(const struct conf_at *at, const Envoy__Config__Listener
         ok &= base_filter(&place, m->listener_filters[i], &b->filters[i]);
         if (b->filters[i].slot) b->has_slots = true;
     }
-    ok &= base_filter_original_dst(at, b);
+    if (b->use_original_dst) {
+        struct str name = STR("envoy.filters.listener.original_dst");
+        ok &= base_filter_implied(at, "use_original_dst", name, b);
+    }
+    if (base_uses_proxy_proto(m)) {
+        struct str name = STR("envoy.filters.listener.proxy_protocol");
+        ok &= base_filter_implied(at, "filter_chains[0].use_proxy_proto", name, b);
+    }
     struct conf_at place = conf_field(at, "listener_filters_timeout");
     return conf_duration(&place, m->listener_filters_timeout, FILTERS_TIMEOUT_US,
                          &b->filters_timeout_us) &&
@@ -268,7 +284,7 @@ static uint64_t base_hash(const Envoy__Config__Listener__V3__Listener *m)
     without.filter_chains = NULL;
     without.default_filter_chain = NULL;
     without.filter_chain_matcher = NULL;
-    return proto_hash(&without.base);
+    return proto_hash(&without.base) + base_uses_proxy_proto(m);
 }
 
 static void base_scalars(struct listener_base *b, const Envoy__Config__Listener__V3__Listener *m,

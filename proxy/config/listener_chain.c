@@ -213,12 +213,6 @@ static bool chain_fill(const struct conf_at *at, const Envoy__Config__Listener__
     bool ok = true;
     c->obj.name = str_dup(conf_arena(at), str_of(m->name));
     c->obj.hash = proto_hash(&m->base);
-    if (m->use_proxy_proto && m->use_proxy_proto->value) {
-        struct conf_at field = conf_field(at, "use_proxy_proto");
-        ok = conf_fail(
-            &field,
-            "deprecated and not supported: use the envoy.filters.listener.proxy_protocol listener filter");
-    }
     if (m->filter_chain_match) {
         struct conf_at field = conf_field(at, "filter_chain_match");
         c->match = chain_match(&field, m->filter_chain_match);

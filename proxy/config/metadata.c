@@ -4,11 +4,15 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/proxy_header.h"
 #include "base/watch.h"
 #include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/core/v3/proxy_protocol.pb-c.h"
 #include "envoy/type/v3/percent.pb-c.h"
+#include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/duration.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
+#include "proto/decode.h"
 #include "proxy/api/conf_types.h"
 
 static int by_name(const void *x, const void *y)
@@ -70,6 +74,37 @@ struct value *conf_struct(struct arena *a, const Google__Protobuf__Struct *m)
     return v;
 }
 
+/* Envoy: a message of another type tells nothing. */
+static struct str proxy_tlvs_of(const struct conf_at *at,
+                                const Envoy__Config__Core__V3__Metadata *m)
+{
+    const ProtobufCMessageDescriptor *wanted =
+        &envoy__config__core__v3__per_host_config__descriptor;
+    struct sb all = {0};
+    for (size_t i = 0; i < m->n_typed_filter_metadata; i++) {
+        struct str key = str_of(m->typed_filter_metadata[i]->key);
+        const Google__Protobuf__Any *any = m->typed_filter_metadata[i]->value;
+        if (!str_eq(key, STR("envoy.transport_sockets.proxy_protocol")) || !any) continue;
+        if (!str_eq(proto_any_name(conf_arena(at), any), str_of(wanted->name))) continue;
+        struct conf_at here = conf_key(at, "typed_filter_metadata", key);
+        struct proto_path root = proto_path_root(conf_path(&here));
+        const Envoy__Config__Core__V3__PerHostConfig *own = (const void *)proto_any_unpack(
+            conf_arena(at), any, wanted, at->cx->opts, &root, at->cx->errors);
+        for (size_t k = 0; own && k < own->n_added_tlvs; k++) {
+            const Envoy__Config__Core__V3__TlvEntry *e = own->added_tlvs[k];
+            struct conf_at place = conf_index(&here, "added_tlvs", k);
+            struct str value = str_make((const char *)e->value.data, e->value.len);
+            if (e->format_string)
+                (void)conf_fail(&place, "an endpoint's TLV cannot have a format_string");
+            if (!proxy_tlv_add(&all, (uint8_t)e->type, value))
+                (void)conf_fail(&place, "the value is too long");
+        }
+    }
+    struct str out = str_dup(conf_arena(at), sb_str(&all));
+    sb_release(&all);
+    return out;
+}
+
 const struct metadata *conf_metadata(const struct conf_at *at,
                                      const Envoy__Config__Core__V3__Metadata *m)
 {
@@ -86,6 +121,7 @@ const struct metadata *conf_metadata(const struct conf_at *at,
         value_of_struct(a, m->filter_metadata[i]->value, &f->value);
     }
     if (n > 1) qsort(out->root.u.fields.fields, n, sizeof *out->root.u.fields.fields, by_name);
+    if (m->n_typed_filter_metadata) out->proxy_tlvs = proxy_tlvs_of(at, m);
     return out;
 }
 

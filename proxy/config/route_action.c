@@ -1,6 +1,7 @@
 /* RouteAction and retry policies. */
 #include "base/arena.h"
 #include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/core/v3/proxy_protocol.pb-c.h"
 #include "envoy/type/matcher/v3/regex.pb-c.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/duration.pb-c.h"
@@ -151,8 +152,12 @@ static bool action_upgrades(const struct conf_at *at,
             return conf_fail(&connect, "Non-CONNECT upgrade type %s has ConnectConfig",
                              x->upgrade_type);
         }
-        if (x->connect_config->proxy_protocol_config)
-            return conf_fail(&connect, "proxy_protocol_config is not supported");
+        const Envoy__Config__Core__V3__ProxyProtocolConfig *proxy =
+            x->connect_config->proxy_protocol_config;
+        if (proxy) /* Envoy: TLVs are not sent here */
+            v[i].proxy_header =
+                proxy->version == ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_CONFIG__VERSION__V2 ? 2
+                                                                                              : 1;
         v[i].terminate_connect = true;
         v[i].allow_post = x->connect_config->allow_post;
     }

@@ -44,6 +44,7 @@ static const struct metadata *host_own_metadata(struct host *h, const struct met
     if (!h->arena) h->arena = arena_new("host", 256);
     struct metadata *to = ARENA_NEW(h->arena, struct metadata);
     value_dup_to(h->arena, &to->root, &from->root);
+    to->proxy_tlvs = str_dup(h->arena, from->proxy_tlvs);
     return to;
 }
 
