@@ -72,6 +72,7 @@ NEWER = {
     "envoy.type.tracing.v3.CustomTag": {7: "value_type"},
 }
 NEWER_ENUMS = {  # whole enums and values of enums
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertFormat": {("TEXT", 0), ("JSON", 1)},
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.KeyValuePair.ValueStringEncoding": {
         ("UNSPECIFIED", 0), ("SANITIZED_UTF8", 1), ("BASE64", 2)},
     "envoy.extensions.filters.network.tcp_proxy.v3.ProxyProtocolTlvMergePolicy": {

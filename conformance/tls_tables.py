@@ -72,6 +72,21 @@ def jwks(c):
 XFCC = ("SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY")
 
 
+HCM = config.TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager."
+
+
+def xfcc_match(value, mode, **details):
+    """A request with this x-m has its client's certificate told this way."""
+    action = {"@type": HCM + "ForwardClientCertConfig", "forward_client_cert_details": mode, "set_current_client_cert_details": details}
+    header = {"name": "header", "typed_config": {"@type": config.TYPE + "type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": "x-m"}}
+    return {"predicate": {"single_predicate": {"input": header, "value_match": {"exact": value}}}, "on_match": {"action": {"name": value, "typed_config": action}}}
+
+
+XFCC_TREE = {"matcher_list": {"matchers": [xfcc_match("set", "SANITIZE_SET", subject=True, issuer=True), xfcc_match("forward", "ALWAYS_FORWARD_ONLY"),
+                                           xfcc_match("sanitize", "SANITIZE")]}}
+XFCC_OWN = "x-forwarded-client-cert: By=me;Hash=1\r\n"
+
+
 def listeners(c):
     ca = {"trusted_ca": file(c.ca.cert)}
     must = {"require_client_certificate": True}
@@ -85,6 +100,7 @@ def listeners(c):
         "scan": one(ctx([c.server_rsa, c.wild, s], over={"full_scan_certs_on_sni_mismatch": True})),
         "behind": one(ctx([c.behind])),
         "p384": one(ctx([s, c.server_384])),
+        "rsa_first": one(ctx([c.server_rsa, c.server_384])),
         "pkcs12": one(ctx([{"pkcs12": file(c.p12), "password": {"inline_string": "pw"}}])),
         "locked": one(ctx([{"certificate_chain": file(s.cert), "private_key": file(c.locked), "password": {"inline_string": "pw"}}])),
         "sni": one(ctx([s], over={"require_sni": True})),
@@ -120,6 +136,11 @@ def listeners(c):
         "curves": one(ctx([s], tls_params={"ecdh_curves": ["P-384", "P-256"]})),
         "sigalgs": one(ctx([c.server_rsa], tls_params={"signature_algorithms": ["rsa_pss_rsae_sha512", "rsa_pkcs1_sha384"]})),
         "fips": one(ctx([c.server_rsa, s], tls_params={"compliance_policies": ["FIPS_202205"]})),
+        "cnsa1": one(ctx([c.server_rsa, c.server_384], tls_params={"compliance_policies": ["CNSA1_202603"]})),
+        "no_ca_list": one(ctx([s], {**ca, "suppress_client_ca_list": True}, must)),
+        "providers": one(ctx([{**s.config(), "signed_certificate_timestamp": [{"inline_string": "x"}]}],
+                             {**ca, "ca_certificate_provider_instance": {"instance_name": "x"}, "require_signed_certificate_timestamp": False}, must,
+                             tls_certificate_provider_instance={"instance_name": "x"})),
         "tickets": one(ctx([s], over={"session_ticket_keys": {"keys": [file(c.tickets)]}})),
         "tickets_2": one(ctx([s], over={"session_ticket_keys": {"keys": [file(c.tickets)]}})),
         "no_tickets": one(ctx([s], over={"disable_stateless_session_resumption": True})),
@@ -155,6 +176,11 @@ def listeners(c):
         if mode in ("APPEND_FORWARD", "SANITIZE_SET"):
             hcm["set_current_client_cert_details"] = {"subject": True, "cert": True, "chain": True, "dns": True, "uri": True}
         out["xfcc_" + mode.lower()] = one(ctx([s], ca), hcm=hcm)
+    for mode, form in (("SANITIZE_SET", "TEXT"), ("SANITIZE_SET", "JSON"), ("APPEND_FORWARD", "JSON")):
+        details = {"subject": True, "cert": True, "chain": True, "dns": True, "uri": True, "issuer": True, "format": form}
+        out[f"xfcc_{mode}_{form}"] = one(ctx([s], ca), hcm={"forward_client_cert_details": mode, "set_current_client_cert_details": details})
+    out["xfcc_matcher"] = one(ctx([s], ca), hcm={"forward_client_cert_details": "APPEND_FORWARD", "set_current_client_cert_details": {"dns": True},
+                                                 "forward_client_cert_matcher": XFCC_TREE})
     out["xfcc_bare"] = one(ctx([s], ca), hcm={"forward_client_cert_details": "SANITIZE_SET"})
     return out
 
@@ -210,6 +236,12 @@ def down_rows():
             ("any", []), ("1.2", T12), ("X25519", ["-groups", "X25519"]), ("P-384", ["-groups", "P-384"]), ("P-521", ["-groups", "P-521"]),
             ("ChaCha20", ["-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"]), ("ChaCha20 1.2", [*T12, "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"]),
             ("CBC 1.2", [*T12, "-cipher", "ECDHE-RSA-AES128-SHA"]), ("RSA 1.2", [*T12, "-cipher", "ECDHE-RSA-AES256-GCM-SHA384"]))),
+        *(row(f"cnsa1: {name}", "cnsa1", args=args, sni="p384.example") for name, args in (
+            ("any", []), ("1.2", T12), ("P-256", ["-groups", "P-256"]), ("AES-128", ["-ciphersuites", "TLS_AES_128_GCM_SHA256"]),
+            ("RSA", ["-sigalgs", "RSA-PSS+SHA384"]), ("SHA-256", ["-sigalgs", "RSA-PSS+SHA256"]), ("RSA 1.2", [*T12, "-cipher", "ECDHE-RSA-AES256-GCM-SHA384"]),
+            ("AES-128 1.2", [*T12, "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"]))),
+        row("no list of authorities", "no_ca_list", leaf="client"), row("no list of authorities, no certificate", "no_ca_list"),
+        row("providers are not asked", "providers", leaf="client"), row("providers are not asked, no certificate", "providers"),
         # choice of certificate
         row("RSA and ECDSA: modern", "two"), row("RSA and ECDSA: only RSA", "two", args=[*T12, "-cipher", "aRSA"]),
         row("RSA and ECDSA: only ECDSA", "two", args=[*T12, "-cipher", "aECDSA"]), row("RSA and ECDSA: RSA signatures only", "two", args=["-sigalgs", "RSA-PSS+SHA256"]),
@@ -221,6 +253,7 @@ def down_rows():
         row("scan: no match, ECDSA only", "scan", sni="z.example", args=[*T12, "-cipher", "aECDSA"]),
         row("a chain is sent", "behind", args=["-showcerts"]), row("P-384 key", "p384", sni="p384.example"),
         row("P-384 key, client without", "p384", sni="p384.example", args=["-sigalgs", "ECDSA+SHA256", "-groups", "P-256"]),
+        row("no key of the name's that the client takes", "rsa_first", sni="p384.example", args=[*T12, "-cipher", "aRSA"]),
         row("pkcs12", "pkcs12"), row("encrypted key", "locked"),
         row("require_sni: with", "sni"), row("require_sni: without", "sni", sni=None),
         # ALPN
@@ -293,6 +326,12 @@ def down_rows():
     for mode in (*XFCC, "bare"):
         for leaf in ("client", "client_rsa", None):
             rows.append(row(f"xfcc {mode} {leaf or 'no certificate'}", "xfcc_" + mode.lower(), {"leaf": leaf}, {"leaf": leaf, "more": sent}))
+    told = {"text": XFCC_OWN, "array": 'x-forwarded-client-cert: [{"hash":"1"}]\r\n', "empty array": "x-forwarded-client-cert: []\r\n"}
+    for listener in ("xfcc_SANITIZE_SET_TEXT", "xfcc_SANITIZE_SET_JSON", "xfcc_APPEND_FORWARD_JSON"):
+        rows.append(row(listener, listener, *({"leaf": leaf} for leaf in ("client", "client_bare", "client_behind", None))))
+    rows += [row(f"xfcc JSON behind {name}", "xfcc_APPEND_FORWARD_JSON", {"leaf": "client", "more": header}) for name, header in told.items()]
+    rows += [row(f"xfcc matcher: {name}", "xfcc_matcher", *({"leaf": leaf, "more": f"{XFCC_OWN}x-m: {name}\r\n"} for leaf in ("client", None)))
+             for name in ("set", "forward", "sanitize", "other")]
     rows.append(row("xfcc of a chain", "xfcc_append_forward", leaf="client_behind"))
     return rows
 

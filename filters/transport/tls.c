@@ -47,7 +47,8 @@ static void tls_params(const struct conf_at *at, const TLS(TlsParameters) * m, s
     if (!m) return;
     c->min_version = (enum tls_version)m->tls_minimum_protocol_version;
     c->max_version = (enum tls_version)m->tls_maximum_protocol_version;
-    c->fips = m->n_compliance_policies > 0; /* the only policy there is */
+    if (m->n_compliance_policies) /* at most one, by its rule */
+        c->policy = (enum tls_policy)(m->compliance_policies[0] + 1);
     c->ciphers = tls_strings(a, m->cipher_suites, m->n_cipher_suites);
     c->cipher_count = m->n_cipher_suites;
     c->curves = tls_strings(a, m->ecdh_curves, m->n_ecdh_curves);
@@ -83,18 +84,11 @@ static bool tls_combined(const struct conf_at *at,
                          const TLS(CommonTlsContext__CombinedCertificateValidationContext) * m,
                          struct tls_conf *c)
 {
-    bool ok = tls_refuse(at, m->validation_context_certificate_provider != NULL,
-                         "validation_context_certificate_provider",
-                         "certificate providers are not supported");
-    ok = tls_refuse(at, m->validation_context_certificate_provider_instance != NULL,
-                    "validation_context_certificate_provider_instance",
-                    "certificate providers are not supported") &&
-         ok;
     struct conf_at place = conf_field(at, "default_validation_context");
     c->validation = conf_tls_validation(&place, m->default_validation_context, true);
     place = conf_field(at, "validation_context_sds_secret_config");
     c->validation_secret = tls_secret_need(&place, m->validation_context_sds_secret_config);
-    return c->validation && ok;
+    return c->validation != NULL;
 }
 
 static bool tls_validation_of(const struct conf_at *at, const TLS(CommonTlsContext) * m,
@@ -133,12 +127,6 @@ static bool tls_common(const struct conf_at *at, const TLS(CommonTlsContext) * m
                     "custom_tls_certificate_selector", "is not supported") &&
          ok;
     ok = conf_tls_key_log(at, m->key_log, &c->key_log) && ok;
-    bool provider = m->tls_certificate_provider_instance ||
-                    m->tls_certificate_certificate_provider ||
-                    m->tls_certificate_certificate_provider_instance;
-    ok = tls_refuse(at, provider, "tls_certificate_provider_instance",
-                    "certificate providers are not supported") &&
-         ok;
     tls_params(at, m->tls_params, c);
     ok = tls_certs(at, m, c) && ok;
     ok = tls_validation_of(at, m, c) && ok;

@@ -66,6 +66,7 @@ struct tls_validation_source {
     const struct tls_san_matcher *sans; /* kept */
     size_t san_count;
     bool allow_expired, accept_untrusted, only_leaf_crl;
+    bool no_ca_names; /* clients are not told whose certificates are taken */
     bool has_depth;
     uint32_t max_depth;
 };
@@ -112,6 +113,8 @@ enum tls_version {
     TLS_VERSION_12,
     TLS_VERSION_13
 };
+/* In the order of TlsParameters.CompliancePolicy. */
+enum tls_policy { TLS_POLICY_NONE, TLS_POLICY_FIPS, TLS_POLICY_CNSA2, TLS_POLICY_CNSA1 };
 enum tls_ocsp { TLS_OCSP_LENIENT, TLS_OCSP_STRICT, TLS_OCSP_MUST };
 /* Who of the connections has its keys written to a file, for tools that look into traffic. */
 struct tls_key_log {
@@ -136,7 +139,7 @@ struct tls_conf {
     const struct str *ciphers, *curves, *sigalgs, *alpn;
     size_t cipher_count, curve_count, sigalg_count, alpn_count;
     const struct tls_key_log *key_log; /* NULL: none */
-    bool fips;                         /* compliance policy FIPS_202205 */
+    enum tls_policy policy;            /* overrules the parameters above */
     /* server */
     bool require_client, require_sni, no_tickets, no_cache, full_scan, prefer_client_ciphers;
     uint64_t session_timeout_s;

@@ -10,10 +10,16 @@
 #include "envoy/config/core/v3/extension.pb-c.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/api/early_headers.h"
+#include "proxy/api/match_tree.h"
 #include "proxy/api/original_ip.h"
 #include "proxy/config/hcm_internal.h"
 #include "proxy/config/http_options.h"
 #include "proxy/config/socket.h"
+
+#define HCM(name) \
+    Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager##name
+#define HCM_XFCC_JSON \
+    ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__FORWARD_CLIENT_CERT_FORMAT__JSON
 
 enum { SECOND_US = 1000000, DEFAULT_HEADER_KIB = 60, DEFAULT_HEADERS = 100, PERCENT_100 = 10000 };
 
@@ -178,15 +184,41 @@ static void hcm_tracing(const Hcm *m, struct hcm_conf *c)
     c->sample_overall = hcm_percent(m->tracing->overall_sampling);
 }
 
-static void hcm_xfcc(const Hcm *m, struct hcm_conf *c)
+static struct hcm_xfcc_conf xfcc_of(int how, const HCM(__SetCurrentClientCertDetails) * m)
 {
-    c->xfcc = (enum hcm_xfcc)m->forward_client_cert_details;
-    if (!m->set_current_client_cert_details) return;
-    c->xfcc_subject = is_true(m->set_current_client_cert_details->subject, false);
-    c->xfcc_cert = m->set_current_client_cert_details->cert;
-    c->xfcc_chain = m->set_current_client_cert_details->chain;
-    c->xfcc_dns = m->set_current_client_cert_details->dns;
-    c->xfcc_uri = m->set_current_client_cert_details->uri;
+    struct hcm_xfcc_conf x = {.how = (enum hcm_xfcc)how};
+    if (!m) return x;
+    x.subject = is_true(m->subject, false);
+    x.cert = m->cert;
+    x.chain = m->chain;
+    x.dns = m->dns;
+    x.uri = m->uri;
+    x.issuer = m->issuer;
+    x.json = m->format == HCM_XFCC_JSON;
+    return x;
+}
+
+static const void *xfcc_action(const struct conf_at *at, struct str name,
+                               const Google__Protobuf__Any *any, void *arg)
+{
+    (void)arg;
+    const HCM(__ForwardClientCertConfig) *m = (const void *)conf_match_action(
+        at, name, any,
+        &envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager__forward_client_cert_config__descriptor);
+    if (!m) return NULL;
+    struct hcm_xfcc_conf *x = ARENA_NEW(conf_arena(at), struct hcm_xfcc_conf);
+    *x = xfcc_of((int)m->forward_client_cert_details, m->set_current_client_cert_details);
+    return x;
+}
+
+static bool hcm_xfcc(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
+{
+    struct conf_at place = conf_field(at, "forward_client_cert_matcher");
+    struct match_tree_use use = {.place = MATCH_IN_HTTP, .action = xfcc_action};
+    c->xfcc = xfcc_of((int)m->forward_client_cert_details, m->set_current_client_cert_details);
+    if (!m->forward_client_cert_matcher) return true;
+    c->xfcc_tree = conf_match_tree(&place, m->forward_client_cert_matcher, &use);
+    return c->xfcc_tree != NULL;
 }
 
 static bool hcm_host_and_path(const struct conf_at *at, const Hcm *m, struct hcm_conf *c)
@@ -273,9 +305,9 @@ bool hcm_request_options(const struct conf_at *at, const Hcm *m, struct hcm_conf
                 str_dup(a, str_of(m->scheme_header_transformation->scheme_to_overwrite));
         }
     }
-    hcm_xfcc(m, c);
     hcm_tracing(m, c);
     bool ok = hcm_internal_addresses(at, m, c);
+    ok &= hcm_xfcc(at, m, c);
     ok &= hcm_request_id(at, m, c);
     ok &= hcm_original_ip(at, m, c);
     ok &= hcm_early_headers(at, m, c);

@@ -57,8 +57,6 @@ static const struct tls_cert *tls_cert_named(const struct conf_at *at,
     if (m->private_key_provider)
         ok = refuse(at, "private_key_provider",
                     "Failed to load private key provider: not supported");
-    if (m->n_signed_certificate_timestamp)
-        ok = refuse(at, "signed_certificate_timestamp", "is not supported");
     ok = secret_text(at, "certificate_chain", m->certificate_chain, &s.chain, &s.chain_name) && ok;
     ok = secret_text(at, "private_key", m->private_key, &s.key, &s.key_name) && ok;
     ok = secret_text(at, "pkcs12", m->pkcs12, &s.pkcs12, &s.chain_name) && ok;
@@ -164,12 +162,13 @@ static bool validation_sans(const struct conf_at *at, const TLS(CertificateValid
 }
 
 static bool validation_supported(const struct conf_at *at,
-                                 const TLS(CertificateValidationContext) * m)
+                                 const TLS(CertificateValidationContext) * m, bool partial)
 {
     bool ok = true;
-    if (m->ca_certificate_provider_instance)
+    /* Envoy takes none and then verifies nothing. */
+    if (m->ca_certificate_provider_instance && !m->trusted_ca && !partial)
         ok = refuse(at, "ca_certificate_provider_instance",
-                    "certificate providers are not supported");
+                    "certificate providers are not supported: trusted_ca is needed, too");
     if (m->require_signed_certificate_timestamp && m->require_signed_certificate_timestamp->value) {
         ok = refuse(at, "require_signed_certificate_timestamp", "is not supported");
     }
@@ -190,10 +189,11 @@ static const struct tls_validation *tls_validation_named(const struct conf_at *a
             m->trust_chain_verification ==
             ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED,
         .only_leaf_crl = m->only_verify_leaf_cert_crl,
+        .no_ca_names = m->suppress_client_ca_list,
         .has_depth = m->max_verify_depth != NULL,
         .max_depth = m->max_verify_depth ? m->max_verify_depth->value : 0,
     };
-    bool ok = validation_supported(at, m);
+    bool ok = validation_supported(at, m, partial);
     ok = secret_text(at, "trusted_ca", m->trusted_ca, &s.ca, &s.ca_name) && ok;
     ok = secret_text(at, "crl", m->crl, &s.crl, &s.crl_name) && ok;
     ok = conf_spiffe(at, m->custom_validator_config, &s) && ok;

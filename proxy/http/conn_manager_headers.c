@@ -57,13 +57,6 @@ static void edge_hop_by_hop(struct headers *h)
     if (trailers) headers_add_id(h, HDR_TE, STR("trailers"));
 }
 
-/* x-forwarded-client-cert of a peer that proved nothing is not passed on. */
-static void edge_xfcc(struct http_stream *s, struct headers *h)
-{
-    if (s->m->conf->xfcc == HCM_XFCC_ALWAYS_FORWARD_ONLY) return;
-    edge_xfcc_tls(s, h);
-}
-
 /* Headers that are one to Envoy however many lines they came in: the values are joined, once,
  * before anybody reads them. */
 static void edge_join(struct headers *h)

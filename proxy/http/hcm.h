@@ -14,6 +14,7 @@
 #include "proxy/api/route.h"
 #include "proxy/http/hcm_stats.h"
 
+struct match_tree;
 struct arena;
 struct conn;
 struct conn_byte_stats;
@@ -48,6 +49,11 @@ enum hcm_xfcc {
     HCM_XFCC_APPEND_FORWARD,
     HCM_XFCC_SANITIZE_SET,
     HCM_XFCC_ALWAYS_FORWARD_ONLY
+};
+/* What is done with x-forwarded-client-cert, and what ours tells. */
+struct hcm_xfcc_conf {
+    enum hcm_xfcc how;
+    bool subject, cert, chain, dns, uri, issuer, json;
 };
 
 /* One filter of a chain as configured. */
@@ -124,8 +130,8 @@ struct hcm_conf {
     size_t internal_range_count;
     bool internal_configured, internal_unix;
     bool generate_request_id, preserve_request_id, request_id_in_response, request_id_tracing;
-    enum hcm_xfcc xfcc;
-    bool xfcc_subject, xfcc_cert, xfcc_chain, xfcc_dns, xfcc_uri;
+    struct hcm_xfcc_conf xfcc;
+    const struct match_tree *xfcc_tree; /* to one for the request; NULL or no match: xfcc */
     bool normalize_path, merge_slashes;
     bool normalize_configured;
     enum hcm_escaped_slashes escaped_slashes;

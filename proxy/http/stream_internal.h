@@ -61,6 +61,6 @@ void edge_normalize_host(struct http_stream *s, struct headers *h);
 /* conn_manager_xff.c: x-forwarded-*, internal or external, x-envoy-* sanitising. */
 struct edge_refusal edge_addresses(struct http_stream *s, struct headers *h);
 /* xfcc.c */
-void edge_xfcc_tls(struct http_stream *s, struct headers *h);
+void edge_xfcc(struct http_stream *s, struct headers *h);
 /* request_id.c */
 void edge_request_id(struct http_stream *s, struct headers *h, bool edge);

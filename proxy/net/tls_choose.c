@@ -71,10 +71,21 @@ static bool client_signs(SSL *ssl, int curve)
     return false;
 }
 
+/* TLS 1.2: ciphers say which kinds of keys a client takes. */
+static bool client_takes_ecdsa(SSL *ssl)
+{
+    const STACK_OF(SSL_CIPHER) *offered = SSL_get_client_ciphers(ssl);
+    for (int i = 0; i < sk_SSL_CIPHER_num(offered); i++) {
+        if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(offered, i)) == NID_auth_ecdsa) return true;
+    }
+    return false;
+}
+
 /* May the client know the curve of the key? One that lists no curves knows all. */
 static bool client_knows(const struct tls_conn *t, const struct tls_cert *c)
 {
     if (c->curve && SSL_version(t->ssl) >= TLS1_3_VERSION) return client_signs(t->ssl, c->curve);
+    if (c->curve && !client_takes_ecdsa(t->ssl)) return false;
     int curves[GROUPS_MOST];
     long count = SSL_get1_groups(t->ssl, NULL);
     if (!c->curve || count <= 0 || count > GROUPS_MOST) return true;

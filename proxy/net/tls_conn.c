@@ -70,7 +70,9 @@ static void open_server(struct tls_conn *t)
     SSL_set_verify(t->ssl, mode, NULL);
     const struct tls_validation *v =
         t->dynamic && t->dynamic->ca_names ? t->dynamic : c->validation;
-    if (mode != SSL_VERIFY_NONE && v && v->ca_names)
+    bool told = !(t->dynamic && t->dynamic->c.no_ca_names) &&
+                !(c->validation && c->validation->c.no_ca_names);
+    if (mode != SSL_VERIFY_NONE && v && v->ca_names && told)
         SSL_set_client_CA_list(t->ssl, SSL_dup_CA_list(v->ca_names));
     SSL_set_accept_state(t->ssl);
 }

@@ -208,7 +208,7 @@ static void hello_ciphers(SSL *ssl, const struct tls_conf *c)
         (void)SSL_clear_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
         return;
     }
-    if (c->cipher_count == 0 && !c->fips && hello_likes_chacha(ssl))
+    if (c->cipher_count == 0 && c->policy == TLS_POLICY_NONE && hello_likes_chacha(ssl))
         (void)SSL_set_cipher_list(ssl, ciphers_chacha_first);
 }
 
@@ -316,25 +316,44 @@ static bool check_certs(const struct conf_at *at, const struct tls_conf *c)
     return true;
 }
 
-/* What BoringSSL's policy of this name leaves: TLS 1.2 and 1.3, AES-GCM with ECDHE, P-256 and
- * P-384, no SHA-1. It overrules the other parameters. */
-static bool set_fips(const struct conf_at *at, SSL_CTX *ctx)
+struct policy {
+    const char *name, *ciphers, *suites, *groups, *sigalgs;
+};
+
+/* What BoringSSL's policies of these names leave, with TLS 1.2 and 1.3. CNSA2 wants ML-KEM, which
+ * OpenSSL 3.0 does not have. */
+static const struct policy policies[] = {
+    [TLS_POLICY_FIPS] = {"FIPS_202205",
+                         "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+                         "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384",
+                         "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384", "P-256:P-384",
+                         "rsa_pkcs1_sha256:rsa_pkcs1_sha384:rsa_pkcs1_sha512:"
+                         "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:rsa_pss_rsae_sha256:"
+                         "rsa_pss_rsae_sha384:rsa_pss_rsae_sha512"},
+    [TLS_POLICY_CNSA2] = {"CNSA2_202603", NULL, NULL, NULL, NULL},
+    [TLS_POLICY_CNSA1] = {"CNSA1_202603",
+                          "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+                          "AES256-GCM-SHA384",
+                          "TLS_AES_256_GCM_SHA384", "P-384",
+                          "ecdsa_secp384r1_sha384:rsa_pss_rsae_sha384:rsa_pkcs1_sha384"},
+};
+
+/* A policy overrules the other parameters. */
+static bool set_policy(const struct conf_at *at, SSL_CTX *ctx, enum tls_policy which)
 {
-    static const char ciphers[] =
-        "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
-        "ECDHE-RSA-AES256-GCM-SHA384";
-    static const char sigalgs[] =
-        "rsa_pkcs1_sha256:rsa_pkcs1_sha384:rsa_pkcs1_sha512:ecdsa_secp256r1_sha256:"
-        "ecdsa_secp384r1_sha384:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512";
+    const struct policy *p = &policies[which];
     struct conf_at field = conf_field(at, "compliance_policies");
+    if (!p->ciphers)
+        return conf_fail(&field, "the compliance policy %s is not supported by this OpenSSL",
+                         p->name);
     bool ok = SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
               SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 &&
-              SSL_CTX_set_cipher_list(ctx, ciphers) == 1 &&
-              SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") == 1 &&
-              SSL_CTX_set1_groups_list(ctx, "P-256:P-384") == 1 &&
-              SSL_CTX_set1_sigalgs_list(ctx, sigalgs) == 1;
+              SSL_CTX_set_cipher_list(ctx, p->ciphers) == 1 &&
+              SSL_CTX_set_ciphersuites(ctx, p->suites) == 1 &&
+              SSL_CTX_set1_groups_list(ctx, p->groups) == 1 &&
+              SSL_CTX_set1_sigalgs_list(ctx, p->sigalgs) == 1;
     if (!ok) ERR_clear_error();
-    return ok || conf_fail(&field, "Failed to apply FIPS_202205 compliance policy");
+    return ok || conf_fail(&field, "Failed to apply %s compliance policy", p->name);
 }
 
 bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
@@ -358,7 +377,7 @@ bool tls_conf_ready(const struct conf_at *at, struct tls_conf *c)
     ok = set_ciphers(&params, ctx, c) && ok;
     ok = set_curves(&params, ctx, c) && ok;
     ok = set_sigalgs(&params, ctx, c) && ok;
-    if (c->fips) ok = set_fips(&params, ctx) && ok;
+    if (c->policy) ok = set_policy(&params, ctx, c->policy) && ok;
     if (c->server)
         server_setup(ctx, c);
     else
