@@ -256,8 +256,12 @@ static void v2_keep_state(struct accepting *a, const struct metadata *state)
 {
     const struct value *all = state ? value_field(&state->root, tlv_state) : NULL;
     if (!all) return;
-    struct filter_state_entry e = {
-        .name = tlv_state, .object = all, .text = v2_state_text, .value = all, .read_only = true};
+    struct filter_state_entry e = {.name = tlv_state,
+                                   .object = all,
+                                   .text = v2_state_text,
+                                   .value = all,
+                                   .fields = true,
+                                   .read_only = true};
     (void)filter_state_set(&a->info->state, a->arena, &e); /* a second header changes nothing */
 }
 
