@@ -285,6 +285,58 @@ CASES += [
     ("old_log_fields", talk, {"flush_access_log_on_connected": True}),
     ("idle_off", talk, {"idle_timeout": "0s"}),
 ]
+
+
+def partly(port, close):
+    """Leaves in the middle of a large download."""
+    sock = connect(port)
+    got = sock.recv(1000)
+    while len(got) < 100000:
+        got += sock.recv(65536)
+    if close == "reset":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    return len(got) >= 100000
+
+
+def early_half(port):
+    """Ends first, then takes all."""
+    with connect(port) as sock:
+        sock.shutdown(socket.SHUT_WR)
+        got, how = read_end(sock)
+        return len(got), how
+
+
+def upload(port):
+    """How it ends where the upstream leaves in the middle: some byte fails, or the end is a reset."""
+    with connect(port) as sock:
+        try:
+            sock.sendall(b"y" * (8 * MEGABYTE))
+            sock.shutdown(socket.SHUT_WR)
+            return read_end(sock)[1]
+        except OSError:
+            return "reset"
+
+
+def after_half_big(port):
+    """The upstream has ended; a large upload still arrives."""
+    with connect(port) as sock:
+        first = sock.recv(100)
+        sock.sendall(b"z" * (4 * MEGABYTE))
+        sock.shutdown(socket.SHUT_WR)
+        return first + read_end(sock)[0]
+
+
+# Breaks in the middle: how many bytes went by is luck, so of the log only flags and kinds are compared.
+BREAKS = [
+    ("break_reset", lambda port: partly(port, "reset"), {"cluster": "big"}),
+    ("break_close", lambda port: partly(port, "close"), {"cluster": "big"}),
+    ("break_upstream", upload, {"cluster": "reset"}),
+    ("early_half", early_half, {"cluster": "big"}),
+    ("upstream_half_big", after_half_big, {"cluster": "half"}),
+    ("second_host", talk, {"cluster": "either", "max_connect_attempts": 2}),
+    ("second_host_later", talk, {"cluster": "either", "max_connect_attempts": 2, "backoff_options": {"base_interval": "0.01s"}}),
+]
 STATS = ("tcp.", "cluster.")
 # Not compared: gauges of a moment, and how often a slow peer was met.
 LOOSE = ("buffered", "paused_reading", "resumed_reading", "backed_up", "drained", "_ms", "membership", "circuit_breakers", "lb_",
@@ -308,6 +360,7 @@ class Run:
         os.makedirs(directory, exist_ok=True)
         clusters = [config.cluster(name, [server.port]) for name, server in upstreams.items()]
         clusters += [config.cluster("empty", []), config.cluster("dead", [dead]),
+                     config.cluster("either", [dead, upstreams["echo"].port]),
                      config.cluster("full", [upstreams["echo"].port],
                                     circuit_breakers={"thresholds": [{"max_connections": 0}]}),
                      original_dst("orig"), original_dst("orig_port", {"upstream_port_override": upstreams["echo"].port})]
@@ -355,7 +408,7 @@ def both(skiff_binary, envoy_binary, folder, listeners):
 
 @pytest.fixture(scope="module")
 def runs(skiff_binary, envoy_binary, tmp_path_factory):
-    listeners = [lambda log, name=name, over=over: config.listener(name, [tcp(name, log=log, fields={**LOG, **KEPT}, **over)]) for name, _, over in CASES]
+    listeners = [lambda log, name=name, over=over: config.listener(name, [tcp(name, log=log, fields={**LOG, **KEPT}, **over)]) for name, _, over in [*CASES, *BREAKS]]
     yield from both(skiff_binary, envoy_binary, tmp_path_factory.mktemp("tcp"), listeners)
 
 
@@ -365,6 +418,25 @@ def test_as_envoy(runs, name, client):
     assert skiff[0] == envoy[0]
     assert skiff[1] == envoy[1]
     assert skiff[2] == envoy[2]
+    runs[0].proxy.check_health()
+
+
+def broken(run, name, client):
+    seen = client(run.proxy.port(name))
+
+    def over():
+        try:
+            return run.log(name)
+        except FileNotFoundError:
+            return None
+    lines = wait_for(over, f"{name}'s log", 20)
+    return seen, [(line["flags"] if "second" not in name else None, line["type"], line["cluster"]) for line in lines[-1:]]
+
+
+@pytest.mark.parametrize("name,client", [(name, client) for name, client, _ in BREAKS], ids=[name for name, _, _ in BREAKS])
+def test_breaks_as_envoy(runs, name, client):
+    skiff, envoy = (broken(run, name, client) for run in runs)
+    assert skiff == envoy
     runs[0].proxy.check_health()
 
 
