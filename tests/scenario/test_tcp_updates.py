@@ -1,5 +1,6 @@
 """TCP connections while the control plane changes what they use."""
 import json
+import os
 import socket
 
 import pytest
@@ -89,6 +90,30 @@ def test_a_connection_outlives_its_cluster_version(house):
     plane.set("cluster", [config.cluster("old", [servers["new"].port]), config.cluster("new", [servers["new"].port])])
     wait_for(lambda: Held(proxy.port()).name == b"new", "the cluster's new host")
     assert held.works()
+
+
+def sockets(proxy):
+    """How many listen."""
+    return sum(proxy.stat(f"listener_manager.total_listeners_{state}") for state in ("active", "warming", "draining"))
+
+
+def test_a_thousand_listeners_come_and_go(house):
+    """With connections to some of them: these drain, and no file is left open."""
+    plane, proxy, _ = house
+    plane.wait_ack("listener")
+    files = len(os.listdir(f"/proc/{proxy.pid}/fd"))
+    many = [config.listener(f"m{i}", [tcp("m", cluster="old")]) for i in range(1000)]
+    plane.set("listener", [listener("old"), *many])
+    plane.wait_ack("listener")
+    assert sockets(proxy) == 1001
+    held = [Held(proxy.port(f"m{i}")) for i in (0, 500, 999)]
+    assert all(h.works() for h in held)
+    plane.set("listener", [listener("old")])
+    plane.wait_ack("listener")
+    wait_for(lambda: all(h.ended() for h in held), "the drained connections to end")
+    wait_for(lambda: sockets(proxy) == 1, "the listeners to go")
+    wait_for(lambda: len(os.listdir(f"/proc/{proxy.pid}/fd")) <= files + 4, "the files to be closed")  # some more for our own admin connections
+    assert Held(proxy.port("main")).works()
 
 
 def test_connections_while_clusters_flap(house):
