@@ -4,8 +4,6 @@
  * one byte at a time must not cost a block for each. */
 #include "base/buf.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
@@ -188,26 +186,6 @@ void buf_append(struct buf *b, const void *bytes, size_t len)
             push_back(b, slice_new(k, k->bytes, 0));
         }
     }
-}
-
-void buf_fmt(struct buf *b, const char *fmt, ...)
-{
-    char small[512];
-    va_list ap;
-    va_start(ap, fmt);
-    int len = vsnprintf(small, sizeof(small), fmt, ap);
-    va_end(ap);
-    must(len >= 0);
-    if ((size_t)len < sizeof(small)) {
-        buf_append(b, small, (size_t)len);
-        return;
-    }
-    char *big = mem_alloc((size_t)len + 1);
-    va_start(ap, fmt);
-    must(vsnprintf(big, (size_t)len + 1, fmt, ap) == len);
-    va_end(ap);
-    buf_append(b, big, (size_t)len);
-    mem_free(big);
 }
 
 void buf_prepend(struct buf *b, const void *bytes, size_t len)

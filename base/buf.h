@@ -28,7 +28,6 @@ static inline void buf_append_str(struct buf *b, struct str s)
 {
     buf_append(b, s.ptr, s.len);
 }
-void buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_prepend(struct buf *b, const void *bytes, size_t len);
 /* Moves all (or the first n) bytes of src to the end of dst; whole slices are not copied, a split
  * slice is shared. */

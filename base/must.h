@@ -8,8 +8,8 @@
 _Noreturn void must_fail(const char *file, int line, const char *cond);
 #define must(cond) ((cond) ? (void)0 : must_fail(__FILE__, __LINE__, #cond))
 
-/* Counts a bug (server.bugs), logs it once per place, aborts in sanitised builds. Gives back
- * `cond`. */
+/* Counts a bug (server.envoy_bug_failures), logs it once per place, aborts in sanitised builds.
+ * Gives back `cond`. */
 bool bug_note(bool cond, const char *file, int line, const char *text);
 #define bug_if(cond) \
     (__builtin_expect((cond), 0) ? bug_note(true, __FILE__, __LINE__, #cond) : false)

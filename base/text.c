@@ -62,20 +62,6 @@ static int hex_value(char c)
     return -1;
 }
 
-bool hex_decode(struct arena *a, struct str in, struct str *out)
-{
-    if (in.len % 2) return false;
-    char *to = arena_alloc_raw(a, in.len / 2 + 1);
-    for (size_t i = 0; i < in.len; i += 2) {
-        int high = hex_value(in.ptr[i]), low = hex_value(in.ptr[i + 1]);
-        if (high < 0 || low < 0) return false;
-        to[i / 2] = (char)(high << 4 | low);
-    }
-    to[in.len / 2] = '\0';
-    *out = (struct str){to, in.len / 2};
-    return true;
-}
-
 struct str hex_encode(struct arena *a, struct str in)
 {
     static const char digits[] = "0123456789abcdef";

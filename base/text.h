@@ -10,8 +10,7 @@ struct arena;
 bool base64_decode(struct arena *a, struct str in, struct str *out);
 struct str base64_encode(struct arena *a, struct str in);
 struct str base64url_encode(struct arena *a, struct str in); /* no padding */
-bool hex_decode(struct arena *a, struct str in, struct str *out);
-struct str hex_encode(struct arena *a, struct str in); /* lower case */
+struct str hex_encode(struct arena *a, struct str in);       /* lower case */
 /* Whole-string check as RFC 3629 (no surrogates, no overlongs). */
 bool utf8_valid(struct str s);
 /* The same text with `instead` for each byte that is no part of valid UTF-8; s itself when all is.

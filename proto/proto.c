@@ -101,12 +101,6 @@ const struct proto_enum_mark *proto_enum_mark_of(const ProtobufCEnumDescriptor *
     return NULL;
 }
 
-bool proto_enum_deprecated(const ProtobufCEnumDescriptor *desc, int value)
-{
-    const struct proto_enum_mark *mark = proto_enum_mark_of(desc, value);
-    return mark && mark->deprecated;
-}
-
 static bool case_is(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
 {
     uint32_t number;

@@ -81,8 +81,6 @@ size_t proto_field_by_name(const struct proto_type *type, struct str name);
 bool proto_enum_by_name(const ProtobufCEnumDescriptor *desc, struct str name, int *value);
 /* The name of a value (the first declared of aliases); NULL when unknown. */
 const char *proto_enum_name(const ProtobufCEnumDescriptor *desc, int value);
-/* True when the enum value is marked deprecated. */
-bool proto_enum_deprecated(const ProtobufCEnumDescriptor *desc, int value);
 /* All types in the order of their names (for tools and coverage). */
 const struct proto_type *const *proto_types(size_t *count);
 

@@ -132,6 +132,7 @@ void server_stats_refresh(struct server *s)
     stat_set(s->server_stats, SERVER_STAT_CONNECTIONS, listener_manager_connections(s->listeners));
     stat_set(s->server_stats, SERVER_STAT_VERSION, server_version_number(s));
     stat_set(s->server_stats, SERVER_STAT_CERT_DAYS, admin_days_until_expiry(s));
+    if (bug_count()) stat_set(s->server_stats, SERVER_STAT_BUGS, bug_count());
 }
 
 void server_stats_show(struct server *s)

@@ -20,7 +20,6 @@ struct Envoy__Extensions__Common__DynamicForwardProxy__V3__DnsCacheConfig;
 struct dns_cache *conf_dns_cache(
     const struct conf_at *at,
     const struct Envoy__Extensions__Common__DynamicForwardProxy__V3__DnsCacheConfig *m);
-struct str dns_cache_name(const struct dns_cache *c);
 
 /* --- asking: worker
  * --------------------------------------------------------------------------------------------- */

@@ -77,8 +77,6 @@ static inline size_t headers_remove_id(struct headers *h, enum header_id id)
 {
     return h->first[id] ? headers_remove_known(h, id) : 0;
 }
-/* Removes entries whose name starts with prefix. */
-size_t headers_remove_prefix(struct headers *h, struct str prefix);
 /* it = 0; while ((x = headers_next(h, &it))) */
 static inline const struct header *headers_next(const struct headers *h, uint32_t *it)
 {

@@ -134,9 +134,6 @@ void http_filter_respond_metadata(struct http_filter *f, struct buf *block);
 void http_filter_respond_reset(struct http_filter *f, struct str details, uint64_t flags);
 /* Stop/resume reading the request body (upstream is slow). Counted. */
 void http_filter_pause_request(struct http_filter *f, bool pause);
-bool http_filter_response_started(const struct http_filter *f);
-bool http_filter_downstream_above(
-    const struct http_filter *f); /* response write side is above its watermark */
 /* Upgrade or CONNECT accepted: after respond_headers the stream carries raw bytes both ways; the
  * codec is told by the response. */
 

@@ -151,16 +151,6 @@ void http_filter_pause_request(struct http_filter *f, bool pause)
     stream_pause_request(f->stream, pause);
 }
 
-bool http_filter_response_started(const struct http_filter *f)
-{
-    return f->stream->response_started;
-}
-
-bool http_filter_downstream_above(const struct http_filter *f)
-{
-    return f->stream->above || f->stream->response_stops;
-}
-
 /* --- route
  * ------------------------------------------------------------------------------------------------------------
  */

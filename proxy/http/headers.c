@@ -186,18 +186,6 @@ size_t headers_remove_known(struct headers *h, enum header_id id)
     return gone;
 }
 
-size_t headers_remove_prefix(struct headers *h, struct str prefix)
-{
-    size_t gone = 0;
-    for (uint32_t i = 0; i < h->count; i++) {
-        if (h->v[i].removed || !str_starts(h->v[i].name, prefix)) continue;
-        headers_drop(h, i);
-        h->first[h->v[i].id] = 0; /* all entries of an id share the name, so all of them go */
-        gone++;
-    }
-    return gone;
-}
-
 uint32_t headers_status(const struct headers *h)
 {
     struct str s = headers_get(h, HDR_STATUS);

@@ -11,16 +11,6 @@ static const struct flag_text flag_texts[RF_COUNT] = {
 #undef R
 };
 
-struct str response_flag_short(enum response_flag f)
-{
-    return flag_texts[f].short_name;
-}
-
-struct str response_flag_long(enum response_flag f)
-{
-    return flag_texts[f].long_name;
-}
-
 struct str response_flags_text(uint64_t flags, bool long_names, struct arena *a)
 {
     if (!flags) return STR("-");

@@ -6,8 +6,6 @@
 #include "base/str.h"
 #include "proxy/api/stream_info.h"
 
-struct str response_flag_short(enum response_flag f); /* "UH" */
-struct str response_flag_long(enum response_flag f);  /* "NoHealthyUpstream" */
 /* "UF,URX" in bit order; "-" when none is set. */
 struct str response_flags_text(uint64_t flags, bool long_names, struct arena *a);
 /* By short name. False: unknown. */

@@ -354,12 +354,6 @@ bool listener_manager_remove(struct listener_manager *m, struct str name)
     return true;
 }
 
-struct listener_conf *listener_manager_find(const struct listener_manager *m, struct str name)
-{
-    const struct managed *l = find(m, name);
-    return l ? l->conf : NULL;
-}
-
 void listener_manager_start_workers(struct listener_manager *m)
 {
     if (m->started) return;

@@ -28,8 +28,6 @@ void listener_manager_set_drain(struct listener_manager *m, uint64_t drain_us,
 bool listener_manager_set(struct listener_manager *m, struct listener_conf *conf, struct errors *e);
 /* False: unknown. */
 bool listener_manager_remove(struct listener_manager *m, struct str name);
-/* The current version; NULL: unknown. */
-struct listener_conf *listener_manager_find(const struct listener_manager *m, struct str name);
 /* Workers begin to accept on all listeners, present and future. */
 void listener_manager_start_workers(struct listener_manager *m);
 /* total_listeners_warming: xds/ tells how many wait for resources. */

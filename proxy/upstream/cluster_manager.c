@@ -576,11 +576,6 @@ bool cluster_manager_warming(struct cluster_manager *cm, struct str name)
     return e && e->warming;
 }
 
-size_t cluster_manager_count(const struct cluster_manager *cm)
-{
-    return cm->entries.count;
-}
-
 const struct host_set *cluster_manager_hosts(struct cluster_manager *cm, struct str name)
 {
     const struct cluster_entry *e = map_get(&cm->entries, name);

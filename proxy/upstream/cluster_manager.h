@@ -65,6 +65,5 @@ void cluster_manager_each(struct cluster_manager *cm,
 const struct cluster *cluster_manager_find(struct cluster_manager *cm, struct str name);
 const struct cluster *cluster_manager_active(struct cluster_manager *cm, struct str name);
 bool cluster_manager_warming(struct cluster_manager *cm, struct str name);
-size_t cluster_manager_count(const struct cluster_manager *cm);
 /* Hosts of an active cluster; NULL: none. For the bootstrap's xDS cluster. */
 const struct host_set *cluster_manager_hosts(struct cluster_manager *cm, struct str name);

@@ -96,11 +96,6 @@ struct dns_feed {
     struct cluster *cluster;
 };
 
-struct str dns_cache_name(const struct dns_cache *c)
-{
-    return c->conf.name;
-}
-
 static void touch_drop(struct dns_touch **t)
 {
     if (*t && atomic_fetch_sub_explicit(&(*t)->refs, 1, memory_order_acq_rel) == 1) mem_free(*t);

@@ -198,9 +198,8 @@ static void a_shared_tail_is_not_overwritten(void **state)
     buf_share(&b, &a);
     buf_append(&a, "1", 1);
     buf_append(&b, "2", 1);
-    buf_fmt(&b, "%s-%d", "x", 5);
     assert_int_equal(buf_dup(&a, arena).ptr[2000], '1');
-    assert_string_equal(buf_dup(&b, arena).ptr + 2000, "2x-5");
+    assert_string_equal(buf_dup(&b, arena).ptr + 2000, "2");
     buf_release(&a);
     buf_release(&b);
     arena_free(&arena);
