@@ -51,6 +51,15 @@ static void checks_utf8(void **state)
     assert_false(utf8_valid(STR("\x80")));
 }
 
+static void cleans_utf8(void **state)
+{
+    struct str good = STR("th\xc3\xa9");
+    (void)state;
+    assert_ptr_equal(utf8_clean(a, good, '!').ptr, good.ptr);
+    assert_str(utf8_clean(a, STR("a\xff\xfe\xe2\x82z\xc3\xa9"), '!'), "a!!!!z\xc3\xa9");
+    assert_str(utf8_clean(a, STR("\xc3"), '!'), "!");
+}
+
 static void codes_percent(void **state)
 {
     (void)state;
@@ -71,9 +80,9 @@ static void writes_dates(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_base64), cmocka_unit_test(codes_hex),
-        cmocka_unit_test(checks_utf8),  cmocka_unit_test(codes_percent),
-        cmocka_unit_test(writes_dates),
+        cmocka_unit_test(codes_base64),  cmocka_unit_test(codes_hex),
+        cmocka_unit_test(checks_utf8),   cmocka_unit_test(cleans_utf8),
+        cmocka_unit_test(codes_percent), cmocka_unit_test(writes_dates),
     };
     a = arena_new("test", 0);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
