@@ -207,6 +207,17 @@ static bool strict_check(struct router *r)
     return true;
 }
 
+/* Envoy: what the cluster says goes before what the route does. */
+static void choose_policies(struct router *r, const struct upstream_http *http)
+{
+    const struct route *t = r->route;
+    r->retry_policy = http->retry ? http->retry : t->retry;
+    r->hashes = http->hash_count ? http->hashes : t->hash;
+    r->hash_count = http->hash_count ? http->hash_count : t->hash_count;
+    r->mirrors = http->mirror_count ? http->mirrors : t->mirrors;
+    r->mirror_count = http->mirror_count ? http->mirror_count : t->mirror_count;
+}
+
 static bool find_cluster(struct router *r)
 {
     r->choice = http_filter_choice(&r->f);
@@ -223,6 +234,7 @@ static bool find_cluster(struct router *r)
     r->info->up.cluster = c->obj.name;
     r->info->up.cluster_stat = c->stat_name;
     r->info->up.cluster_metadata = c->metadata;
+    choose_policies(r, c->http);
     return true;
 }
 
@@ -280,8 +292,8 @@ static void prepare(struct router *r)
     router_timeouts_headers(r);
     router_retry_init(r);
     r->keep_body = r->retry.on != 0;
-    r->has_hash = r->route->hash_count > 0 &&
-                  route_hash(r->route, h, r->info, r->info->arena, &r->hash, &r->set_cookie);
+    r->has_hash = r->hash_count > 0 && route_hash(r->hashes, r->hash_count, h, r->info,
+                                                  r->info->arena, &r->hash, &r->set_cookie);
     route_finalize_request(r->route, r->choice, h, r->info, !r->conf->suppress_headers);
 }
 
@@ -349,7 +361,7 @@ static enum http_flow router_decode_data(struct http_filter *f, struct buf *data
     }
     if (end) request_done(r);
     if (r->keep_body && r->body.len + data->len > http_filter_buffer_limit(f)) abandon_retries(r);
-    if (r->route->mirror_count > 0 && !r->mirrors_off) mirror_keep(r, data);
+    if (r->mirror_count > 0 && !r->mirrors_off) mirror_keep(r, data);
     if (end) router_mirror(r);
     struct router_attempt *ra = r->cur;
     bool send = ra && ra->ready && ra->live;

@@ -77,6 +77,11 @@ struct router {
     const struct route *route;
     const struct route_choice *choice;
     struct upstream_cluster *uc; /* pinned */
+    /* The cluster's, else the route's. */
+    const struct retry_policy *retry_policy; /* NULL: none */
+    const struct hash_policy *hashes;
+    const struct mirror_policy *mirrors;
+    size_t hash_count, mirror_count;
     enum upstream_priority priority;
     struct router_attempt *cur; /* NULL: none yet */
     struct host *host;          /* of the present or last try; a reference */

@@ -167,9 +167,8 @@ static void mirror_send(struct router *r, const struct mirror_policy *p)
 
 void router_mirror(struct router *r)
 {
-    for (size_t i = 0; i < r->route->mirror_count; i++) {
-        if (!r->mirrors_off && mirror_wanted(r, &r->route->mirrors[i]))
-            mirror_send(r, &r->route->mirrors[i]);
+    for (size_t i = 0; i < r->mirror_count; i++) {
+        if (!r->mirrors_off && mirror_wanted(r, &r->mirrors[i])) mirror_send(r, &r->mirrors[i]);
     }
     buf_release(&r->mirror_body);
 }

@@ -60,7 +60,7 @@ static void backoff_init(struct router *r, const struct retry_policy *p)
 
 void router_retry_init(struct router *r)
 {
-    const struct retry_policy *p = r->route->retry;
+    const struct retry_policy *p = r->retry_policy;
     struct router_retry *t = &r->retry;
     struct headers *h = r->req;
     t->policy = p;

@@ -55,8 +55,9 @@ struct str route_direct_body(const struct route *r, struct stream_info *info, st
  */
 /* Hash of the route's hash policies. False: none gave one. Cookies that have to be set are told
  * through *set_cookie (one value for a set-cookie header, in `a`); empty: none. */
-bool route_hash(const struct route *r, const struct headers *h, const struct stream_info *info,
-                struct arena *a, uint64_t *hash, struct str *set_cookie);
+bool route_hash(const struct hash_policy *v, size_t count, const struct headers *h,
+                const struct stream_info *info, struct arena *a, uint64_t *hash,
+                struct str *set_cookie);
 /* Name of the first virtual cluster that matches; empty: none ("other" counts then). */
 struct str route_virtual_cluster(const struct virtual_host *v, const struct headers *h,
                                  struct arena *scratch);

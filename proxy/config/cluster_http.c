@@ -11,6 +11,7 @@
 #include "proxy/api/transport_socket.h"
 #include "proxy/config/cluster_internal.h"
 #include "proxy/config/http_options.h"
+#include "proxy/config/route_internal.h"
 
 enum { HEADER_KIB = 60, HEADERS_MOST = 100, IDLE_S = 3600 };
 
@@ -124,12 +125,6 @@ static bool options_refuse(const struct conf_at *at,
                            const Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions *m)
 {
     struct conf_at here;
-    if (m->n_request_mirror_policies || m->n_hash_policy || m->retry_policy) {
-        here = conf_field(at, m->retry_policy    ? "retry_policy"
-                              : m->n_hash_policy ? "hash_policy"
-                                                 : "request_mirror_policies");
-        return conf_fail(&here, "not supported on a cluster; set it on the route");
-    }
     /* Envoy's default chain is the codec filter alone. */
     static const char codec[] = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
     for (size_t i = 0; i < m->n_http_filters; i++) {
@@ -142,6 +137,26 @@ static bool options_refuse(const struct conf_at *at,
     return true;
 }
 
+/* What goes before the routes' own. */
+static bool policies(const struct conf_at *at,
+                     const Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions *m,
+                     struct upstream_http *out)
+{
+    size_t n = m->n_request_mirror_policies;
+    struct mirror_policy *mirrors = ARENA_ARRAY(conf_arena(at), struct mirror_policy, n);
+    struct conf_at retry = conf_field(at, "retry_policy");
+    bool ok = translate_hash_policies(at, m->n_hash_policy, m->hash_policy, &out->hashes,
+                                      &out->hash_count);
+    if (m->retry_policy) out->retry = translate_retry_policy(&retry, m->retry_policy);
+    for (size_t i = 0; i < n; i++) {
+        struct conf_at here = conf_index(at, "request_mirror_policies", i);
+        ok = translate_mirror(&here, m->request_mirror_policies[i], &mirrors[i]) && ok;
+    }
+    out->mirrors = mirrors;
+    out->mirror_count = n;
+    return ok && (!m->retry_policy || out->retry);
+}
+
 static bool typed_options(const struct conf_at *at,
                           const Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions *m,
                           const struct cluster *c, struct upstream_http *out)
@@ -150,6 +165,7 @@ static bool typed_options(const struct conf_at *at,
     bool ok = common_options(&common, m->common_http_protocol_options, out);
     upstream_options(conf_arena(at), m->upstream_http_protocol_options, out);
     ok = options_refuse(at, m) && ok;
+    ok = policies(at, m, out) && ok;
     switch (m->upstream_protocol_options_case) {
     case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG:
         here = conf_field(at, "explicit_http_config");

@@ -213,7 +213,8 @@ bool translate_route_action(struct route_build *b, const struct conf_at *at,
         r->retry = translate_retry_policy(&retry, m->retry_policy);
         ok = r->retry && ok;
     }
-    ok = translate_hash_policies(at, m->n_hash_policy, m->hash_policy, r) && ok;
+    ok = translate_hash_policies(at, m->n_hash_policy, m->hash_policy, &r->hash, &r->hash_count) &&
+         ok;
     r->mirrors = translate_mirrors(b, at, "request_mirror_policies", m->n_request_mirror_policies,
                                    m->request_mirror_policies, &mirrors_ok);
     r->mirror_count = r->mirrors ? m->n_request_mirror_policies : 0;

@@ -36,7 +36,11 @@ bool translate_direct_response(struct route_build *b, const struct conf_at *at,
                                struct route *r);
 bool translate_hash_policies(const struct conf_at *at, size_t n,
                              Envoy__Config__Route__V3__RouteAction__HashPolicy *const *v,
-                             struct route *r);
+                             const struct hash_policy **out, size_t *count);
+/* By itself: whether its cluster exists is not asked. */
+bool translate_mirror(const struct conf_at *at,
+                      const Envoy__Config__Route__V3__RouteAction__RequestMirrorPolicy *m,
+                      struct mirror_policy *out);
 /* `field` is the repeated field of the message at `at`. */
 const struct mirror_policy *translate_mirrors(
     struct route_build *b, const struct conf_at *at, const char *field, size_t n,

@@ -217,31 +217,32 @@ static bool hash_one(const struct conf_at *at,
 
 bool translate_hash_policies(const struct conf_at *at, size_t n,
                              Envoy__Config__Route__V3__RouteAction__HashPolicy *const *v,
-                             struct route *r)
+                             const struct hash_policy **out, size_t *count)
 {
     if (!n) return true;
-    struct hash_policy *out = ARENA_ARRAY(conf_arena(at), struct hash_policy, n);
+    struct hash_policy *list = ARENA_ARRAY(conf_arena(at), struct hash_policy, n);
     bool ok = true;
     for (size_t i = 0; i < n; i++) {
         struct conf_at here = conf_index(at, "hash_policy", i);
-        ok = hash_one(&here, v[i], &out[i]) && ok;
+        ok = hash_one(&here, v[i], &list[i]) && ok;
     }
-    r->hash = out;
-    r->hash_count = n;
+    *out = list;
+    *count = n;
     return ok;
 }
 
-static bool mirror_one(struct route_build *b, const struct conf_at *at,
-                       const Envoy__Config__Route__V3__RouteAction__RequestMirrorPolicy *m,
-                       struct mirror_policy *out)
+bool translate_mirror(const struct conf_at *at,
+                      const Envoy__Config__Route__V3__RouteAction__RequestMirrorPolicy *m,
+                      struct mirror_policy *out)
 {
     bool ok = true;
+    struct arena *a = conf_arena(at);
     if (!one_of_names(at, "cluster", m->cluster, m->cluster_header)) return false;
-    out->cluster = str_dup(b->a, str_of(m->cluster));
+    out->cluster = str_dup(a, str_of(m->cluster));
     out->hash = hash_str(out->cluster);
-    out->cluster_header = str_dup_lower(b->a, str_of(m->cluster_header));
+    out->cluster_header = str_dup_lower(a, str_of(m->cluster_header));
     out->disable_shadow_host_suffix = m->disable_shadow_host_suffix_append;
-    out->host_rewrite = str_dup(b->a, str_of(m->host_rewrite_literal));
+    out->host_rewrite = str_dup(a, str_of(m->host_rewrite_literal));
     if (m->runtime_fraction) {
         struct conf_at here = conf_field(at, "runtime_fraction");
         struct conf_fraction f = conf_runtime_fraction(&here, m->runtime_fraction);
@@ -253,8 +254,16 @@ static bool mirror_one(struct route_build *b, const struct conf_at *at,
     out->request_headers =
         conf_header_mutations(at, "request_headers_mutations", m->n_request_headers_mutations,
                               m->request_headers_mutations, &ok);
+    return ok;
+}
+
+static bool mirror_one(struct route_build *b, const struct conf_at *at,
+                       const Envoy__Config__Route__V3__RouteAction__RequestMirrorPolicy *m,
+                       struct mirror_policy *out)
+{
     struct conf_at cluster = conf_field(at, "cluster");
-    return (!out->cluster.len || route_uses_cluster(b, &cluster, out->cluster)) && ok;
+    return translate_mirror(at, m, out) &&
+           (!out->cluster.len || route_uses_cluster(b, &cluster, out->cluster));
 }
 
 const struct mirror_policy *translate_mirrors(

@@ -125,21 +125,22 @@ static bool hash_one(const struct hash_policy *p, const struct headers *h,
     return false;
 }
 
-bool route_hash(const struct route *r, const struct headers *h, const struct stream_info *info,
-                struct arena *a, uint64_t *hash, struct str *set_cookie)
+bool route_hash(const struct hash_policy *v, size_t count, const struct headers *h,
+                const struct stream_info *info, struct arena *a, uint64_t *hash,
+                struct str *set_cookie)
 {
     bool has = false;
     *hash = 0;
     *set_cookie = STR_NONE;
-    for (size_t i = 0; i < r->hash_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         uint64_t one = 0;
-        if (hash_one(&r->hash[i], h, info, a, &one, set_cookie)) {
+        if (hash_one(&v[i], h, info, a, &one, set_cookie)) {
             uint64_t turned =
                 has ? (*hash << 1) | (*hash >> 63) : 0; /* equal rules must not cancel each other */
             *hash = turned ^ one;
             has = true;
         }
-        if (r->hash[i].terminal && has) break;
+        if (v[i].terminal && has) break;
     }
     return has;
 }

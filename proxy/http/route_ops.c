@@ -24,7 +24,9 @@ static uint64_t weighted_random(const struct route *r, const struct headers *h,
     uint64_t n;
     if (r->weighted_header.len && str_to_u64(headers_find(h, r->weighted_header), &n)) return n;
     struct str cookie;
-    if (r->weighted_use_hash_policy && route_hash(r, h, info, info->arena, &n, &cookie)) return n;
+    if (r->weighted_use_hash_policy &&
+        route_hash(r->hash, r->hash_count, h, info, info->arena, &n, &cookie))
+        return n;
     return info->random;
 }
 

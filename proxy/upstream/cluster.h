@@ -112,6 +112,9 @@ struct cluster_shared {
 /* --- protocol
  * -------------------------------------------------------------------------------------------------------------------
  */
+struct retry_policy;
+struct hash_policy;
+struct mirror_policy;
 /* HttpProtocolOptions and the deprecated fields that mean the same. One static default serves all
  * clusters that set nothing. */
 struct upstream_http {
@@ -124,6 +127,12 @@ struct upstream_http {
     bool auto_sni, auto_san_validation;
     bool names_chosen; /* the configuration has a say in the two above, be it by leaving them out */
     struct str override_auto_sni_header;
+    /* Instead of the routes' own; NULL: those hold. */
+    const struct retry_policy *retry;
+    const struct hash_policy *hashes;
+    size_t hash_count;
+    const struct mirror_policy *mirrors;
+    size_t mirror_count;
 };
 extern const struct upstream_http upstream_http_default;
 

@@ -384,14 +384,14 @@ static void test_hash_policies(void **state)
     const struct route *r = route_find(c, e->w, i->req, i);
     uint64_t hash;
     struct str cookie;
-    assert_true(route_hash(r, i->req, i, e->a, &hash, &cookie));
+    assert_true(route_hash(r->hash, r->hash_count, i->req, i, e->a, &hash, &cookie));
     assert_int_equal(hash, hash_xxh64(STR("abc"), 0));
     assert_int_equal(cookie.len, 0);
     i = request(e, "GET h / cookie:c=xyz");
-    assert_true(route_hash(r, i->req, i, e->a, &hash, &cookie));
+    assert_true(route_hash(r->hash, r->hash_count, i->req, i, e->a, &hash, &cookie));
     assert_int_equal(hash, hash_xxh64(STR("xyz"), 0));
     i = request(e, "GET h /");
-    assert_true(route_hash(r, i->req, i, e->a, &hash, &cookie));
+    assert_true(route_hash(r->hash, r->hash_count, i->req, i, e->a, &hash, &cookie));
     assert_true(str_starts(cookie, STR("c=\"")));
     assert_true(str_ends(cookie, STR("\"; Max-Age=10; Path=/p; HttpOnly")));
 }
