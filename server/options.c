@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include "base/addr.h"
 #include "base/arena.h"
 #include "base/must.h"
 
@@ -17,6 +18,7 @@ enum flag_kind {
     FLAG_STRATEGY,
     FLAG_IP_VERSION,
     FLAG_STATS_TAG,
+    FLAG_ADDRESS,
     FLAG_NOTHING,
     FLAG_OCTAL
 };
@@ -60,6 +62,9 @@ static const struct flag flags[] = {
     {"service-zone", 0, FLAG_TEXT, AT(service_zone), "zone of the node's locality"},
     {"admin-address-path", 0, FLAG_TEXT, AT(admin_address_path),
      "file that the admin address is written to"},
+    {"client-status-address", 0, FLAG_ADDRESS, AT(client_status_address),
+     "127.0.0.1:PORT, a path or @name: the client status API (CSDS) by gRPC, without any "
+     "authentication, as admin; off by default"},
     {"local-address-ip-version", 0, FLAG_IP_VERSION, AT(ipv6), "v4 | v6"},
     {"allow-unknown-static-fields", 0, FLAG_SWITCH, AT(allow_unknown_static),
      "unknown fields in the bootstrap are no error"},
@@ -181,6 +186,9 @@ static bool flag_set(const struct flag *f, const char *value, struct options *o,
                flag_bad(a, f, value, "gradual or immediate", why);
     case FLAG_IP_VERSION:
         return flag_choice(v, STR("v4"), STR("v6"), to) || flag_bad(a, f, value, "v4 or v6", why);
+    case FLAG_ADDRESS:
+        return addr_parse(v, to) || (v.len && strchr("/@", v.ptr[0]) && addr_unix(v, to)) ||
+               flag_bad(a, f, value, "ip:port, [ip]:port, /path or @name", why);
     case FLAG_STATS_TAG:
         if (o->stats_tag_count == ARRAY_LEN(o->stats_tags))
             return flag_bad(a, f, value, "possible: too many tags", why);

@@ -2,6 +2,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/addr.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -17,8 +18,9 @@ struct options {
     const char *component_log_level, *log_path, *log_format;
     const char *service_node, *service_cluster, *service_zone;
     const char *admin_address_path;
-    const char *config_cache; /* directory; NULL: none */
-    bool ipv6;                /* --local-address-ip-version v6 */
+    struct addr client_status_address; /* of the gRPC service; len 0: none */
+    const char *config_cache;          /* directory; NULL: none */
+    bool ipv6;                         /* --local-address-ip-version v6 */
     bool allow_unknown_static, reject_unknown_dynamic, ignore_unknown_dynamic, skip_deprecated_logs;
     uint32_t drain_time_s, parent_shutdown_time_s;
     bool drain_immediate;

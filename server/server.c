@@ -22,6 +22,7 @@
 #include "proxy/upstream/cluster_manager.h"
 #include "server/admin.h"
 #include "server/server_stats.h"
+#include "server/status_service.h"
 #include "server/version.h"
 #include "xds/xds.h"
 
@@ -215,6 +216,7 @@ static void server_unmake(struct server *s)
 {
     loop_timer_stop(&s->exit_timer);
     admin_stop(&s->admin);
+    status_service_stop(&s->status);
     if (s->running) listener_manager_stop_listening(s->listeners, LISTENER_STOP_ALL);
     if (s->xds) xds_stop(s->xds);
     if (s->running) runtime_stop(s->rt);
@@ -245,6 +247,7 @@ static bool server_log(struct server *s, struct errors *errors)
 static int server_serve(struct server *s, struct errors *errors)
 {
     if (!admin_start(s, &s->admin, errors)) return 1;
+    if (!status_service_start(s, &s->status, errors)) return 1;
     config_release(&s->config); /* no error needs a line of the text any more */
     (void)malloc_trim(0);       /* reading took far more memory than running needs */
     server_signals(s);

@@ -15,6 +15,7 @@ struct listener_manager;
 struct xds;
 struct watch_set;
 struct admin;
+struct status_service;
 
 /* Envoy's server.state gauge. */
 enum server_state { SERVER_LIVE, SERVER_DRAINING, SERVER_PRE_INITIALIZING, SERVER_INITIALIZING };
@@ -34,6 +35,7 @@ struct server {
     struct listener_manager *listeners;
     struct xds *xds;
     struct admin *admin;
+    struct status_service *status; /* --client-status-address; NULL: none */
     enum server_state state;
     bool health_failed;    /* POST /healthcheck/fail */
     bool exiting, running; /* running: the workers' threads were started */

@@ -11,6 +11,7 @@
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb-c.h"
 #include "proto/decode.h"
 #include "proto/proto.h"
+#include "proto/redact.h"
 #include "proxy/api/conf_types.h"
 #include "proxy/api/metadata.h"
 #include "xds/cache.h"
@@ -219,4 +220,17 @@ Envoy__Service__Status__V3__ClientStatusResponse *client_status(
     out->config = ARENA_ARRAY(a, CSDS(ClientConfig) *, 1);
     out->config[out->n_config++] = c;
     return out;
+}
+
+void client_status_redact(Envoy__Service__Status__V3__ClientStatusResponse *m, struct arena *a)
+{
+    for (size_t k = 0; k < m->n_config; k++) {
+        const CSDS(ClientConfig) *c = m->config[k];
+        for (size_t i = 0; i < c->n_generic_xds_configs; i++) {
+            const Item *item = c->generic_xds_configs[i];
+            Envoy__Admin__V3__UpdateFailureState *e = item->error_state;
+            if (item->xds_config) proto_redact_any(a, item->xds_config);
+            if (e && e->failed_configuration) proto_redact_any(a, e->failed_configuration);
+        }
+    }
 }

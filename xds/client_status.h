@@ -12,3 +12,5 @@ struct xds;
 Envoy__Service__Status__V3__ClientStatusResponse *client_status(
     struct xds *x, const Envoy__Service__Status__V3__ClientStatusRequest *q, struct arena *a,
     struct errors *errors);
+/* Hides secrets in the resources of such an answer, which takes no text: see proto/redact.h. */
+void client_status_redact(Envoy__Service__Status__V3__ClientStatusResponse *m, struct arena *a);

@@ -1,6 +1,6 @@
-/* Bidirectional gRPC streams to a control plane on gRPC core. This pair of files is the only place
- * that knows gRPC. Main thread; one more thread drains the completion queue and posts results to
- * main's loop. */
+/* Bidirectional gRPC streams to a control plane on gRPC core. This pair of files and grpc_server
+ * are the only places that know gRPC. Main thread; one more thread drains the completion queue and
+ * posts results to main's loop. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

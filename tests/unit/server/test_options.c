@@ -104,6 +104,22 @@ static void reads_octal_modes(void **state)
     assert_false(parse("--socket-mode", "777777777777777", NULL));
 }
 
+static void reads_addresses(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"127.0.0.1:0", "[::1]:9903", "/run/status", "@status"};
+    static const char *const bad[] = {"",       "localhost:80", "127.0.0.1",
+                                      "::1:80", "status",       "1.2.3.4:70000"};
+    assert_true(parse(NULL));
+    assert_int_equal(options.client_status_address.len, 0);
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        assert_true(parse("--client-status-address", good[i], NULL));
+        assert_string_equal(addr_text(&options.client_status_address, arena).ptr, good[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(parse("--client-status-address", bad[i], NULL));
+}
+
 static void component_levels(void **state)
 {
     (void)state;
@@ -122,6 +138,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(has_the_defaults_of_envoy, begin, end),
         cmocka_unit_test_setup_teardown(tells_what_is_wrong, begin, end),
         cmocka_unit_test_setup_teardown(reads_octal_modes, begin, end),
+        cmocka_unit_test_setup_teardown(reads_addresses, begin, end),
         cmocka_unit_test_setup_teardown(component_levels, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
