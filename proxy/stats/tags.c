@@ -5,16 +5,18 @@
 #include "base/arena.h"
 #include "base/must.h"
 #include "base/regex.h"
+#include "base/regex_ecma.h"
 
 enum tag_kind { TAG_CODE, TAG_CODE_CLASS, TAG_TOKENS, TAG_REGEX };
 
 struct tag_rule {
     struct str tag;
     enum tag_kind kind;
-    struct str pattern;  /* of TOKENS */
-    struct regex *regex; /* of REGEX */
-    struct str needs;    /* in the name, or no regex matches; may be empty */
-    struct str first;    /* the name's first token, or empty: any */
+    struct str pattern;      /* of TOKENS */
+    struct regex *regex;     /* of REGEX; NULL: */
+    struct regex_ecma *ecma; /* what RE2 cannot */
+    struct str needs;        /* in the name, or no regex matches; may be empty */
+    struct str first;        /* the name's first token, or empty: any */
     struct tag_rule *next;
 };
 
@@ -94,8 +96,9 @@ struct tag_rules *tag_rules_new(struct arena *a, bool defaults)
     return r;
 }
 
-/* RE2 has no look-ahead. At the very end, inside nothing but closing brackets, "(?=x)" means the
- * same as "x" behind those brackets, since only the groups are used: "^a\.((.+?)(?=\.))" becomes
+/* RE2 has no look-ahead, and is many times faster than what has. At the very end, inside nothing
+ * but closing brackets, "(?=x)" means the same as "x" behind those brackets, since only the groups
+ * are used: "^a\.((.+?)(?=\.))" becomes
  * "^a\.((.+?))(?:\.)". */
 static struct str rewrite_look_ahead(struct arena *a, struct str p)
 {
@@ -128,6 +131,11 @@ static struct str drop_first_look_ahead(struct arena *a, struct str first, struc
     struct str rest = str_sub(p, first.len + 1, SIZE_MAX), look = STR("(?=\\.)");
     if (first.len == 0 || !str_starts(rest, look)) return p;
     return str_fmt(a, "^%.*s%.*s", STR_ARG(first), STR_ARG(str_sub(rest, look.len, SIZE_MAX)));
+}
+
+static size_t rule_groups(const struct tag_rule *rule)
+{
+    return rule->regex ? regex_group_count(rule->regex) : regex_ecma_group_count(rule->ecma);
 }
 
 static bool has_rule(const struct tag_rule *rule, struct str name)
@@ -167,8 +175,13 @@ bool tag_rules_add_regex(struct tag_rules *r, struct str name, struct str regex,
     rule.first = str_dup(r->arena, regex_first_token(regex));
     regex = drop_first_look_ahead(r->arena, rule.first, regex);
     rule.regex = regex_new(r->arena, rewrite_look_ahead(r->arena, regex), why);
-    if (!rule.regex) return false;
-    if (regex_group_count(rule.regex) == 0) {
+    if (!rule.regex) {
+        struct str re2_said = *why;
+        rule.ecma = regex_ecma_new(r->arena, regex, why);
+        *why = re2_said; /* it is the clearer one */
+    }
+    if (!rule.regex && !rule.ecma) return false;
+    if (rule_groups(&rule) == 0) {
         *why = STR("the expression has no group for the value");
         return false;
     }
@@ -241,9 +254,11 @@ static bool match_regex(const struct tag_rule *rule, struct str name, struct str
                         struct cut *cut)
 {
     struct str groups[3] = {STR_NONE, STR_NONE, STR_NONE};
-    size_t count = regex_group_count(rule->regex) + 1;
+    size_t count = rule_groups(rule) + 1, asked = count < 3 ? count : 3;
     if (rule->needs.len && str_find(name, rule->needs) == SIZE_MAX) return false;
-    if (!regex_groups(rule->regex, name, groups, count < 3 ? count : 3)) return false;
+    if (!(rule->regex ? regex_groups(rule->regex, name, groups, asked)
+                      : regex_ecma_groups(rule->ecma, name, groups, asked)))
+        return false;
     *value = count > 2 ? groups[2] : groups[1];
     *cut = (struct cut){0, 0};
     if (groups[1].ptr) {

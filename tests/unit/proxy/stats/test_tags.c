@@ -85,6 +85,10 @@ static void users_add_rules(void **state)
                         "listener.0.0.0.0_15001.http.x|zone=z1,http=1.2_3");
     assert_string_equal(extract(r, "listener.http.7.x"), "listener.http.x|zone=z1,http=7");
     assert_string_equal(extract(r, "listeners.a.http.7.x"), "listeners.a.http.7.x|zone=z1");
+    /* One in the middle, which no rewriting helps. */
+    assert_true(tag_rules_add_regex(r, STR("kind"),
+                                    STR("^\\w+?(?=\\.).*?\\.(kind\\.(.+?)\\.)(\\w|\\.)+?$"), &why));
+    assert_string_equal(extract(r, "app.deep.kind.blue.total"), "app.deep.total|zone=z1,kind=blue");
     assert_false(tag_rules_add_regex(r, STR("bad"), STR("(a"), &why));
     assert_true(str_eq(why, STR("missing ): (a")));
     assert_false(tag_rules_add_regex(r, STR("unknown"), STR_NONE, &why));
