@@ -45,6 +45,10 @@ bool conn_is_open(const struct conn *c)
 {
     return !c->closed;
 }
+size_t conn_write_queued(const struct conn *c)
+{
+    return buf_len(&c->out);
+}
 bool conn_above_watermark(const struct conn *c)
 {
     (void)c;
