@@ -4,6 +4,7 @@ import pytest
 from harness import config
 from harness.proxy import Proxy
 from harness.upstream import Upstream
+from harness.wait import wait_for
 
 
 class Pair:
@@ -11,7 +12,7 @@ class Pair:
 
     def __init__(self, binary, concurrency, listeners, clusters=None):
         self.binary, self.concurrency, self.listeners, self.clusters = binary, concurrency, listeners, clusters or {}
-        self.proxy = None
+        self.proxy, self.before = None, 0
         self.upstream = Upstream("a")
 
     def ready(self):
@@ -19,8 +20,17 @@ class Pair:
             body = config.bootstrap(self.listeners, [config.cluster("a", [self.upstream.port], **self.clusters)])
             self.proxy = Proxy(self.binary, body, concurrency=self.concurrency)
             self.proxy.port()
+            self.before = self.upstream.connections
+        self.settle()
         self.upstream.play()
         return self
+
+    def settle(self):
+        """Waits until the upstream has read what earlier cases sent: what it notes from now on is the next one's."""
+        def settled():
+            total, active = (self.proxy.stat(f"cluster.a.upstream_cx_{what}") for what in ("total", "active"))
+            return self.upstream.connections - self.before >= total and len(self.upstream.open) <= active
+        wait_for(settled, "the upstream to have read everything")
 
     def check(self):
         """Alive, and no sanitizer has complained."""
