@@ -25,17 +25,36 @@ enum {
         1000, /* without delayed_close: bytes that nobody takes are dropped after this */
     FREE_ROUNDS = 4,
     FDS_KEPT = 256,
+    FDS_LAST = 16,
     LOOK_US = 250 * 1000 /* how often a paused connection looks whether its peer left */
 };
 
-/* Accepting stops where the upper half (at most FDS_KEPT) begins: an accepted request is of no use
- * without a descriptor for its upstream connection. */
-int net_fd_most(void)
+/* Workers open no connection from here on: the last ones are main's, and gRPC, which ends the
+ * process when it gets none. */
+static int net_fd_last(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
-    rlim_t kept = limit.rlim_cur / 2 < FDS_KEPT ? limit.rlim_cur / 2 : FDS_KEPT;
-    return (int)(limit.rlim_cur - kept);
+    int most = (int)limit.rlim_cur;
+    return most - (most / 4 < FDS_LAST ? most / 4 : FDS_LAST);
+}
+
+/* Accepting stops where the upper half (at most FDS_KEPT) of a worker's begins: an accepted request
+ * is of no use without a descriptor for its upstream connection. */
+int net_fd_most(void)
+{
+    int last = net_fd_last();
+    if (last == INT_MAX) return INT_MAX;
+    return last - (last / 2 < FDS_KEPT ? last / 2 : FDS_KEPT);
+}
+
+/* Is it one of the last, which stay with main? Asked anew when it seems so: limits can be raised.
+ */
+static bool fd_is_mains(struct net_worker *n, int fd)
+{
+    if (fd < n->fd_last) return false;
+    n->fd_last = net_fd_last();
+    return fd >= n->fd_last;
 }
 
 struct net_worker *net_worker(struct worker *w)
@@ -46,6 +65,7 @@ struct net_worker *net_worker(struct worker *w)
     list_init(&n->conns);
     list_init(&n->draining);
     n->fd_most = net_fd_most();
+    n->fd_last = net_fd_last();
     n->relay_pipe[0] = n->relay_pipe[1] = -1;
     w->slot[WORKER_NET] = n;
     return n;
@@ -264,6 +284,10 @@ struct conn *conn_connect(struct worker *w, const struct addr *to, const struct 
                           const struct conn_events *events, void *owner)
 {
     int fd = socket_open(to);
+    if (fd >= 0 && fd_is_mains(net_worker(w), fd)) {
+        (void)close(fd);
+        fd = -EMFILE;
+    }
     /* Without a descriptor the connection is a stand-in that fails at the end of the turn. */
     struct conn *c = conn_new(w, fd, limits, events, owner);
     c->half_close = true;

@@ -113,6 +113,7 @@ struct net_worker {
     bool accepting;
     int fd_most; /* descriptors from here on are kept for upstream connections, files and the like
                   */
+    int fd_last; /* and from here on for main alone */
     _Atomic uint64_t
         open; /* downstream connections with a filter chain; written here, read by all, relaxed */
 };

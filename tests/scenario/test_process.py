@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from harness import client, config
+from harness import client, config, http2
+from harness.controlplane import ControlPlane, ads_bootstrap
 from harness.proxy import Log, Proxy
 from harness.wait import wait_for
 
@@ -307,6 +308,35 @@ def test_descriptors_run_out(skiff_binary, upstream, tmp_path):
             c.close()
         wait_for(lambda: client.get(port).text == "a", "recovery")
         assert proxy.cpu_seconds() - used < 20
+    finally:
+        proxy.stop()
+
+
+def test_upstream_connections_leave_main_descriptors(skiff_binary, upstream):
+    """One client's streams ask for more upstream connections than there are descriptors; the control plane is still reached."""
+    most, kept = 128, 16
+    a, plane = upstream("a", handler=lambda connection: connection.hang()), ControlPlane()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    listener = config.listener("main", [config.hcm([config.route(cluster="a")])])
+    try:
+        proxy = Proxy(skiff_binary, ads_bootstrap(plane.port, [config.cluster("a", [a.port])], [listener]), concurrency=1, wait=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    try:
+        proxy.wait_ready()
+        with http2.Client(proxy.port()) as many:
+            streams = [many.start() for _ in range(100)]
+            assert many.until(lambda: any(many.message(s).ended for s in streams))
+            assert len(os.listdir(f"/proc/{proxy.pid}/fd")) in range(most - kept - 4, most - kept + 1)
+            plane.stop()
+            again = ControlPlane(port=plane.port, version=100)
+            try:
+                again.set("cluster", [config.cluster("late", [a.port])])
+                again.wait_ack("cluster")
+            finally:
+                again.stop()
+        assert proxy.alive(), proxy.log_tail()
     finally:
         proxy.stop()
 
