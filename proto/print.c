@@ -452,7 +452,7 @@ static void print_any(struct printer *p, const Google__Protobuf__Any *any)
     } else if (any->value.len) {
         next(p, &first);
         print_key(p, STR("value"));
-        if (p->hide)
+        if (p->hide || p->opts.redact) /* what cannot be read may be a broken secret */
             print_text(p, redacted_base64);
         else
             print_base64(p, any->value.data, any->value.len);

@@ -8,7 +8,7 @@
 struct print_opts {
     bool pretty; /* one space a level, ": " after names, as Envoy's admin */
     bool redact; /* sensitive fields become "[redacted]" (strings), base64 of it (bytes), 0 or
-                    false, through Any too */
+                    false, through Any too; of an Any that cannot be read nothing is shown */
     bool always_primitive; /* zero scalars, enums and empty lists are printed, too (not members of
                               oneofs) */
     unsigned depth;        /* pretty: how deep in another text the message stands */

@@ -64,12 +64,33 @@ static void hides_secrets(void **state)
         "{\"filename\":\"[redacted]\"}}}}");
 }
 
+/* A broken secret is still one. */
+static void hides_what_cannot_be_read(void **state)
+{
+    (void)state;
+    static const char url[] =
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    uint8_t bytes[] = {0x12, 0x40, ' ', 's', 'e', 'c', 'r', 'e', 't'};
+    Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+    any.type_url = (char *)(uintptr_t)url;
+    any.value = (ProtobufCBinaryData){sizeof(bytes), bytes};
+    struct arena *a = arena_new("test", 0);
+    for (int hide = 0; hide < 2; hide++) {
+        struct print_opts opts = {.redact = hide};
+        struct str text = print_to(a, &any.base, &opts);
+        assert_int_equal(str_find(text, STR("c2VjcmV0")) == SIZE_MAX, hide);
+        assert_int_equal(str_find(text, STR("W3JlZGFjdGVkXQ==")) != SIZE_MAX, hide);
+    }
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pretty_as_envoy),
         cmocka_unit_test(zero_fields_when_asked),
         cmocka_unit_test(hides_secrets),
+        cmocka_unit_test(hides_what_cannot_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
