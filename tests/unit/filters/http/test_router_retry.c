@@ -47,7 +47,7 @@ static int teardown(void **state)
 static void with_policy(struct env *e, uint32_t on)
 {
     e->policy.on = on;
-    e->route.retry = &e->policy;
+    e->r.retry_policy = &e->policy;
     router_retry_init(&e->r);
 }
 
