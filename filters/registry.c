@@ -9,6 +9,7 @@
 #include "proxy/api/match_tree.h"
 #include "proxy/api/network_filter.h"
 #include "proxy/api/original_ip.h"
+#include "proxy/api/tls.h"
 #include "proxy/api/transport_socket.h"
 #include "proxy/api/udp.h"
 

@@ -89,6 +89,7 @@ static void secret_use(struct resource *r, struct tls_secret *secret)
     obj_unref(&r->object);
     r->object = o;
     runtime_publish(r->x->env.rt, TABLE_SECRETS, r->name, o);
+    secret_demand_changed(r);
     tls_list_secret_changed(r->x->env.rt, r->name);
 }
 
@@ -146,6 +147,7 @@ static void kind_secret_remove(struct resource *r)
     secret_files_free(&r->files);
     obj_unref(&r->object);
     runtime_publish(r->x->env.rt, TABLE_SECRETS, r->name, NULL);
+    secret_demand_changed(r);
 }
 
 static bool kind_secret_ready(struct resource *r)

@@ -1,5 +1,5 @@
 /* What workers ask for while requests wait: who waits for what, and the answers. Clusters (ODCDS)
- * are handled here; virtual hosts and scopes in their kinds' files. */
+ * are handled here; virtual hosts and scopes in their kinds' files, secrets in demand_secret.c. */
 #include "proxy/api/on_demand.h"
 
 #include "base/arena.h"
@@ -189,11 +189,24 @@ static void xds_asked(void *arg, struct on_demand_call *call)
     case ON_DEMAND_VIRTUAL_HOST: vhds_asked(x, call); return;
     case ON_DEMAND_SCOPE: scope_asked(x, call); return;
     case ON_DEMAND_CLUSTER: demand_cluster(x, call); return;
+    case ON_DEMAND_SECRET: secret_asked(x, call); return;
     }
+}
+
+static void xds_prefetch(void *arg, const struct tls_on_demand *who, struct str name)
+{
+    struct xds *x = arg;
+    if (x->phase != XDS_STOPPED) (void)secret_demand(x, who, name);
+}
+
+static void xds_left(void *arg, const struct tls_on_demand *who)
+{
+    secret_demand_left(arg, who);
 }
 
 void demands_serve(struct xds *x)
 {
-    static const struct on_demand_ops ops = {.asked = xds_asked};
+    static const struct on_demand_ops ops = {
+        .asked = xds_asked, .prefetch = xds_prefetch, .left = xds_left};
     on_demand_serve(x->env.rt, &ops, x);
 }

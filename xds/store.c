@@ -162,6 +162,7 @@ static void resource_timed_out(struct loop_timer *t)
     r->late = true;
     kind_of(r->kind)->missing(r);
     store_done(r);
+    if (r->kind == XDS_SECRET) secret_demand_gone(r->x, r->name);
 }
 
 void resource_subscribe(struct resource *r, uint64_t timeout_us)
@@ -208,7 +209,7 @@ static bool resource_watch(struct resource *r, const struct need *n, const struc
     return true;
 }
 
-static void resource_unwatch(struct resource *r)
+void resource_unwatch(struct resource *r)
 {
     if (r->is_static || --r->watchers > 0) return;
     loop_timer_stop(&r->fetch);

@@ -349,7 +349,12 @@ static void applying_sweep(struct applying *ap)
 static void applying_removed(struct applying *ap)
 {
     for (size_t i = 0; i < ap->u->removed_count; i++) {
-        struct resource *r = resource_find(ap->x, ap->kind, ap->u->removed[i]);
+        struct str name = ap->u->removed[i];
+        struct resource *r = resource_find(ap->x, ap->kind, name);
+        if (r && ap->kind == XDS_SECRET && r->source == ap->source) {
+            secret_demand_gone(ap->x, name); /* may free it */
+            r = resource_find(ap->x, ap->kind, name);
+        }
         if (!r || r->is_static) continue;
         if (applying_has_seen(ap, r))
             applying_refuse(ap, r->name, STR("is added and removed by the same response"));

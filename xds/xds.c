@@ -162,6 +162,8 @@ void xds_free(struct xds **xds)
     *xds = NULL;
     if (!x) return;
     if (x->phase != XDS_STOPPED) xds_stop(x);
+    on_demand_serve(x->env.rt, NULL, NULL);
+    secret_demands_free(x);
     layers_free(x);
     store_free(x);
     loop_later_cancel(&x->wake); /* freeing resources may have asked for it */

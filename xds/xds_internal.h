@@ -139,6 +139,18 @@ void demand_answer_known(struct xds *x, enum on_demand_kind kind, const struct m
 /* Subscribes to a name because a request asked for it, and ends that. */
 void demand_watch(struct resource *r, struct source *s);
 void demand_unwatch(struct resource *r);
+/* demand_secret.c: certificates that handshakes ask for by name. */
+struct tls_on_demand;
+void secret_asked(struct xds *x, struct on_demand_call *call);
+/* Watches the secret for the handshakes of a context; NULL: they may not have it. */
+struct resource *secret_demand(struct xds *x, const struct tls_on_demand *who, struct str name);
+void secret_demand_left(struct xds *x, const struct tls_on_demand *who);
+/* r has a new object, or lost it. */
+void secret_demand_changed(struct resource *r);
+/* It is not to be had (removed, or did not come in time): who waits is told, and nobody watches it
+ * for them any more, which may free it. */
+void secret_demand_gone(struct xds *x, struct str name);
+void secret_demands_free(struct xds *x);
 void demand_cluster_active(struct xds *x, struct str name);
 void demands_free(struct xds *x); /* answers all */
 /* Replaces a heap copy. */
@@ -213,6 +225,8 @@ bool store_link_needs(struct resource *r, struct need *needs, struct need_link *
  * (0: none). */
 void resource_subscribe(struct resource *r, uint64_t timeout_us);
 void store_drop_needs(struct need_link **from);
+/* Takes one watcher off; the last one ends the subscription and frees r. */
+void resource_unwatch(struct resource *r);
 /* Done (received, given up): whoever waits is looked at at the end of the turn. */
 void store_done(struct resource *r);
 void store_wait(struct resource *r); /* r.pending waits for its needs */
@@ -301,6 +315,7 @@ struct xds {
     struct list scope_sets;    /* struct scope_follower.link */
     struct list retired;       /* struct retired.link */
     struct map demands;        /* struct demand *: requests that wait (on_demand.c) */
+    struct map asked_secrets;  /* struct asked_secret * (demand_secret.c) */
     size_t demanded;           /* names that requests made us ask for */
     size_t asking;             /* calls in all demands */
     struct loop_later wake;

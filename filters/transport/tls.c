@@ -123,9 +123,14 @@ static bool tls_common(const struct conf_at *at, const TLS(CommonTlsContext) * m
     if (!m) return true;
     bool ok = tls_refuse(at, m->custom_handshaker != NULL, "custom_handshaker",
                          "custom handshakers are not supported");
-    ok = tls_refuse(at, m->custom_tls_certificate_selector != NULL,
-                    "custom_tls_certificate_selector", "is not supported") &&
-         ok;
+    if (c->server) {
+        ok = tls_selector_create(at, m->custom_tls_certificate_selector, c) && ok;
+    } else {
+        ok = tls_refuse(at, m->custom_tls_certificate_selector != NULL,
+                        "custom_tls_certificate_selector",
+                        "is not supported for upstream connections") &&
+             ok;
+    }
     ok = conf_tls_key_log(at, m->key_log, &c->key_log) && ok;
     tls_params(at, m->tls_params, c);
     ok = tls_certs(at, m, c) && ok;
@@ -178,10 +183,10 @@ static bool tls_downstream(const struct conf_at *at, const TLS(DownstreamTlsCont
     c->prefer_client_ciphers = m->prefer_client_ciphers;
     c->no_cache = m->disable_stateful_session_resumption;
     c->ocsp = (enum tls_ocsp)m->ocsp_staple_policy;
-    bool ok = tls_common(&common, m->common_tls_context, c);
+    bool ok = tls_tickets_of(at, m, c);
+    ok = tls_common(&common, m->common_tls_context, c) && ok;
     ok = conf_duration(&timeout, m->session_timeout, 0, &timeout_us) && ok;
     c->session_timeout_s = timeout_us / 1000000;
-    ok = tls_tickets_of(at, m, c) && ok;
     return ok && tls_conf_ready(&common, c);
 }
 

@@ -31,6 +31,8 @@ enum extension_kind {
     EXTENSION_EARLY_HEADERS, /* struct early_headers_type */
     EXTENSION_REQUEST_ID,
     EXTENSION_HEADER_FORMAT,    /* preserve_case */
+    EXTENSION_TLS_SELECTOR,     /* struct tls_selector_type */
+    EXTENSION_TLS_MAPPER,       /* struct tls_mapper_type */
     EXTENSION_UPSTREAM_OPTIONS, /* typed_extension_protocol_options */
     EXTENSION_BOOTSTRAP, /* bootstrap_extensions, resource monitors, sinks: load-time objects */
     EXTENSION_KINDS

@@ -68,6 +68,8 @@ const char *extension_kind_category(enum extension_kind kind)
         [EXTENSION_EARLY_HEADERS] = "envoy.http.early_header_mutation",
         [EXTENSION_REQUEST_ID] = "envoy.request_id",
         [EXTENSION_HEADER_FORMAT] = "envoy.http.stateful_header_formatters",
+        [EXTENSION_TLS_SELECTOR] = "envoy.tls.certificate_selectors",
+        [EXTENSION_TLS_MAPPER] = "envoy.tls.certificate_mappers",
         [EXTENSION_UPSTREAM_OPTIONS] = "envoy.upstream_options",
         [EXTENSION_BOOTSTRAP] = "envoy.bootstrap",
     };

@@ -15,6 +15,9 @@ struct tls_validation; /* how a peer's certificate is judged */
 struct tls_tickets;    /* session ticket keys */
 struct arena;
 struct stat_group;
+struct stats;
+struct runtime;
+struct tls_conf;
 struct log_file;
 struct cidr;
 
@@ -122,6 +125,42 @@ struct tls_key_log {
     const struct cidr *local, *remote; /* both must hold; none: all */
     size_t local_count, remote_count;
 };
+/* Certificates that handshakes ask for by name (on_demand_secret). */
+struct tls_mapper {
+    struct str name; /* the secret's; by_sni: of clients without one */
+    bool by_sni;
+};
+struct tls_on_demand {
+    const void *source; /* Envoy__Config__Core__V3__ConfigSource * */
+    struct tls_mapper mapper;
+    struct runtime *rt;       /* NULL: only validated */
+    struct stat_group *stats; /* enum tls_on_demand_stat; main. NULL: only validated */
+};
+enum tls_on_demand_stat {
+    TLS_ON_DEMAND_ACTIVE,
+    TLS_ON_DEMAND_REQUESTED,
+    TLS_ON_DEMAND_UPDATED,
+    TLS_ON_DEMAND_COUNT
+};
+struct stat_group *tls_on_demand_stats_get(struct stats *s, struct str scope);
+/* Its name in TABLE_ASKED_SECRETS: each context sees only what its own handshakes asked for. */
+struct str tls_on_demand_key(struct arena *a, const struct tls_on_demand *who, struct str name);
+/* custom_tls_certificate_selector: there is one. */
+struct tls_selector_type {
+    struct extension ext;
+};
+/* How a handshake finds the secret's name. */
+struct tls_mapper_type {
+    struct extension ext;
+    /* Main; texts in conf_arena(at). */
+    struct tls_mapper (*conf_create)(const struct conf_at *at, const struct ProtobufCMessage *msg);
+};
+struct Envoy__Config__Core__V3__TypedExtensionConfig;
+/* Main. False: told (filters/transport/tls_selector.c). m NULL: none. */
+bool tls_selector_create(const struct conf_at *at,
+                         const struct Envoy__Config__Core__V3__TypedExtensionConfig *m,
+                         struct tls_conf *c);
+
 /* A DownstreamTlsContext or UpstreamTlsContext. The extension fills it; tls_conf_ready makes the
  * rest. */
 struct tls_conf {
@@ -144,6 +183,7 @@ struct tls_conf {
     bool require_client, require_sni, no_tickets, no_cache, full_scan, prefer_client_ciphers;
     uint64_t session_timeout_s;
     enum tls_ocsp ocsp;
+    const struct tls_on_demand *on_demand; /* instead of certificates; NULL: none */
     /* client */
     struct str sni;
     bool auto_host_sni, auto_sni_san, allow_renegotiation;

@@ -41,7 +41,8 @@ struct transport_ask {
 enum {
     TRANSPORT_WANT_READ = -1,
     TRANSPORT_WANT_WRITE = -2,
-    TRANSPORT_ERROR = -3 /* text by failure() */
+    TRANSPORT_ERROR = -3, /* text by failure() */
+    TRANSPORT_WAIT = -4   /* handshake: for no byte; the transport calls conn_handshake_go */
 };
 struct transport_socket_type {
     struct extension ext;
@@ -52,7 +53,7 @@ struct transport_socket_type {
     /* per connection, worker: state of the connection, NULL for none */
     void *(*open)(const struct transport_socket *ts, struct conn *c, int fd, bool server,
                   const struct transport_ask *ask);
-    int (*handshake)(void *t); /* 0 done, or WANT_*, or ERROR */
+    int (*handshake)(void *t); /* 0 done, or WANT_*, or WAIT, or ERROR */
     ssize_t (*read)(void *t, void *to, size_t len);
     ssize_t (*writev)(void *t, const struct iovec *iov, int count);
     int (*shutdown)(void *t);                /* close_notify; WANT_* possible */

@@ -345,8 +345,9 @@ void conn_set_owner(struct conn *c, const struct conn_events *events, void *owne
 static void conn_look(struct loop_timer *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
-    if (c->state != CONN_OPEN || c->half_close || c->end_seen) return;
-    if (c->pauses == 0) return;
+    bool waits = c->state == CONN_HANDSHAKE && c->waits,
+         paused = c->state == CONN_OPEN && !c->half_close && !c->end_seen && c->pauses > 0;
+    if (!waits && !paused) return;
     struct pollfd p = {.fd = c->io.fd, .events = POLLRDHUP};
     if (poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR))) {
         conn_end_with(c, (p.revents & POLLERR) ? CONN_END_RESET : CONN_END_REMOTE);
@@ -355,14 +356,18 @@ static void conn_look(struct loop_timer *t)
     loop_timer_start(c->worker->loop, t, LOOK_US, conn_look);
 }
 
+void conn_watch_end(struct conn *c)
+{
+    if (!loop_timer_running(&c->timer))
+        loop_timer_start(c->worker->loop, &c->timer, LOOK_US, conn_look);
+}
+
 void conn_pause_read(struct conn *c, bool pause)
 {
     if (!conn_is_open(c)) return;
     if (pause) {
         if (c->pauses++ > 0) return;
-        if (c->state == CONN_OPEN && !c->half_close && !loop_timer_running(&c->timer)) {
-            loop_timer_start(c->worker->loop, &c->timer, LOOK_US, conn_look);
-        }
+        if (c->state == CONN_OPEN && !c->half_close) conn_watch_end(c);
     } else {
         if (bug_if(c->pauses == 0) || --c->pauses > 0) return;
         if (c->in.len || c->end_seen || c->transport) conn_later_add(c, CONN_LATER_READ);

@@ -59,6 +59,7 @@ struct conn {
     bool server;
     bool above;            /* write queue above high, told so */
     bool blocked;          /* a write met EAGAIN: wait for a writable socket */
+    bool waits;            /* the handshake waits for no byte (TRANSPORT_WAIT) */
     bool read_wants_write; /* TLS: reading waits for a writable socket */
     bool write_wants_read; /* TLS: writing waits for a readable one */
     bool end_seen;         /* the peer's end was read */
@@ -81,8 +82,12 @@ struct net_worker;
 void conn_later_add(struct conn *c, enum conn_later work);
 void conn_update_want(struct conn *c);
 void conn_begin(struct conn *c); /* opens the transport, does the handshake, tells on_connected */
-void conn_read(struct conn *c);  /* reads and shows */
-void conn_show(struct conn *c);  /* on_read with what is there */
+/* Looks now and then whether the peer has left, while nothing is read. */
+void conn_watch_end(struct conn *c);
+/* What the transport waited for is there: its handshake goes on. */
+void conn_handshake_go(struct conn *c);
+void conn_read(struct conn *c); /* reads and shows */
+void conn_show(struct conn *c); /* on_read with what is there */
 void conn_flush(struct conn *c,
                 bool may_end); /* writes; may_end false: a failure is told at the end of the turn */
 void conn_end_with(struct conn *c, enum conn_end why); /* tears down and tells the owner */

@@ -64,7 +64,9 @@ void conn_update_want(struct conn *c)
     int want = 0;
     switch ((enum conn_state)c->state) {
     case CONN_CONNECTING: want = LOOP_READ | LOOP_WRITE; break;
-    case CONN_HANDSHAKE: want = c->blocked ? LOOP_WRITE : LOOP_READ; break;
+    case CONN_HANDSHAKE:
+        if (!c->waits) want = c->blocked ? LOOP_WRITE : LOOP_READ;
+        break;
     case CONN_OPEN:
         if (conn_may_read(c) || c->write_wants_read) want = LOOP_READ;
         if (c->blocked || c->read_wants_write) want |= LOOP_WRITE;
@@ -112,7 +114,16 @@ void conn_begin(struct conn *c)
     }
     c->state = CONN_HANDSHAKE;
     c->blocked = r == TRANSPORT_WANT_WRITE;
+    c->waits = r == TRANSPORT_WAIT;
+    if (c->waits) conn_watch_end(c);
     conn_update_want(c);
+}
+
+void conn_handshake_go(struct conn *c)
+{
+    if (c->state != CONN_HANDSHAKE || !c->waits) return;
+    c->waits = false;
+    conn_begin(c);
 }
 
 /* --- reading

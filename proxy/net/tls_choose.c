@@ -154,6 +154,12 @@ int tls_on_cert(SSL *ssl, void *arg)
     struct tls_conn *t = tls_conn_of(ssl);
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     struct str sni = name ? str_dup_lower(t->worker->scratch, str_of(name)) : STR_NONE;
+    if (t->conf->on_demand) {
+        int r = tls_on_demand_take(t);
+        if (r < 0) return r;
+        /* OpenSSL, left without a certificate, says what Envoy says: no handshake. */
+        if (r == 0) return 1;
+    }
     tls_session_lifetime(t);
     if (!choose(t, sni)) return 0;
     if (staples_allow(t)) return 1;

@@ -128,7 +128,9 @@ void *tls_open(const struct transport_socket *ts, struct conn *c, int fd, bool s
                const struct transport_ask *ask)
 {
     const struct tls_conf *conf = (const struct tls_conf *)(const void *)ts;
-    size_t certs = conf->cert_count + conf->cert_secret_count, pins = conf->cert_secret_count + 2;
+    size_t asked = conf->on_demand ? 1 : 0; /* a certificate by name */
+    size_t certs = conf->cert_count + conf->cert_secret_count + asked;
+    size_t pins = conf->cert_secret_count + 2 + asked;
     struct tls_conn *t =
         mem_alloc(sizeof(*t) + certs * sizeof(*t->certs) + pins * sizeof(*t->pins));
     t->certs = (const struct tls_cert **)(void *)(t + 1);
@@ -304,6 +306,7 @@ int tls_handshake(void *arg)
     switch (SSL_get_error(t->ssl, r)) {
     case SSL_ERROR_WANT_READ: return TRANSPORT_WANT_READ;
     case SSL_ERROR_WANT_WRITE: return TRANSPORT_WANT_WRITE;
+    case SSL_ERROR_WANT_X509_LOOKUP: return TRANSPORT_WAIT;
     default: return tls_fail(t);
     }
 }
@@ -405,6 +408,7 @@ struct str tls_failure(void *arg)
 void tls_close(void *arg)
 {
     struct tls_conn *t = arg;
+    on_demand_cancel(&t->question);
     secrets_drop(t);
     /* OpenSSL forbids to resume a session whose connection it did not see closed in order; ours end
      * as it suits HTTP. */

@@ -300,7 +300,7 @@ static void make_digest(struct tls_conf *c)
 
 static bool check_certs(const struct conf_at *at, const struct tls_conf *c)
 {
-    if (c->server && !c->cert_count && !c->cert_secret_count)
+    if (c->server && !c->cert_count && !c->cert_secret_count && !c->on_demand)
         return conf_fail(at, "No TLS certificates found for server context");
     if (!c->server && c->cert_count + c->cert_secret_count > 1) {
         return conf_fail(at, "Multiple TLS certificates are not supported for client contexts");

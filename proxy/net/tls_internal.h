@@ -2,6 +2,7 @@
 #pragma once
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include "proxy/api/on_demand.h"
 #include "proxy/api/tls.h"
 #include "proxy/net/conn_internal.h"
 
@@ -97,6 +98,8 @@ struct tls_conn {
     struct str failure;
     const char *hello_version; /* server: what the hello and our range agree on; NULL: no hello */
     struct tls_facts *facts;
+    struct on_demand question; /* for the certificate */
+    bool asked, taken;         /* it was answered; it is the one of `certs` */
 };
 static inline struct tls_conn *tls_conn_of(const SSL *ssl)
 {
@@ -107,6 +110,9 @@ static inline struct tls_conn *tls_conn_of(const SSL *ssl)
  * inline_bytes (Envoy: of nothing else). */
 struct str tls_stat_name(struct arena *a, struct str name, const char *kind, struct str bytes);
 /* tls_choose.c: which certificate. */
+/* tls_on_demand.c: the one certificate of a conf with on_demand becomes what may be chosen. 1: it
+ * is so, 0: there is none, -1: the handshake waits for it. */
+int tls_on_demand_take(struct tls_conn *t);
 int tls_on_cert(SSL *ssl, void *arg);
 int tls_on_status(SSL *ssl, void *arg);
 bool tls_use_cert(SSL *ssl, const struct tls_cert *c);

@@ -68,6 +68,16 @@ void on_demand_serve(struct runtime *rt, const struct on_demand_ops *ops, void *
     rt->on_demand_arg = arg;
 }
 
+void on_demand_prefetch(struct runtime *rt, const struct tls_on_demand *who, struct str name)
+{
+    if (rt->on_demand) rt->on_demand->prefetch(rt->on_demand_arg, who, name);
+}
+
+void on_demand_left(struct runtime *rt, const struct tls_on_demand *who)
+{
+    if (rt->on_demand) rt->on_demand->left(rt->on_demand_arg, who);
+}
+
 const struct on_demand_question *on_demand_question(const struct on_demand_call *call)
 {
     return &call->question;

@@ -18,13 +18,14 @@ struct on_demand_ops;
 
 /* What is published by name. Each table is a name -> object map in every worker. */
 enum table {
-    TABLE_CLUSTERS,   /* struct cluster (proxy/upstream) */
-    TABLE_HOSTS,      /* struct host_set, by cluster name: changes without the cluster */
-    TABLE_ROUTES,     /* struct route_config, by RDS name */
-    TABLE_RUNTIME,    /* struct runtime_values, one entry named "" */
-    TABLE_SECRETS,    /* TLS secrets */
-    TABLE_EXTENSIONS, /* struct extension_conf (proxy/api), by the key of its slot */
-    TABLE_SCOPES,     /* struct scope_set (proxy/http/scopes.h) */
+    TABLE_CLUSTERS,      /* struct cluster (proxy/upstream) */
+    TABLE_HOSTS,         /* struct host_set, by cluster name: changes without the cluster */
+    TABLE_ROUTES,        /* struct route_config, by RDS name */
+    TABLE_RUNTIME,       /* struct runtime_values, one entry named "" */
+    TABLE_SECRETS,       /* TLS secrets */
+    TABLE_ASKED_SECRETS, /* TLS secrets that handshakes asked for, by tls_on_demand_key */
+    TABLE_EXTENSIONS,    /* struct extension_conf (proxy/api), by the key of its slot */
+    TABLE_SCOPES,        /* struct scope_set (proxy/http/scopes.h) */
     TABLE_COUNT
 };
 
