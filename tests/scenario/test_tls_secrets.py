@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import threading
 
 import grpc
@@ -332,3 +333,67 @@ def test_a_log_line_outlives_its_upstream_connection(skiff, pki, tmp_path):
         proxy.check_health()
     finally:
         origin.stop()
+
+
+def by_name(source):
+    """A socket whose certificate is fetched by the client's SNI."""
+    selector = {"@type": config.TYPE + "extensions.transport_sockets.tls.cert_selectors.on_demand_secret.v3.Config", "config_source": source,
+                "certificate_mapper": {"name": "sni", "typed_config": {
+                    "@type": config.TYPE + "extensions.transport_sockets.tls.cert_mappers.sni.v3.SNI", "default_value": "default"}}}
+    out = downstream(custom_tls_certificate_selector={"name": "on-demand", "typed_config": selector})
+    out["typed_config"].update(disable_stateless_session_resumption=True, disable_stateful_session_resumption=True)
+    return out
+
+
+def hello(port, sni, *args):
+    """What openssl's client says of a handshake."""
+    return subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", sni, *args], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def test_certificates_on_demand_are_for_who_may_have_them(skiff, control_plane, pki, tmp_path):
+    """Names that are no host names and secrets that are there for something else are not asked for; clients that leave, names that do
+    not come, listeners that go; a hello that is sent twice."""
+    plane, listeners = control_plane(), str(tmp_path / "listeners.json")
+    plane.answer_unknown = False
+    plane.set("cluster", [])
+    plane.set("secret", [])
+    quick = {**ADS, "initial_fetch_timeout": "0.2s"}
+
+    def serve(*sockets):
+        reply = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+        all_of_them = [{"@type": config.TYPE + "config.listener.v3.Listener", **config.listener(name, filter_chains=[
+            {"filters": [config.hcm([reply])], "transport_socket": one}], stat_prefix=name)} for name, one in sockets]
+        with open(listeners + ".new", "w", encoding="utf-8") as out:
+            json.dump({"version_info": str(len(sockets)), "resources": all_of_them}, out)
+        os.rename(listeners + ".new", listeners)
+    serve(("main", by_name({**ADS, "initial_fetch_timeout": "0s"})), ("quick", by_name(quick)))
+    body = ads_bootstrap(plane.port, delta=True)
+    body["dynamic_resources"]["lds_config"] = {"path_config_source": {"path": listeners}, "resource_api_version": "V3"}
+    body["static_resources"]["secrets"] = [certificate(pki.three, "three.example")]
+    proxy = skiff(body, args=["--drain-time-s", "1", "--drain-strategy", "immediate"])
+    main, quickly = proxy.port("main"), proxy.port("quick")
+
+    def names(what):
+        return [name for r in plane.delta_requests for name in getattr(r, "resource_names_" + what) if r.type_url.endswith("Secret")]
+    for sni in ("*", "a*.example", "xdstp:x", "a/b", "three.example"):
+        assert "no peer certificate available" in hello(main, sni), sni
+    assert "no peer certificate available" in hello(quickly, "late.example")
+    wait_for(lambda: names("unsubscribe") == ["late.example"], "the end of a subscription that brought nothing")
+    assert names("subscribe") == ["late.example"]
+    with subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{main}", "-servername", "one.example"], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as leaving:
+        plane.wait_subscribed_name("secret", "one.example")
+        assert proxy.stat("listener.main.downstream_cx_active") == 1
+        leaving.kill()
+    wait_for(lambda: proxy.stat("listener.main.downstream_cx_active") == 0, "the end of a connection that waits")
+    plane.set("secret", [certificate(pki.one, "one.example")])
+    for args in (["-groups", "P-521:P-256"], ["-groups", "P-521:P-256", "-tls1_2"]):
+        assert "subject=O = Test, CN = one" in hello(main, "one.example", *args)
+    assert "subject=O = Test, CN = one" in hello(quickly, "one.example")
+    assert proxy.stat("listener.quick.on_demand_secret.cert_active") == 1
+    serve(("quick", by_name(quick)))
+    wait_for(lambda: proxy.stat("listener_manager.total_listeners_active") == 1, "the end of a listener")
+    assert "subject=O = Test, CN = one" in hello(quickly, "one.example")
+    serve()
+    wait_for(lambda: names("unsubscribe") == ["late.example", "one.example"], "the end of the last who asked")
