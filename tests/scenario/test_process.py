@@ -1,7 +1,6 @@
 """The process: flags, signals, where the configuration comes from, descriptors running out, logs, workers."""
 import json
 import os
-import resource
 import signal
 import subprocess
 import threading
@@ -281,15 +280,18 @@ def test_four_workers_share_the_load(skiff, upstream):
     proxy.wait_stat("cluster.a.upstream_rq_active", 0)
 
 
+def with_descriptors(most, binary, folder):
+    """A program that is the binary with so many descriptors: a limit of our own would hit the test, too."""
+    path = folder / "limited"
+    path.write_text(f'#!/bin/sh\nulimit -n {most}\nexec "{binary}" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 def test_descriptors_run_out(skiff_binary, upstream, tmp_path):
     """64 descriptors, 200 clients: no crash, no busy loop, and it recovers by itself."""
     a = upstream("a")
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
-    try:
-        proxy = Proxy(skiff_binary, simple(a.port), concurrency=1, wait=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    proxy = Proxy(with_descriptors(64, skiff_binary, tmp_path), simple(a.port), concurrency=1, wait=False)
     try:
         proxy.wait_ready()
         port = proxy.port()
@@ -312,17 +314,15 @@ def test_descriptors_run_out(skiff_binary, upstream, tmp_path):
         proxy.stop()
 
 
-def test_upstream_connections_leave_main_descriptors(skiff_binary, upstream):
+def test_upstream_connections_leave_main_descriptors(skiff_binary, upstream, tmp_path):
     """One client's streams ask for more upstream connections than there are descriptors; the control plane is still reached."""
     most, kept = 128, 16
     a, plane = upstream("a", handler=lambda connection: connection.hang()), ControlPlane()
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    for kind in ("cluster", "listener"):
+        plane.set(kind, [])
     listener = config.listener("main", [config.hcm([config.route(cluster="a")])])
-    try:
-        proxy = Proxy(skiff_binary, ads_bootstrap(plane.port, [config.cluster("a", [a.port])], [listener]), concurrency=1, wait=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    proxy = Proxy(with_descriptors(most, skiff_binary, tmp_path), ads_bootstrap(plane.port, [config.cluster("a", [a.port])], [listener]),
+                  concurrency=1, wait=False)
     try:
         proxy.wait_ready()
         with http2.Client(proxy.port()) as many:

@@ -69,6 +69,11 @@ void conn_read_again(struct conn *c)
 {
     (void)c;
 }
+void conn_handshake_go(struct conn *c); /* of conn_internal.h, which has the real struct conn */
+void conn_handshake_go(struct conn *c)
+{
+    (void)c;
+}
 struct buf *conn_input(struct conn *c)
 {
     return &c->in;
