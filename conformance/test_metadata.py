@@ -42,14 +42,18 @@ class Side:
         self.seen, self.say = [], []
         self.h1 = Upstream("one")
         self.h2 = http2.Upstream2("two", handler=self.serve)
+        self.raw = Upstream("raw", handler=lambda connection: connection.echo())
         on, small = {"allow_metadata": True}, {"allow_metadata": True, "max_metadata_size": 100}
         routes = [config.route("/" + name, name) for name in ("on", "off", "small", "h1")]
         held = [{"name": "b", "typed_config": {"@type": config.TYPE + "extensions.filters.http.buffer.v3.Buffer", "max_request_bytes": 1000}}, config.router()]
-        listeners = {"on": {"http2_protocol_options": on}, "off": {}, "small": {"http2_protocol_options": small},
+        tunnel = {"match": {"connect_matcher": {}}, "route": {"cluster": "raw", "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}}
+        routes.append(tunnel)
+        listeners = {"tunnel": {"http2_protocol_options": {**on, "allow_connect": True}, "upgrade_configs": [{"upgrade_type": "CONNECT"}]},
+                     "on": {"http2_protocol_options": on}, "off": {}, "small": {"http2_protocol_options": small},
                      "held": {"http2_protocol_options": on, "http_filters": held}}
         body = config.bootstrap([config.listener(n, [config.hcm(routes, stat_prefix=n, **over)]) for n, over in listeners.items()],
                                 [h2_cluster("on", self.h2.port, **on), h2_cluster("off", self.h2.port), h2_cluster("small", self.h2.port, **small),
-                                 config.cluster("h1", [self.h1.port])])
+                                 config.cluster("h1", [self.h1.port]), config.cluster("raw", [self.raw.port])])
         self.proxy = Proxy(binary, body, concurrency=concurrency)
 
     def serve(self, server):
@@ -84,8 +88,20 @@ class Side:
             wait_for(lambda: self.seen, "the upstream's view")
         return {**out, "upstream": self.seen}
 
+    def tunnel(self):
+        """What comes back through a CONNECT that ends here, with METADATA before and between its bytes."""
+        with http2.Client(self.proxy.port("tunnel")) as peer:
+            stream = peer.open([(":method", "CONNECT"), (":authority", "test:1")], False)
+            peer.send(one(stream) + http2.data(stream, b"hello", False))
+            message = peer.message(stream)
+            assert peer.until(lambda: message.body == b"hello" or message.ended), "the connection ended"
+            peer.send(two(stream) + http2.data(stream, b" again", False))
+            assert peer.until(lambda: message.body == b"hello again" or message.ended), "the connection ended"
+            return {"status": message.status, "body": message.body, "answer": told(peer, stream), "open": not peer.closed}
+
     def stop(self):
         self.proxy.stop(check=not self.proxy.is_envoy)
+        self.raw.stop()
         self.h1.stop()
         self.h2.stop()
 
@@ -187,3 +203,10 @@ ROWS = {
 def test_metadata(sides, name):
     truth = sides[0].run(**ROWS[name])
     assert sides[1].run(**ROWS[name]) == truth
+
+
+def test_a_tunnel_that_ends_here(sides):
+    """A raw connection has no place for METADATA: it is dropped."""
+    truth = sides[0].tunnel()
+    assert truth["body"] == b"hello again"
+    assert sides[1].tunnel() == truth

@@ -106,6 +106,13 @@ static void raw_send_trailers(struct codec_stream *s, struct headers *t)
     raw_send_data(s, &none, true);
 }
 
+/* Bytes have no place for it. Envoy: the same. */
+static void raw_send_metadata(struct codec_stream *s, struct buf *block)
+{
+    (void)s;
+    buf_release(block);
+}
+
 static void raw_pause(struct codec_stream *s, bool pause)
 {
     if (raw_of(s)->conn) conn_pause_read(raw_of(s)->conn, pause);
@@ -120,6 +127,7 @@ static const struct codec_ops raw_ops = {
     .send_headers = raw_send_headers,
     .send_data = raw_send_data,
     .send_trailers = raw_send_trailers,
+    .send_metadata = raw_send_metadata,
     .pause = raw_pause,
     .counts = raw_counts,
 };
