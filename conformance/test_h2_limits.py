@@ -114,18 +114,6 @@ ROWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def sides(skiff_binary, envoy_binary, concurrency):
-    made = []
-    try:
-        for binary in (envoy_binary, skiff_binary):
-            made.append(Side(binary, concurrency))
-        yield made
-    finally:
-        for side in made:
-            side.stop()
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_limit(sides, name):
     truth = ROWS[name](sides[0])

@@ -81,18 +81,6 @@ class Side:
         self.up.stop()
 
 
-@pytest.fixture(scope="module")
-def sides(envoy_binary, skiff_binary, concurrency):
-    made = []
-    try:
-        for binary in (envoy_binary, skiff_binary):
-            made.append(Side(binary, concurrency))
-        yield made
-    finally:
-        for side in made:
-            side.stop()
-
-
 def agree(envoy, skiff):
     wait_for(lambda: skiff.told() == envoy.told() and skiff.told(True) == envoy.told(True),
              f"Skiff to tell what Envoy told: {envoy.told()}; now {skiff.told()}", 20)

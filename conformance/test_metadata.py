@@ -106,18 +106,6 @@ class Side:
         self.h2.stop()
 
 
-@pytest.fixture(scope="module")
-def sides(skiff_binary, envoy_binary, concurrency):
-    made = []
-    try:
-        for binary in (envoy_binary, skiff_binary):
-            made.append(Side(binary, concurrency))
-        yield made
-    finally:
-        for side in made:
-            side.stop()
-
-
 def one(stream):
     return metadata(stream, [("a", "1"), ("X-B", "two words"), ("c", "")])
 
