@@ -48,15 +48,6 @@ int net_fd_most(void)
     return last - (last / 2 < FDS_KEPT ? last / 2 : FDS_KEPT);
 }
 
-/* Is it one of the last, which stay with main? Asked anew when it seems so: limits can be raised.
- */
-static bool fd_is_mains(struct net_worker *n, int fd)
-{
-    if (fd < n->fd_last) return false;
-    n->fd_last = net_fd_last();
-    return fd >= n->fd_last;
-}
-
 struct net_worker *net_worker(struct worker *w)
 {
     struct net_worker *n = w->slot[WORKER_NET];
@@ -69,6 +60,17 @@ struct net_worker *net_worker(struct worker *w)
     n->relay_pipe[0] = n->relay_pipe[1] = -1;
     w->slot[WORKER_NET] = n;
     return n;
+}
+
+/* Asked anew when it seems to be one of the last: limits can be raised. */
+int net_spare_fd(struct worker *w, int fd)
+{
+    struct net_worker *n = net_worker(w);
+    if (fd < n->fd_last) return fd;
+    n->fd_last = net_fd_last();
+    if (fd < n->fd_last) return fd;
+    (void)close(fd);
+    return -EMFILE;
 }
 
 uint64_t net_next_id(struct worker *w)
@@ -283,11 +285,7 @@ struct conn *conn_connect(struct worker *w, const struct addr *to, const struct 
                           const void *ts_ask, uint64_t timeout_us, const struct conn_limits *limits,
                           const struct conn_events *events, void *owner)
 {
-    int fd = socket_open(to);
-    if (fd >= 0 && fd_is_mains(net_worker(w), fd)) {
-        (void)close(fd);
-        fd = -EMFILE;
-    }
+    int fd = net_spare_fd(w, socket_open(to));
     /* Without a descriptor the connection is a stand-in that fails at the end of the turn. */
     struct conn *c = conn_new(w, fd, limits, events, owner);
     c->half_close = true;

@@ -107,6 +107,10 @@ struct buf *conn_input(struct conn *c);        /* read but not yet used bytes */
 int conn_fd(const struct conn *c);
 /* Statistics of bytes: where reads and writes are counted (listener/HCM
  * downstream_cx_rx_bytes_total ..., cluster ...). */
+/* Worker. A new descriptor, or -EMFILE and it is closed: the last ones are main's, and gRPC's,
+ * which ends the process when it gets none. Negative ones pass. */
+int net_spare_fd(struct worker *w, int fd);
+
 struct conn_byte_stats {
     struct stat_group *group;
     size_t rx_total, rx_buffered, tx_total, tx_buffered;

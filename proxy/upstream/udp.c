@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/must.h"
+#include "proxy/net/conn.h"
 #include "proxy/net/datagram.h"
 #include "proxy/net/socket.h"
 #include "proxy/stats/stats.h"
@@ -66,9 +67,9 @@ static int udp_bind_source(int fd, const struct addr *source)
     return r;
 }
 
-static int udp_open(const struct upstream_udp *u, const struct host *h)
+static int udp_open(struct worker *w, const struct upstream_udp *u, const struct host *h)
 {
-    int fd = datagram_open(&h->addr);
+    int fd = net_spare_fd(w, datagram_open(&h->addr));
     if (fd < 0) return fd;
     int r = datagram_want_facts(fd, &h->addr, false);
     if (r == 0 && u->source.len && addr_is_v4(&u->source) == addr_is_v4(&h->addr))
@@ -86,7 +87,7 @@ enum upstream_udp_result upstream_udp_start(struct worker *w, struct upstream_cl
         stat_inc(upstream_stats(uc), CLUSTER_STAT_UPSTREAM_CX_OVERFLOW);
         return UPSTREAM_UDP_OVERFLOW;
     }
-    int fd = udp_open(u, h);
+    int fd = udp_open(w, u, h);
     if (fd < 0) return UPSTREAM_UDP_FAILED;
     breaker_take(uc->conf, UPSTREAM_DEFAULT, BREAKER_CX);
     upstream_pin(uc);
