@@ -117,26 +117,6 @@ void secret_demand_changed(struct resource *r)
     if (r->object) demand_answer(x, ON_DEMAND_SECRET, r->name, true);
 }
 
-/* The source that the context names; NULL: told in the log. */
-static struct source *asked_source(struct xds *x, const struct tls_on_demand *who, struct str name)
-{
-    struct errors errors = {.arena = arena_new("errors", 0)};
-    struct conf_cx cx = {.arena = errors.arena,
-                         .errors = &errors,
-                         .registry = x->env.registry,
-                         .rt = x->env.rt,
-                         .opts = &x->env.dynamic_opts};
-    struct conf_at at = conf_root(&cx);
-    struct source *s = source_get(x, XDS_SECRET, who->source, &at);
-    if (!s) {
-        struct str why = errors_text(&errors, errors.arena, STR_NONE);
-        log_warn(LOG_C_SECRET, "secret \"%.*s\" cannot be asked for: %.*s", STR_ARG(name),
-                 STR_ARG(why));
-    }
-    arena_free(&errors.arena);
-    return s;
-}
-
 /* Begins to watch r for handshakes. */
 static struct asked_secret *asked_begin(struct resource *r, struct source *source,
                                         const struct tls_on_demand *who)
@@ -164,7 +144,7 @@ static struct asked_secret *asked_begin(struct resource *r, struct source *sourc
 
 struct resource *secret_demand(struct xds *x, const struct tls_on_demand *who, struct str name)
 {
-    struct source *source = asked_source(x, who, name);
+    struct source *source = demand_source(x, XDS_SECRET, who->source, LOG_C_SECRET, "secret", name);
     struct resource *r = resource_get(x, XDS_SECRET, name);
     struct asked_secret *s = map_get(&x->asked_secrets, name);
     /* One name is one secret: what is static or comes from elsewhere is not for handshakes to pick.

@@ -109,6 +109,26 @@ void demands_free(struct xds *x)
     map_release(&x->demands);
 }
 
+struct source *demand_source(struct xds *x, enum xds_kind kind, const void *config,
+                             enum log_component component, const char *what, struct str name)
+{
+    struct errors errors = {.arena = arena_new("errors", 0)};
+    struct conf_cx cx = {.arena = errors.arena,
+                         .errors = &errors,
+                         .registry = x->env.registry,
+                         .rt = x->env.rt,
+                         .opts = &x->env.dynamic_opts};
+    struct conf_at at = conf_root(&cx);
+    struct source *s = source_get(x, kind, config, &at);
+    if (!s) {
+        struct str why = errors_text(&errors, errors.arena, STR_NONE);
+        log_warn(component, "%s \"%.*s\" cannot be asked for: %.*s", what, STR_ARG(name),
+                 STR_ARG(why));
+    }
+    arena_free(&errors.arena);
+    return s;
+}
+
 void demand_watch(struct resource *r, struct source *s)
 {
     r->source = s;
@@ -133,26 +153,13 @@ void demand_unwatch(struct resource *r)
 static bool demand_cluster_subscribe(struct resource *r, const void *source)
 {
     struct xds *x = r->x;
-    struct errors errors = {.arena = arena_new("errors", 0)};
-    struct conf_cx cx = {.arena = errors.arena,
-                         .errors = &errors,
-                         .registry = x->env.registry,
-                         .rt = x->env.rt,
-                         .opts = &x->env.dynamic_opts};
-    struct conf_at at = conf_root(&cx);
-    struct source *s = source_get(x, XDS_CLUSTER, source, &at);
-    if (s) {
-        if (!r->stats)
-            r->stats = stat_group_get(x->env.rt->stats, STR("cluster_manager.odcds."),
-                                      sub_stat_defs, SUB_COUNT);
-        demand_watch(r, s);
-    } else {
-        struct str why = errors_text(&errors, errors.arena, STR_NONE);
-        log_warn(LOG_C_UPSTREAM, "cluster \"%.*s\" cannot be asked for: %.*s", STR_ARG(r->name),
-                 STR_ARG(why));
-    }
-    arena_free(&errors.arena);
-    return s != NULL;
+    struct source *s = demand_source(x, XDS_CLUSTER, source, LOG_C_UPSTREAM, "cluster", r->name);
+    if (!s) return false;
+    if (!r->stats)
+        r->stats = stat_group_get(x->env.rt->stats, STR("cluster_manager.odcds."), sub_stat_defs,
+                                  SUB_COUNT);
+    demand_watch(r, s);
+    return true;
 }
 
 static void demand_cluster(struct xds *x, struct on_demand_call *call)

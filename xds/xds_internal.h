@@ -1,6 +1,7 @@
 /* What the files of xds/ share: the state, resources, sources, kinds. Main thread only. */
 #pragma once
 #include "base/list.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/map.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
@@ -137,6 +138,9 @@ void demand_answer(struct xds *x, enum on_demand_kind kind, struct str name, boo
 /* Answers all who wait for a name that is a key of the map. */
 void demand_answer_known(struct xds *x, enum on_demand_kind kind, const struct map *names);
 /* Subscribes to a name because a request asked for it, and ends that. */
+/* The source that who asks names; NULL: the log says that `what` name cannot be asked for. */
+struct source *demand_source(struct xds *x, enum xds_kind kind, const void *config,
+                             enum log_component component, const char *what, struct str name);
 void demand_watch(struct resource *r, struct source *s);
 void demand_unwatch(struct resource *r);
 /* demand_secret.c: certificates that handshakes ask for by name. */
