@@ -19,6 +19,7 @@
 #include "envoy/type/matcher/v3/string.pb-c.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/duration.pb-c.h"
+#include "proto/decode.h"
 #include "proto/equal.h"
 #include "proxy/api/side_call.h"
 #include "proxy/config/cluster.h"
@@ -73,11 +74,8 @@ static bool address_read(const struct conf_at *at, struct str uri, struct client
         if (str_starts(uri, scheme)) return host_read(at, str_sub(uri, scheme.len, SIZE_MAX), out);
     }
     if (str_starts(uri, STR("unix-abstract:"))) {
-        struct sb name = {0};
-        sb_add(&name, STR("@"));
-        sb_add(&name, str_sub(uri, strlen("unix-abstract:"), SIZE_MAX));
-        out->path = str_dup(conf_arena(at), sb_str(&name));
-        sb_release(&name);
+        struct str name = str_sub(uri, strlen("unix-abstract:"), SIZE_MAX);
+        out->path = str_cat(conf_arena(at), STR("@"), name);
         return true;
     }
     if (str_starts(uri, STR("unix:"))) {
@@ -208,21 +206,15 @@ static void cluster_tls(struct arena *a, Cluster *c, const struct client_address
 {
     Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext *u =
         ARENA_NEW(a, Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext);
-    Google__Protobuf__Any *any = ARENA_NEW(a, Google__Protobuf__Any);
     envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__init(u);
-    google__protobuf__any__init(any);
     u->common_tls_context = tls_common(a, x, m);
     if (x->host.len && !x->ip) u->sni = str_z(a, x->host);
-    any->type_url = str_z(
-        a, STR("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"));
-    any->value.data = arena_alloc(a, protobuf_c_message_get_packed_size(&u->base) + 1);
-    any->value.len = protobuf_c_message_pack(&u->base, any->value.data);
     c->transport_socket = ARENA_NEW(a, Envoy__Config__Core__V3__TransportSocket);
     envoy__config__core__v3__transport_socket__init(c->transport_socket);
     c->transport_socket->name = str_z(a, STR("envoy.transport_sockets.tls"));
     c->transport_socket->config_type_case =
         ENVOY__CONFIG__CORE__V3__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG;
-    c->transport_socket->typed_config = any;
+    c->transport_socket->typed_config = proto_any_pack(a, &u->base);
 }
 
 /* NULL credentials are none: bytes as they are. */
