@@ -78,22 +78,17 @@ static void host_facts(struct router *r, struct host *h)
     up->host_metadata = host_metadata(h);
 }
 
-static struct str listed(struct arena *a, struct str list, struct str one)
-{
-    enum { LIST_MOST = 16384 }; /* of many attempts the first are told */
-    if (list.len > LIST_MOST) return list;
-    return list.len ? str_fmt(a, "%.*s,%.*s", STR_ARG(list), STR_ARG(one)) : str_dup(a, one);
-}
-
 /* Envoy: a host counts as attempted once there is a connection to it. */
 static void attempted_facts(struct router *r, struct host *h)
 {
     struct upstream_info *up = &r->info->up;
     struct arena *a = r->info->arena;
     struct str address = host_address_text(h), name = host_name(h);
-    up->hosts_attempted = listed(a, up->hosts_attempted, address);
-    up->host_names_attempted = listed(a, up->host_names_attempted, name.len ? name : address);
-    up->conn_ids_attempted = listed(a, up->conn_ids_attempted, str_from_u64(a, up->conn_id));
+    up->hosts_attempted = upstream_listed(a, up->hosts_attempted, address);
+    up->host_names_attempted =
+        upstream_listed(a, up->host_names_attempted, name.len ? name : address);
+    up->conn_ids_attempted =
+        upstream_listed(a, up->conn_ids_attempted, str_from_u64(a, up->conn_id));
 }
 
 /* auto_host_rewrite: the host's own name. */
@@ -122,11 +117,11 @@ static void wire_facts(struct router *r)
  * extended CONNECT) is not meant. */
 static const struct upgrade_conf *connect_ends_here(const struct router *r)
 {
-    struct str method = headers_get(r->req, HDR_METHOD);
-    bool connect = str_eq(method, STR("CONNECT")) && !headers_has(r->req, HDR_PROTOCOL);
     for (size_t i = 0; i < r->route->upgrade_count; i++) {
         const struct upgrade_conf *u = &r->route->upgrades[i];
         if (!u->terminate_connect) continue;
+        struct str method = headers_get(r->req, HDR_METHOD);
+        bool connect = str_eq(method, STR("CONNECT")) && !headers_has(r->req, HDR_PROTOCOL);
         return connect || (u->allow_post && str_eq(method, STR("POST"))) ? u : NULL;
     }
     return NULL;

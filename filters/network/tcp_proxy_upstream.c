@@ -106,7 +106,6 @@ static const struct conn_events link_events = {
 
 void tcp_link_host_facts(struct tcp_proxy *p, struct host *h)
 {
-    enum { LIST_MOST = 16384 }; /* of many attempts the first are told */
     struct upstream_info *up = &p->info.up;
     if (!h) return;
     host_unref(&p->host);
@@ -114,12 +113,9 @@ void tcp_link_host_facts(struct tcp_proxy *p, struct host *h)
     up->host = *host_address(h);
     up->host_name = host_name(h);
     up->host_metadata = host_metadata(h);
-    if (!p->conf->access_log || up->hosts_attempted.len > LIST_MOST) return;
-    struct arena *a = network_filter_arena(&p->base);
-    struct str text = host_address_text(h);
-    up->hosts_attempted = up->hosts_attempted.len
-                              ? str_fmt(a, "%.*s,%.*s", STR_ARG(up->hosts_attempted), STR_ARG(text))
-                              : str_dup(a, text);
+    if (p->conf->access_log)
+        up->hosts_attempted = upstream_listed(network_filter_arena(&p->base), up->hosts_attempted,
+                                              host_address_text(h));
 }
 
 static void link_cluster_facts(struct tcp_proxy *p, struct upstream_cluster *uc)

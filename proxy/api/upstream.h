@@ -114,6 +114,9 @@ void upstream_start_raw(struct worker *w, struct upstream_cluster *uc, struct up
 void upstream_send_headers(struct upstream_attempt *a, struct headers *h, bool end);
 void upstream_send_data(struct upstream_attempt *a, struct buf *data, bool end);
 void upstream_send_trailers(struct upstream_attempt *a, struct headers *t);
+/* One more of the hosts, names or connections that were tried, which logs tell: "a,b"; of many the
+ * first. */
+struct str upstream_listed(struct arena *a, struct str list, struct str one);
 void upstream_send_metadata(struct upstream_attempt *a, struct buf *block); /* moves it out */
 void upstream_pause(struct upstream_attempt *a,
                     bool pause); /* stop/resume reading the response; counted */

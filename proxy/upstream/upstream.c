@@ -280,6 +280,13 @@ void upstream_send_trailers(struct upstream_attempt *a, struct headers *t)
     if (a->stream) a->stream->codec->ops->send_trailers(a->stream, t);
 }
 
+struct str upstream_listed(struct arena *a, struct str list, struct str one)
+{
+    enum { LIST_MOST = 16384 };
+    if (list.len > LIST_MOST) return list;
+    return list.len ? str_fmt(a, "%.*s,%.*s", STR_ARG(list), STR_ARG(one)) : str_dup(a, one);
+}
+
 void upstream_send_metadata(struct upstream_attempt *a, struct buf *block)
 {
     if (a->stream) a->stream->codec->ops->send_metadata(a->stream, block);
