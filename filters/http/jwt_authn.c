@@ -159,10 +159,7 @@ static struct str claim_value(const struct jwt_ask *q, const struct value *paylo
     while (v && str_next(&path, '.', &step))
         v = value_field(v, step);
     if (!v) return STR_NONE;
-    struct sb text = {0};
-    value_json(v, &text);
-    struct str json = str_dup(q->a, sb_str(&text));
-    sb_release(&text);
+    struct str json = value_text(v, q->a);
     switch (v->kind) {
     case VALUE_STRING: return v->u.text;
     case VALUE_BOOL: return json;

@@ -227,15 +227,6 @@ static void v2_addresses(const unsigned char *p, bool v4, struct accepting *a)
 /* Envoy: one object for all rules, without their namespaces. */
 static const struct str tlv_state = {"envoy.network.proxy_protocol.tlv", 32};
 
-static struct str v2_state_text(const void *object, struct arena *a)
-{
-    struct sb out = {0};
-    value_json(object, &out);
-    struct str text = str_dup(a, sb_str(&out));
-    sb_release(&out);
-    return text;
-}
-
 /* Metadata is text: other bytes would break its JSON. */
 static void v2_tlv(const struct pp_conf *c, struct accepting *a, uint8_t type, struct str text,
                    struct metadata **state)
@@ -258,7 +249,7 @@ static void v2_keep_state(struct accepting *a, const struct metadata *state)
     if (!all) return;
     struct filter_state_entry e = {.name = tlv_state,
                                    .object = all,
-                                   .text = v2_state_text,
+                                   .text = value_text,
                                    .value = all,
                                    .fields = true,
                                    .read_only = true};

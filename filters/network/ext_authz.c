@@ -152,15 +152,6 @@ static double authz_status(const Envoy__Service__Auth__V3__CheckResponse *r,
     return verdict == AUTHZ_DENIED ? FORBIDDEN : 0;
 }
 
-static struct str authz_told_text(const void *object, struct arena *a)
-{
-    struct sb out = {0};
-    value_json(object, &out);
-    struct str text = str_dup(a, sb_str(&out));
-    sb_release(&out);
-    return text;
-}
-
 /* Envoy: a filter after this one may act on the verdict. */
 static void authz_tell(struct authz *z, const Envoy__Service__Auth__V3__CheckResponse *r,
                        enum authz_verdict verdict)
@@ -179,7 +170,7 @@ static void authz_tell(struct authz *z, const Envoy__Service__Auth__V3__CheckRes
                         .u.fields = {.fields = f, .count = status > 0 ? 2 : 1}};
     struct filter_state_entry e = {.name = STR("envoy.filters.network.ext_authz"),
                                    .object = v,
-                                   .text = authz_told_text,
+                                   .text = value_text,
                                    .value = v,
                                    .fields = true,
                                    .read_only = true};

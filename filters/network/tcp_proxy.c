@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/must.h"
+#include "base/proxy_header.h"
 #include "base/rand.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
 #include "proxy/api/cluster_stats.h"
@@ -125,24 +126,15 @@ static void overrides_take(struct tcp_proxy *p)
                  !str_eq(state_text(p, STR("envoy.tcp_proxy.disable_tunneling")), STR("true"));
 }
 
-static void tlv_write(struct sb *out, uint8_t type, struct str value)
-{
-    sb_char(out, (char)type);
-    sb_char(out, (char)(value.len >> 8));
-    sb_char(out, (char)(value.len & 255));
-    sb_add(out, value);
-}
-
 static void tlvs_configured(struct tcp_proxy *p, struct sb *out)
 {
-    enum { TLV_MOST = 65535 };
     const struct tcp_conf *c = p->conf;
     struct arena *scratch = p->base.worker->scratch;
     p->info.arena = scratch;
     for (size_t i = 0; i < c->tlv_count; i++) {
         const struct tcp_tlv *t = &c->tlvs[i];
         struct str value = t->format ? format_dup(t->format, &p->info, scratch) : t->value;
-        if (value.len <= TLV_MOST) tlv_write(out, t->type, value);
+        (void)proxy_tlv_add(out, t->type, value); /* one that is too long is left out */
     }
 }
 
@@ -157,14 +149,10 @@ static bool tlv_configured(const struct tcp_conf *c, uint8_t type)
 /* The client's own, which the listener filter checked; without those whose type is configured. */
 static void tlvs_received(const struct tcp_conf *c, struct str all, struct sb *out)
 {
-    enum { TLV_HEAD = 3 };
-    while (all.len >= TLV_HEAD) {
-        uint8_t type = (uint8_t)all.ptr[0];
-        size_t len = (size_t)(uint8_t)all.ptr[1] << 8 | (uint8_t)all.ptr[2];
-        struct str value = str_sub(all, TLV_HEAD, len);
-        if (!tlv_configured(c, type)) tlv_write(out, type, value);
-        all = str_sub(all, TLV_HEAD + value.len, SIZE_MAX);
-    }
+    struct str value;
+    uint8_t type;
+    while (proxy_tlv_next(&all, &type, &value))
+        if (!tlv_configured(c, type)) (void)proxy_tlv_add(out, type, value); /* it was one */
 }
 
 /* Envoy: what becomes of the TLVs of a PROXY header that came in, is the policy's to say. */

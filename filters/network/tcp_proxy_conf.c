@@ -2,6 +2,7 @@
  * thread. */
 #include "base/arena.h"
 #include "base/map.h"
+#include "base/proxy_header.h"
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/config/core/v3/backoff.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
@@ -278,7 +279,6 @@ static bool conf_on_demand(const struct conf_at *at, const TcpProxy *m, struct t
 static bool conf_tlv(const struct conf_at *at, const Envoy__Config__Core__V3__TlvEntry *e,
                      struct tcp_tlv *out)
 {
-    enum { TLV_MOST = 65535 };
     struct conf_at format = conf_field(at, "format_string");
     struct str value = str_make((const char *)e->value.data, e->value.len);
     *out = (struct tcp_tlv){.type = (uint8_t)e->type, .value = str_dup(conf_arena(at), value)};
@@ -287,7 +287,7 @@ static bool conf_tlv(const struct conf_at *at, const Envoy__Config__Core__V3__Tl
                          value.len ? "only one of 'value' or 'format_string' must be set."
                                    : "one of 'value' or 'format_string' must be set.");
     }
-    if (value.len > TLV_MOST) return conf_fail(at, "the value is too long");
+    if (value.len > PROXY_TLV_MOST) return conf_fail(at, "the value is too long");
     return !e->format_string || (out->format = conf_format(&format, e->format_string));
 }
 

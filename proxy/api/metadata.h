@@ -48,6 +48,8 @@ bool value_equal(const struct value *a, const struct value *b);
 struct sb;
 /* Compact JSON, keys sorted, numbers as Envoy prints them. */
 void value_json(const struct value *v, struct sb *out);
+/* The same in the arena; fits filter_state_entry.text: `v` is a struct value. */
+struct str value_text(const void *v, struct arena *a);
 
 /* Filter state: objects by name with a serialisation; request or connection lifespan. */
 struct filter_state_entry {

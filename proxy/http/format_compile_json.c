@@ -6,15 +6,6 @@
 #include "proxy/http/format_internal.h"
 #include "proxy/http/format_json.h"
 
-static struct str raw_json(struct arena *a, const struct value *v)
-{
-    struct sb out = {0};
-    value_json(v, &out);
-    struct str s = str_dup(a, sb_str(&out));
-    sb_release(&out);
-    return s;
-}
-
 static struct str object_key(struct arena *a, struct str name)
 {
     struct sb out = {0};
@@ -35,7 +26,7 @@ static bool compile_text(struct arena *a, struct format_node *n, struct str text
         struct value v = {.kind = VALUE_STRING,
                           .u.text = n->part_count ? n->parts[0].literal : STR("")};
         n->kind = FORMAT_NODE_RAW;
-        n->raw = raw_json(a, &v);
+        n->raw = value_text(&v, a);
     }
     return true;
 }
@@ -48,7 +39,7 @@ static bool compile_node(struct arena *a, struct format_node *n, const struct va
     if (v->kind == VALUE_STRING) return compile_text(a, n, v->u.text, extra, why);
     if (!object && v->kind != VALUE_LIST) {
         n->kind = FORMAT_NODE_RAW;
-        n->raw = raw_json(a, v);
+        n->raw = value_text(v, a);
         return true;
     }
     n->kind = object ? FORMAT_NODE_OBJECT : FORMAT_NODE_LIST;

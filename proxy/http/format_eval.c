@@ -284,14 +284,7 @@ static void eval_state_field(const struct filter_state_entry *e, struct str name
     const struct value *v = e && e->fields ? value_field(e->value, name) : NULL;
     if (!v) return;
     r->kind = FORMAT_STRING;
-    if (v->kind == VALUE_STRING) {
-        r->text = v->u.text;
-        return;
-    }
-    struct sb out = {0};
-    value_json(v, &out);
-    r->text = str_dup(cx->scratch, sb_str(&out));
-    sb_release(&out);
+    r->text = v->kind == VALUE_STRING ? v->u.text : value_text(v, cx->scratch);
 }
 
 void eval_filter_state(const struct format_part *p, const struct format_cx *cx,

@@ -204,6 +204,15 @@ void value_json(const struct value *v, struct sb *out)
     }
 }
 
+struct str value_text(const void *v, struct arena *a)
+{
+    struct sb out = {0};
+    value_json(v, &out);
+    struct str text = str_dup(a, sb_str(&out));
+    sb_release(&out);
+    return text;
+}
+
 const struct filter_state_entry *filter_state_find(const struct filter_state *s, struct str name)
 {
     if (!s) return NULL;
